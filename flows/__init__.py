@@ -1,0 +1,1 @@
+"""Runnable dataflows, each ``python -m bytewax.run flows.NAME``."""

@@ -1,0 +1,243 @@
+"""The ports between engine and io. Each docstring is the whole contract; `recstream.testing` checks it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from recstream.core.arrays import Matrix, Vector
+
+__all__ = [
+    "Encoder",
+    "ItemRow",
+    "ItemStore",
+    "StatisticsRow",
+    "StatisticsStore",
+    "StoreMeta",
+    "UserRow",
+    "UserStore",
+    "VectorCache",
+]
+
+
+class Encoder(Protocol):
+    """Texts in, unit vectors out.
+
+    * ``encode(texts)`` gives float32 of shape ``(len(texts), dim)``, rows of unit length, finite.
+    * Row i depends on text i alone: neighbours, order and batch size do not change it (atol 1e-5).
+    * No texts give shape ``(0, dim)``. An empty or blank text is encoded like any other.
+    * Same ``identity`` => same vectors (rtol 1e-4), on any machine.
+    * A fault of the world (server gone, out of memory) is an exception that survives pickling.
+    """
+
+    @property
+    def identity(self) -> str:
+        """Everything that changes the vectors: model digest, pooling, prefix, token limit, dim."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """Short name for lists and people, such as ``"minilm-l6-v2@53aa5117"``."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        """Encode the texts, in their order."""
+        ...
+
+    def close(self) -> None:
+        """Free what is held; calling it twice is harmless."""
+        ...
+
+
+class VectorCache(Protocol):
+    """Vectors by text, for one encoder identity; may forget, never lies.
+
+    * ``get_many(texts)`` gives one vector or None per text, in order.
+    * ``put_many(texts, vectors)`` makes later ``get_many`` calls *likely* to find them.
+    * A corrupt, locked or full store degrades to misses with a warning; it never raises.
+    """
+
+    def get_many(self, texts: Sequence[str]) -> list[Vector | None]:
+        """Look the texts up."""
+        ...
+
+    def put_many(self, texts: Sequence[str], vectors: Matrix) -> None:
+        """Remember the texts' vectors."""
+        ...
+
+    def close(self) -> None:
+        """Free what is held; calling it twice is harmless."""
+        ...
+
+
+class StoreMeta(NamedTuple):
+    """What a store was made with. A difference is an error at start, never a silent mix."""
+
+    schema: int
+    encoder: str
+    """The encoder's ``identity``."""
+    dim: int
+    shards: int
+    """User shards: fixed when the store is made, the ceiling of parallelism."""
+
+
+class UserRow(NamedTuple):
+    """One user as stored."""
+
+    user_id: str
+    shard: int
+    version: int
+    events: int
+    """Applied events."""
+    updated_at: float
+    """Event time of the newest applied event, Unix seconds."""
+    vector: Vector
+    """Unit long-term taste, zeros when there is none; searchable by any reader of the table."""
+    state: bytes
+    """The whole profile, encoded (its first byte is the codec's version)."""
+
+
+class UserStore(Protocol):
+    """Users by id. One row has one writer: the owner of its shard.
+
+    * ``fetch(ids)``: the rows that exist, by id; unknown ids are absent. Any string is a legal id
+      (quotes, newlines, emoji, empty included), and any number of ids.
+    * ``upsert(rows)``: insert or replace by ``user_id``; ids must be distinct (``ValueError``), no rows
+      do nothing. Visible to the next ``fetch`` of this object; durable when it returns; all rows or none.
+    * ``delete(ids)``: unknown ids are ignored.
+    * ``near(vector, n)``: the n users whose ``vector`` is most similar, best first.
+    * ``maintain()``: compacts and cleans up when due; cheap when not. Called from one process only.
+    """
+
+    def fetch(self, user_ids: Sequence[str]) -> dict[str, UserRow]:
+        """Rows of those users that are stored."""
+        ...
+
+    def upsert(self, rows: Sequence[UserRow]) -> None:
+        """Insert or replace, atomically."""
+        ...
+
+    def delete(self, user_ids: Sequence[str]) -> None:
+        """Erase users."""
+        ...
+
+    def count(self) -> int:
+        """How many users are stored."""
+        ...
+
+    def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:
+        """``(user_id, cosine similarity)`` of the n nearest users."""
+        ...
+
+    def maintain(self) -> None:
+        """Compact, index, and drop old versions when due."""
+        ...
+
+
+class ItemRow(NamedTuple):
+    """One item as stored and as replicas read it."""
+
+    item_id: str
+    title: str
+    categories: tuple[str, ...]
+    tags: tuple[str, ...]
+    published_at: float | None
+    available: bool
+    deleted: bool
+    """A deleted item stays as a tombstone, so that replicas learn of it."""
+    text_hash: str
+    """Digest of the encoder's input: an unchanged text is not encoded again."""
+    vector: Vector
+    """Unit vector of the encoder's input; zeros for a tombstone."""
+    seq: int
+    """Grows with every write of any process (time of the write in ns): replicas read what is newer."""
+
+
+class ItemStore(Protocol):
+    """Items by id, and what changed since.
+
+    * ``upsert(rows)`` as for users; ``rows[i].seq`` is stored as given.
+    * ``changed_since(seq)``: every row with a greater ``seq``, in order of ``(seq, item_id)``;
+      ``changed_since(-1)`` gives all.
+    * ``version()``: a number that differs whenever a write of any process may have changed the answer
+      of ``changed_since``; cheap to ask (a few ms).
+    """
+
+    def upsert(self, rows: Sequence[ItemRow]) -> None:
+        """Insert or replace, atomically."""
+        ...
+
+    def changed_since(self, seq: int) -> list[ItemRow]:
+        """Rows written after ``seq``."""
+        ...
+
+    def version(self) -> int:
+        """Table version as of now, writes of other processes included."""
+        ...
+
+    def count(self) -> int:
+        """How many items are stored, tombstones included."""
+        ...
+
+    def maintain(self) -> None:
+        """Compact, index, and drop old versions when due."""
+        ...
+
+
+class StatisticsRow(NamedTuple):
+    """What was learned across users about one item."""
+
+    item_id: str
+    shard: int
+    seq: int
+    """As for items."""
+    tick: float
+    """Stream position (events counted) at which the decayed counts hold."""
+    counts: tuple[float, ...]
+    """Decayed and all-time counts, one a scale."""
+    state: bytes
+    """Bounded neighbour lists, encoded (its first byte is the codec's version)."""
+
+
+class StatisticsStore(Protocol):
+    """Item statistics by item id: same contract as :class:`ItemStore`."""
+
+    def upsert(self, rows: Sequence[StatisticsRow]) -> None:
+        """Insert or replace, atomically."""
+        ...
+
+    def changed_since(self, seq: int) -> list[StatisticsRow]:
+        """Rows written after ``seq``."""
+        ...
+
+    def version(self) -> int:
+        """Table version as of now, writes of other processes included."""
+        ...
+
+    def maintain(self) -> None:
+        """Compact, index, and drop old versions when due."""
+        ...
+
+
+class Meters(Protocol):
+    """Counts and gauges by name; names are the closed list in `recstream.metrics`."""
+
+    def add(self, name: str, amount: float = 1.0, **labels: str) -> None:
+        """Count ``amount`` more."""
+        ...
+
+    def set(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+        ...
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Add one observation to a histogram."""
+        ...
+
+
+Rows = Mapping[str, UserRow]

@@ -1,0 +1,133 @@
+"""What the sections of the settings are made of: their base, and the values that need parsing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+from typing_extensions import Self
+
+__all__ = ["Conflict", "Section", "StartAt", "flat_client", "parse_start"]
+
+
+class Conflict(NamedTuple):
+    """Fields that do not go together."""
+
+    fields: tuple[str, ...]
+    """Dotted from the section (``"url"``), or from the root for conflicts between sections."""
+    text: str
+    """What is wrong and what is wanted."""
+
+
+class Section(BaseModel):
+    """A frozen group of settings: unknown names, NaN and infinities are refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True, validate_default=True
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _no_nul(cls, value: object) -> object:
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("wanted text without NUL characters")
+        return value
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        found = list(self.conflicts())
+        if found:
+            text = "; ".join(c.text for c in found).replace("{", "{{").replace("}", "}}")
+            raise PydanticCustomError("conflict", "{text}", {"text": text, "conflicts": found})
+        return self
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Fields which are fine each and wrong together."""
+        return iter(())
+
+
+class StartAt(NamedTuple):
+    """Where reading starts when no position is stored yet."""
+
+    kind: Literal["earliest", "latest", "ts", "offsets"]
+    ts: float = 0.0
+    """Unix seconds, for ``ts``."""
+    offsets: tuple[tuple[int, int], ...] = ()
+    """``(partition, first offset to read)``, for ``offsets``; other partitions start at the earliest."""
+
+
+def parse_start(text: str) -> StartAt:
+    """Read ``earliest``, ``latest``, ``ts=...`` (Unix seconds or RFC 3339) or ``offsets={...}``.
+
+    Raises:
+        ValueError: it is none of these; the message says what was wanted.
+
+    >>> parse_start("ts=2024-01-01T00:00:00Z").ts
+    1704067200.0
+    >>> parse_start('offsets={"0": 12, "1": 7}').offsets
+    ((0, 12), (1, 7))
+    """
+    if text == "earliest":
+        return StartAt("earliest")
+    if text == "latest":
+        return StartAt("latest")
+    kind, equals, rest = text.partition("=")
+    if kind == "ts" and equals:
+        return StartAt("ts", ts=_unix_seconds(rest))
+    if kind == "offsets" and equals:
+        return StartAt("offsets", offsets=_offsets(rest))
+    raise ValueError('wanted earliest, latest, ts=<Unix seconds or RFC 3339>, or offsets={"0": 12, ...}')
+
+
+def _unix_seconds(text: str) -> float:
+    wanted = "wanted ts=<Unix seconds>, or ts=<RFC 3339 with an offset> such as ts=2024-01-01T00:00:00Z"
+    try:
+        ts = float(text)
+    except ValueError:
+        try:
+            at = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))
+        except ValueError:
+            raise ValueError(wanted) from None
+        if at.tzinfo is None:
+            raise ValueError(wanted) from None
+        ts = at.timestamp()
+    if not 0 <= ts < 1e11:
+        raise ValueError("wanted ts=<Unix seconds>, from 0 to 1e11 (milliseconds are too large)")
+    return ts
+
+
+def _offsets(text: str) -> tuple[tuple[int, int], ...]:
+    wanted = 'wanted offsets=<JSON object of partition to offset>, such as offsets={"0": 12, "1": 7}'
+    try:
+        pairs = json.loads(text)
+    except ValueError:
+        raise ValueError(wanted) from None
+    if not isinstance(pairs, dict) or not pairs:
+        raise ValueError(wanted)
+    for partition, offset in pairs.items():
+        digits = partition.isascii() and partition.isdigit()
+        if not digits or type(offset) is not int or offset < 0:
+            raise ValueError(wanted)
+    return tuple(sorted((int(partition), offset) for partition, offset in pairs.items()))
+
+
+def flat_client(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Client settings as librdkafka wants them: nested tables dotted, numbers and booleans as text.
+
+    >>> flat_client({"sasl": {"mechanism": "PLAIN"}, "socket.timeout.ms": 100, "debug": True})
+    {'sasl.mechanism': 'PLAIN', 'socket.timeout.ms': '100', 'debug': 'true'}
+    """
+    flat: dict[str, Any] = {}
+    for key, inner in table.items():
+        if isinstance(inner, Mapping):
+            flat.update({f"{key}.{rest}": leaf for rest, leaf in flat_client(inner).items()})
+        elif isinstance(inner, bool):
+            flat[str(key)] = "true" if inner else "false"
+        else:
+            flat[str(key)] = str(inner) if isinstance(inner, int | float) else inner
+    return flat

@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple, get_args
 
 from recstream.core.source import Partition
 
-__all__ = ["REASONS", "Reason", "Reject"]
+__all__ = ["REASONS", "Reason", "Reject", "reject_record"]
 
 Reason = Literal[
     "not_json",
@@ -42,3 +42,21 @@ class Reject(NamedTuple):
     offset: int
     raw: bytes
     """The record as it was read."""
+
+
+def reject_record(reject: Reject, *, at: float) -> dict[str, object]:
+    r"""Give the record of the dead-letter output (DESIGN section 2), ready for any JSON serialiser.
+
+    ``at`` is when it was rejected, Unix seconds. Bytes of ``raw`` that are no UTF-8 appear as ``\xNN``.
+
+    >>> bad = Reject("not_json", "...", Partition("events/0", "x"), 7, b"{\xff")
+    >>> reject_record(bad, at=5.0)["raw"], reject_record(bad, at=5.0)["source"]
+    ('{\\xff', {'partition': 'events/0', 'offset': 7})
+    """
+    return {
+        "reason": reject.reason,
+        "detail": reject.detail,
+        "source": {"partition": reject.partition.name, "offset": reject.offset},
+        "raw": reject.raw.decode("utf-8", "backslashreplace"),
+        "at": at,
+    }

@@ -1,0 +1,150 @@
+"""Rules of decoding: which actions there are, what they weigh, and what is too large, late or early."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
+
+__all__ = ["DEFAULT_ACTIONS", "MAX_ID_BYTES", "Action", "DecodeRules", "Kind", "actions_with"]
+
+Kind = Literal["item", "rating", "search", "comment", "hide", "impression", "request", "forget"]
+"""What an event of the action must carry and what is done with it:
+
+========== ===================== =====================================================
+kind       needs                 effect
+========== ===================== =====================================================
+item       ``item_id``           the item moves the user's taste by the action's weight
+rating     ``item_id, rating``   as ``item``, signed and scaled by the rating
+comment    ``item_id, text``     as ``item``, signed by rating or tone; the text counts too
+search     ``text``              moves the short-term taste only
+hide       ``item_id``           as ``item``, and the item is never shown again
+impression ``item_id``           the item counts as shown
+request    nothing more          a fresh list leaves at once; nothing is learned
+forget     nothing more          the user is erased
+========== ===================== =====================================================
+"""
+
+MAX_ID_BYTES: Final = 512
+"""Longest user, item or event id, in UTF-8."""
+
+
+class Action(NamedTuple):
+    """One thing people do."""
+
+    name: str
+    weight: float
+    """What the item (or text) of one such event adds to the taste; negative pushes away."""
+    kind: Kind
+    seen: bool
+    """Whether the user has seen the item by then, so that lists may leave it out."""
+
+
+DEFAULT_ACTIONS: Final[Mapping[str, Action]] = {
+    action.name: action
+    for action in (
+        Action("view", 1.0, "item", seen=True),
+        Action("click", 1.0, "item", seen=True),
+        Action("play", 1.0, "item", seen=True),
+        Action("like", 2.0, "item", seen=True),
+        Action("favorite", 3.0, "item", seen=True),
+        Action("share", 3.0, "item", seen=True),
+        Action("cart", 3.0, "item", seen=True),
+        Action("purchase", 5.0, "item", seen=True),
+        Action("rate", 2.0, "rating", seen=True),
+        Action("search", 1.0, "search", seen=False),
+        Action("comment", 1.0, "comment", seen=True),
+        Action("skip", -0.5, "item", seen=False),
+        Action("dislike", -2.0, "item", seen=True),
+        Action("hide", -3.0, "hide", seen=True),
+        Action("impression", 0.0, "impression", seen=False),
+        Action("request", 0.0, "request", seen=False),
+        Action("forget", 0.0, "forget", seen=False),
+    )
+}
+"""The actions of DESIGN section 2, by name. The weight of ``rate`` is what the top rating is worth."""
+
+
+def actions_with(weights: Mapping[str, float]) -> dict[str, Action]:
+    """Default actions with other weights, and further item actions under new names.
+
+    A new action counts as seeing the item unless its weight is negative.
+
+    Raises:
+        ValueError: a name is blank, a weight is not finite, or it is given to ``request`` or ``forget``,
+            which teach nothing. All problems are named at once.
+
+    >>> mine = actions_with({"view": 0.5, "wishlist": 2.5})
+    >>> mine["view"].weight, mine["wishlist"], len(mine) - len(DEFAULT_ACTIONS)
+    (0.5, Action(name='wishlist', weight=2.5, kind='item', seen=True), 1)
+    """
+    actions = dict(DEFAULT_ACTIONS)
+    problems: list[str] = []
+    for name, weight in weights.items():
+        known = actions.get(name)
+        if not name.strip():
+            problems.append(f"{name!r} is no name for an action")
+        elif isinstance(weight, bool) or not math.isfinite(weight):
+            problems.append(f"{name}: weight {weight!r} is not a finite number")
+        elif known is None:
+            actions[name] = Action(name, float(weight), "item", seen=weight >= 0)
+        elif known.kind in ("request", "forget"):
+            problems.append(f"{name}: nothing is learned from it, so it takes no weight")
+        else:
+            actions[name] = known._replace(weight=float(weight))
+    if problems:
+        msg = "; ".join(problems)
+        raise ValueError(msg)
+    return actions
+
+
+@dataclass(frozen=True)
+class DecodeRules:
+    """Everything that decides whether a record is accepted, but the clock.
+
+    Raises:
+        ValueError: a bound is not positive, or the rating scale is not two growing finite numbers.
+
+    >>> DecodeRules(rating_scale=(0, 10)).centred(7.5)
+    0.5
+    """
+
+    actions: Mapping[str, Action] = field(default_factory=lambda: dict(DEFAULT_ACTIONS))
+    """By name."""
+    rating_scale: tuple[float, float] = (1.0, 5.0)
+    """Lowest and highest rating, both allowed."""
+    max_text_bytes: int = 8192
+    """Longest ``text`` of an event and ``title`` of an item, in UTF-8, before cleaning."""
+    max_item_text_bytes: int = 65536
+    """Longest ``text`` of an item, in UTF-8, before cleaning."""
+    max_labels: int = 256
+    """Most ``categories``, and most ``tags``, of one item."""
+    max_record_bytes: int = 262144
+    """Longest record, as read."""
+    future_tolerance_s: float = 300.0
+    """How far a producer's clock may run ahead of ours."""
+    dim: int = 0
+    """Length of a vector an item may bring along; 0 accepts none."""
+
+    def __post_init__(self) -> None:
+        low, high = self.rating_scale
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            msg = f"rating_scale {self.rating_scale}: want two finite numbers, the lower one first"
+            raise ValueError(msg)
+        for name in ("max_text_bytes", "max_item_text_bytes", "max_labels", "max_record_bytes"):
+            if getattr(self, name) < 1:
+                msg = f"{name}={getattr(self, name)}: must be at least 1"
+                raise ValueError(msg)
+        if not self.future_tolerance_s >= 0 or self.dim < 0:
+            msg = f"future_tolerance_s={self.future_tolerance_s}, dim={self.dim}: must not be negative"
+            raise ValueError(msg)
+        for name, action in self.actions.items():
+            if name != action.name:
+                msg = f"action {action.name!r} is filed under {name!r}"
+                raise ValueError(msg)
+
+    def centred(self, rating: float) -> float:
+        """Rating from -1 (worst of the scale) over 0 (its midpoint) to 1 (best)."""
+        low, high = self.rating_scale
+        return (2.0 * rating - low - high) / (high - low)

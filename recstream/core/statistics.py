@@ -1,0 +1,175 @@
+"""What is learned across users about items: how popular lately, and what goes with what."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from recstream.core import kernels
+from recstream.core.arrays import Handles
+
+__all__ = ["SCALES", "ItemStatistics", "Pairs", "Touch", "pairs_of"]
+
+SCALES: Final = (100.0, 1000.0, math.inf)
+"""Popularity is kept at these time constants, in events of the whole stream; the last one never forgets."""
+
+_FOLLOWED_WEIGHTS: Final = (1.0, 0.5, 1.0 / 3.0)
+"""How much an item counts as the successor of the user's last, second and third last one (1 / distance)."""
+_MAX_EXPONENT: Final = 500.0
+
+
+class Touch(NamedTuple):
+    """One engagement with an item, and what the same user engaged with before it."""
+
+    item: int
+    """Catalogue handle."""
+    previous: tuple[int, ...]
+    """Handles of the user's items before it, newest first, distinct, without ``item``."""
+
+
+class Pairs(NamedTuple):
+    """Increments for the neighbour list of ``rows[k]``; all arrays have shape ``(pairs,)``."""
+
+    rows: Handles
+    others: Handles
+    followed: npt.NDArray[np.float32]
+    together: npt.NDArray[np.float32]
+
+
+def pairs_of(touches: list[Touch]) -> Pairs:
+    """Every pair the touches stand for: the newer item follows the older ones, and both go together.
+
+    >>> pairs = pairs_of([Touch(7, (5, 3))])
+    >>> pairs.rows.tolist(), pairs.others.tolist(), pairs.followed.tolist(), pairs.together.tolist()
+    ([5, 7, 3, 7], [7, 5, 7, 3], [1.0, 0.0, 0.5, 0.0], [1.0, 1.0, 1.0, 1.0])
+    """
+    rows: list[int] = []
+    others: list[int] = []
+    followed: list[float] = []
+    for item, previous in touches:
+        for distance, earlier in enumerate(previous):
+            rows += (earlier, item)
+            others += (item, earlier)
+            followed += (_FOLLOWED_WEIGHTS[distance] if distance < len(_FOLLOWED_WEIGHTS) else 0.0, 0.0)
+    return Pairs(
+        np.array(rows, np.int32),
+        np.array(others, np.int32),
+        np.array(followed, np.float32),
+        np.ones(len(rows), np.float32),
+    )
+
+
+class ItemStatistics:
+    """Decayed counts and bounded neighbour lists of every item, by catalogue handle.
+
+    Time is counted in events of the stream (``tick``), not in seconds, so that a quiet night does not
+    make everything stale. Counts use forward decay: stored is ``sum(exp((tick - landmark) / scale))``, and
+    a common factor drops out of every ranking.
+
+    >>> stats = ItemStatistics(cap=4)
+    >>> stats.count([Touch(0, ()), Touch(1, (0,)), Touch(1, ())])
+    >>> stats.popularity(2).round(2).tolist(), stats.tick
+    ([1.0, 2.0], 3.0)
+    """
+
+    def __init__(self, cap: int) -> None:
+        self.cap = cap
+        """Most neighbours kept an item."""
+        self.tick = 0.0
+        self._landmark = 0.0
+        self._counts = np.zeros((0, len(SCALES)))
+        self._neighbours = np.zeros((0, cap), np.int32)
+        self._followed_by = np.zeros((0, cap), np.float32)
+        self._together_with = np.zeros((0, cap), np.float32)
+        self._dirty: set[int] = set()
+
+    def reserve(self, items: int) -> None:
+        """Make room for handles below ``items``."""
+        have = len(self._counts)
+        if items <= have:
+            return
+        rows = max(1024, items, 2 * have)
+        for name, empty in (("_counts", 0), ("_neighbours", -1), ("_followed_by", 0), ("_together_with", 0)):
+            old = getattr(self, name)
+            new = np.full((rows, *old.shape[1:]), empty, old.dtype)
+            new[:have] = old
+            setattr(self, name, new)
+
+    def count(self, touches: list[Touch], pairs: Pairs | None = None, *, ticks_each: float = 1.0) -> None:
+        """Count the touches in their order, and their pairs (or only ``pairs``, when given).
+
+        ``ticks_each`` is how many events of the whole stream each touch stands for: the number of
+        processes that share the stream.
+        """
+        pairs = pairs_of(touches) if pairs is None else pairs
+        highest = max([touch.item for touch in touches], default=-1)
+        if len(pairs.rows):
+            highest = max(highest, int(pairs.rows.max()), int(pairs.others.max()))
+        self.reserve(highest + 1)
+        for touch in touches:
+            self.tick += ticks_each
+            self._counts[touch.item] += self._gain()
+            self._dirty.add(touch.item)
+        if len(pairs.rows):
+            kernels.count_pairs(*pairs, self._neighbours, self._followed_by, self._together_with)
+            self._dirty.update(pairs.rows.tolist())
+
+    def popularity(self, items: int, scale: int = -1) -> npt.NDArray[np.float64]:
+        """Counts of handles below ``items`` at one of `SCALES` as of now, shape ``(items,)``."""
+        self.reserve(items)
+        now = 1.0 if math.isinf(SCALES[scale]) else math.exp(-(self.tick - self._landmark) / SCALES[scale])
+        counts: npt.NDArray[np.float64] = self._counts[:items, scale] * now
+        return counts
+
+    @property
+    def tables(self) -> tuple[Handles, npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Neighbours (int32, -1 where free) and their followed and together weights, ``(rows, cap)`` each."""
+        return self._neighbours, self._followed_by, self._together_with
+
+    def take_dirty(self) -> list[int]:
+        """Handles changed since the last call, in order, and forget that they changed."""
+        dirty = sorted(self._dirty)
+        self._dirty.clear()
+        return dirty
+
+    def row(self, handle: int) -> tuple[tuple[float, ...], Handles, npt.NDArray[np.float32]]:
+        """One item's counts as of ``tick``, its neighbours, and their weights, ``(2, neighbours)``."""
+        used = self._neighbours[handle] >= 0
+        counts = tuple(float(self.popularity(handle + 1, k)[handle]) for k in range(len(SCALES)))
+        weights = np.stack([self._followed_by[handle][used], self._together_with[handle][used]])
+        return counts, self._neighbours[handle][used], weights
+
+    def put_row(
+        self,
+        handle: int,
+        *,
+        tick: float,
+        counts: tuple[float, ...],
+        neighbours: Handles,
+        weights: npt.NDArray[np.float32],
+    ) -> None:
+        """Replace one item's state by what another process, or an earlier run, learned as of ``tick``."""
+        highest = int(neighbours.max()) if len(neighbours) else -1
+        self.reserve(max(handle, highest) + 1)
+        self.tick = max(self.tick, tick)
+        gain = self._gain(tick)
+        self._counts[handle] = [count * g for count, g in zip(counts, gain, strict=True)]
+        kept = min(len(neighbours), self.cap)
+        best = np.argsort(-weights.sum(axis=0), kind="stable")[:kept]
+        self._neighbours[handle] = -1
+        self._neighbours[handle, :kept] = neighbours[best]
+        for table, values in ((self._followed_by, weights[0]), (self._together_with, weights[1])):
+            table[handle] = 0.0
+            table[handle, :kept] = values[best]
+
+    def _gain(self, tick: float | None = None) -> tuple[float, ...]:
+        """Weight of one event at ``tick`` relative to the landmark, one a scale."""
+        if (self.tick - self._landmark) / SCALES[0] > _MAX_EXPONENT:
+            for k, scale in enumerate(SCALES):
+                self._counts[:, k] *= math.exp(-(self.tick - self._landmark) / scale)
+            self._landmark = self.tick
+        age = (self.tick if tick is None else tick) - self._landmark
+        return tuple(math.exp(age / scale) for scale in SCALES)

@@ -1,0 +1,89 @@
+"""Raw batches in; decoded events, items and rejects out, each with its whole batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import bytewax.operators as op
+import orjson
+from bytewax.dataflow import Stream, operator
+
+from recstream.core.decoding import decode_events, decode_items
+from recstream.core.events import Event
+from recstream.core.items import Item
+from recstream.core.rejects import Reject
+from recstream.core.rules import DecodeRules
+from recstream.core.source import RawBatch
+from recstream.engine.worker import Received
+from recstream.ports import Meters
+
+__all__ = ["DecodeOut", "decode"]
+
+
+@dataclass(frozen=True)
+class DecodeOut:
+    """All must be consumed: a flow which drops ``rejects`` loses data in silence."""
+
+    events: Stream[Received]
+    items: Stream[list[Item]]
+    """Records of the items source, and those that events brought along."""
+    rejects: Stream[Reject]
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    received: Received
+    items: list[Item]
+    rejects: list[Reject]
+
+
+@operator
+def decode(
+    step_id: str,
+    batches: Stream[RawBatch],
+    kind: str,
+    rules: DecodeRules,
+    meters: Meters,
+    now: Callable[[], float],
+) -> DecodeOut:
+    """Decode batches of events or of items (``kind`` is ``"events"`` or ``"items"``).
+
+    Bad data is a value: every record ends up in exactly one of the streams, an event that brings its
+    item along in two.
+    """
+    if kind not in ("events", "items"):
+        msg = f"step {step_id!r}: kind is {kind!r}, wanted 'events' or 'items'"
+        raise ValueError(msg)
+
+    def shim(raw: RawBatch) -> _Decoded:
+        at = now()
+        meters.add("records_read", len(raw.values), stream=kind)
+        events: list[Event] = []
+        if kind == "events":
+            events, rejects = decode_events(raw, rules=rules, now=at, loads=orjson.loads)
+            items = [event.item for event in events if event.item is not None]
+        else:
+            items, rejects = decode_items(raw, rules=rules, loads=orjson.loads)
+        for reject in rejects:
+            meters.add("records_rejected", reason=reject.reason)
+        return _Decoded(Received(at, events), items, rejects)
+
+    decoded = op.map("decode", batches, shim)
+    return DecodeOut(
+        op.filter_map("events", decoded, _events),
+        op.filter_map("items", decoded, _items),
+        op.flat_map("rejects", decoded, _rejects),
+    )
+
+
+def _events(decoded: _Decoded) -> Received | None:
+    return decoded.received if decoded.received.events else None
+
+
+def _items(decoded: _Decoded) -> list[Item] | None:
+    return decoded.items or None
+
+
+def _rejects(decoded: _Decoded) -> Iterable[Reject]:
+    return decoded.rejects

@@ -1,0 +1,102 @@
+"""The profiles a worker holds in memory: a bounded window on the user table, written at the barrier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from recstream.core.catalogue import Catalogue
+from recstream.core.profile import Profile
+from recstream.engine.rows import profile_of, user_row
+from recstream.ports import Meters, UserStore
+
+__all__ = ["HotSet"]
+
+
+class HotSet:
+    """Profiles by user id, least recently used first; changed ones never leave before they are written."""
+
+    def __init__(
+        self, store: UserStore, catalogue: Catalogue, meters: Meters, *, limit: int, shards: int
+    ) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._meters = meters
+        self._limit = limit
+        self._shards = shards
+        self._profiles: dict[str, Profile] = {}
+        self._dirty: dict[str, None] = {}
+        self._forgotten: dict[str, None] = {}
+        self._complete = store.count() == 0
+        """Whether every user that this worker owns is in memory: then a look-up can find nothing."""
+
+    def __len__(self) -> int:
+        return len(self._profiles)
+
+    def load(self, user_ids: Iterable[str]) -> list[Profile]:
+        """Bring these users into memory by one look-up; gives those that were read from the store."""
+        absent = []
+        profiles = self._profiles
+        for user_id in dict.fromkeys(user_ids):
+            profile = profiles.pop(user_id, None)
+            if profile is not None:
+                profiles[user_id] = profile  # now the most recently used
+            else:
+                absent.append(user_id)
+        if not absent:
+            return []
+        wanted = [] if self._complete else [user for user in absent if user not in self._forgotten]
+        rows = self._store.fetch(wanted) if wanted else {}
+        loaded = []
+        for user_id in absent:
+            row = rows.get(user_id)
+            profile = Profile(user_id) if row is None else profile_of(row, self._catalogue)
+            profiles[user_id] = profile
+            if row is not None:
+                loaded.append(profile)
+        self._meters.add("users_loaded", len(loaded))
+        return loaded
+
+    def get(self, user_id: str) -> Profile:
+        """A user that was loaded before.
+
+        Raises:
+            KeyError: it was not.
+        """
+        return self._profiles[user_id]
+
+    def changed(self, user_id: str) -> None:
+        """Note that a profile differs from its row."""
+        self._dirty[user_id] = None
+
+    def forget(self, user_id: str) -> None:
+        """Erase a user, from memory at once and from the store at the next flush."""
+        self._profiles[user_id] = Profile(user_id)
+        self._dirty.pop(user_id, None)
+        self._forgotten[user_id] = None
+
+    def flush(self) -> int:
+        """Write what changed by one upsert, then let go of the least recently used; gives the rows written."""
+        gone = [user_id for user_id in self._forgotten if user_id not in self._dirty]
+        if gone:
+            self._store.delete(gone)
+        rows = [user_row(self._profiles[user_id], self._catalogue, self._shards) for user_id in self._dirty]
+        if rows:
+            self._store.upsert(rows)
+        self._forgotten.clear()
+        self._dirty.clear()
+        self._evict()
+        self._meters.set("users_hot", len(self._profiles))
+        return len(rows)
+
+    @property
+    def overfull(self) -> bool:
+        """Whether so many users were touched since the last flush that one is due before the barrier."""
+        return len(self._profiles) > 2 * self._limit
+
+    def _evict(self) -> None:
+        spare = len(self._profiles) - self._limit
+        if spare <= 0:
+            return
+        self._complete = False
+        for user_id in [user for user, profile in self._profiles.items() if not profile.waiting][:spare]:
+            del self._profiles[user_id]

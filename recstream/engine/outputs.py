@@ -1,0 +1,67 @@
+"""What leaves: lists, tombstones, sessions and rejects as keyed messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias, TypeVar
+
+import bytewax.operators as op
+import orjson
+from bytewax.dataflow import Stream, operator
+from bytewax.operators import KeyedStream
+
+from recstream.core.messages import Message
+from recstream.core.rejects import Reject, reject_record
+from recstream.engine.lists import Listed, session_message, tombstone
+from recstream.engine.worker import ClosedSession, Forgotten, Worker
+
+__all__ = ["dead_letters", "list_messages", "none_of", "session_messages", "tombstones"]
+
+X = TypeVar("X")
+Messages: TypeAlias = KeyedStream[Message]
+
+
+@operator
+def list_messages(step_id: str, lists: Stream[Listed]) -> Messages:
+    """Each list under its user's key."""
+    return op.map("message", lists, lambda listed: (listed.user_id, listed.message()))
+
+
+@operator
+def tombstones(step_id: str, forgotten: Stream[Forgotten]) -> Messages:
+    """A null value for every erased user."""
+    return op.map("message", forgotten, lambda gone: (gone.user_id, tombstone(gone.user_id)))
+
+
+@operator
+def session_messages(step_id: str, sessions: Stream[ClosedSession], worker: Callable[[], Worker]) -> Messages:
+    """Each closed session under its user's key."""
+
+    def shim(closed: ClosedSession) -> tuple[str, Message]:
+        ids = worker().replica.catalogue.ids
+        return closed.user_id, session_message(
+            closed.user_id, closed.session, [ids[i] for i in closed.session.items]
+        )
+
+    return op.map("message", sessions, shim)
+
+
+@operator
+def dead_letters(step_id: str, rejects: Stream[Reject], now: Callable[[], float]) -> Messages:
+    """Each reject as a record under its source partition's name."""
+
+    def shim(reject: Reject) -> tuple[str, Message]:
+        name = reject.partition.name
+        return name, Message(name.encode(), orjson.dumps(reject_record(reject, at=now())))
+
+    return op.map("message", rejects, shim)
+
+
+@operator
+def none_of(step_id: str, up: Stream[X]) -> Stream[Reject]:
+    """Consume a stream that has nothing for the outputs, so that every stream ends in one."""
+
+    def shim(_: X) -> Iterable[Reject]:
+        return ()
+
+    return op.flat_map("drop", up, shim)

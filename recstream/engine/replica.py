@@ -1,0 +1,136 @@
+"""The replica of items and their statistics in one worker: loads, follows, and writes what it owns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from recstream.core.catalogue import Catalogue
+from recstream.core.shards import shard_of
+from recstream.core.statistics import ItemStatistics
+from recstream.engine.rows import put_statistics, statistics_row
+from recstream.ports import ItemRow, ItemStore, Meters, StatisticsStore
+
+__all__ = ["Replica"]
+
+_OVERLAP_NS: Final = 10 * 10**9
+"""Rows this much older than the newest seen are read again: writers' clocks and commits overlap."""
+
+
+class Replica:
+    """Catalogue and statistics of one worker, kept in step with the tables by their version.
+
+    A worker applies its own writes at once; others see them once they are flushed and refreshed.
+    """
+
+    def __init__(
+        self,
+        items: ItemStore,
+        statistics: StatisticsStore,
+        meters: Meters,
+        *,
+        dim: int,
+        neighbours: int,
+        keys: int,
+        now: Callable[[], float],
+        refresh_s: float,
+    ) -> None:
+        self.catalogue = Catalogue(dim)
+        self.statistics = ItemStatistics(neighbours)
+        self._items = items
+        self._rows = statistics
+        self._meters = meters
+        self._keys = keys
+        self._now = now
+        self._refresh_s = refresh_s
+        self._owned: set[int] = set()
+        self._written: dict[str, ItemRow] = {}
+        self._unwritten: dict[str, ItemRow] = {}
+        self._versions = (-1, -1)
+        self._seqs = (-1, -1)
+        self._refreshed_at = float("-inf")
+        self.arrived: list[str] = []
+        """Items that became known since the reader last emptied this list."""
+        self.refresh()
+
+    def own(self, key: int) -> None:
+        """Note that this worker counts the statistics under ``key``, and writes them."""
+        self._owned.add(key)
+
+    @property
+    def ticks_each(self) -> float:
+        """Events of the whole stream that each touch counted here stands for."""
+        return self._keys / max(len(self._owned), 1)
+
+    def put(self, row: ItemRow) -> bool:
+        """Take an item in at once and write it at the next flush; False when nothing about it changed."""
+        known = self._unwritten.get(row.item_id) or self._written.get(row.item_id)
+        if known is not None and _same(known, row):
+            return False
+        self._take(row)
+        self._unwritten[row.item_id] = row
+        return True
+
+    def refresh(self, *, force: bool = True) -> None:
+        """Read what other processes wrote; without ``force`` only when ``refresh_s`` has passed."""
+        now = self._now()
+        if not force and now - self._refreshed_at < self._refresh_s:
+            return
+        self._refreshed_at = now
+        first = self._versions == (-1, -1)
+        items_at = self._items.version()
+        if items_at != self._versions[0]:
+            for row in self._items.changed_since(self._seqs[0] - _OVERLAP_NS if not first else -1):
+                self._seqs = (max(self._seqs[0], row.seq), self._seqs[1])
+                held = self._written.get(row.item_id)
+                if row.item_id not in self._unwritten and (held is None or held.seq < row.seq):
+                    self._take(row)
+                    self._written[row.item_id] = row._replace(vector=row.vector[:0])
+            self.catalogue.version = items_at
+        statistics_at = self._versions[1]
+        if first or len(self._owned) < self._keys:
+            statistics_at = self._rows.version()
+            if statistics_at != self._versions[1]:
+                for learned in self._rows.changed_since(self._seqs[1] - _OVERLAP_NS if not first else -1):
+                    self._seqs = (self._seqs[0], max(self._seqs[1], learned.seq))
+                    if first or shard_of(learned.item_id, self._keys) not in self._owned:
+                        put_statistics(learned, self.statistics, self.catalogue)
+        self._versions = (items_at, statistics_at)
+        self._meters.set("catalogue_items", self.catalogue.known)
+        self._meters.set("catalogue_version", self.catalogue.version)
+
+    def flush(self, next_seq: Callable[[], int]) -> tuple[int, int]:
+        """Write the items taken in and the statistics that changed; gives how many rows of each."""
+        rows = [row._replace(seq=next_seq()) for row in self._unwritten.values()]
+        if rows:
+            self._items.upsert(rows)
+            for row in rows:
+                self._written[row.item_id] = row._replace(vector=row.vector[:0])
+            self._unwritten.clear()
+            self.catalogue.version = self._items.version()
+        learned = []
+        for handle in self.statistics.take_dirty():
+            key = shard_of(self.catalogue.ids[handle], self._keys)
+            learned.append(statistics_row(handle, self.statistics, self.catalogue, shard=key, seq=next_seq()))
+        if learned:
+            self._rows.upsert(learned)
+        return len(rows), len(learned)
+
+    def maintain(self, others: Sequence[Callable[[], None]] = ()) -> None:
+        """Let the tables compact themselves when that is due; one worker of all does this."""
+        for maintain in (self._items.maintain, self._rows.maintain, *others):
+            maintain()
+
+    def _take(self, row: ItemRow) -> None:
+        if row.deleted and self.catalogue.handle(row.item_id) is None:
+            return
+        new = self.catalogue.handle(row.item_id) is None
+        self.catalogue.put(
+            row.item_id, row.vector, available=row.available and not row.deleted, title=row.title
+        )
+        if new:
+            self.arrived.append(row.item_id)
+
+
+def _same(one: ItemRow, other: ItemRow) -> bool:
+    return one._replace(seq=0, vector=other.vector) == other._replace(seq=0)

@@ -1,0 +1,174 @@
+"""Profiles and item statistics as stored rows: handles become ids, arrays become bytes, and back."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from recstream.core.arrays import Vector
+from recstream.core.catalogue import Catalogue
+from recstream.core.decay import DecayedSum
+from recstream.core.events import Event
+from recstream.core.profile import NO_ITEM, AsOf, Latest, Profile, Recent, Waiting
+from recstream.core.shards import shard_of
+from recstream.core.source import Partition
+from recstream.core.statistics import ItemStatistics
+from recstream.ports import StatisticsRow, UserRow
+
+__all__ = ["RowFormatError", "profile_of", "put_statistics", "statistics_row", "user_row"]
+
+_VERSION: Final = 1
+"""First byte of every encoded state; a change of the layout raises it."""
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder().decode
+
+
+class RowFormatError(Exception):
+    """A stored state was written by another version of recstream."""
+
+
+def user_row(profile: Profile, catalogue: Catalogue, shards: int) -> UserRow:
+    """A profile as it is stored. Nothing of this process (handles) is left in it."""
+    ids = catalogue.ids
+    state = [
+        _sum_out(profile.long_term),
+        _sum_out(profile.disliked),
+        [
+            (entry.ts, entry.digest, _id_or_none(entry.item, ids), entry.weight, entry.action)
+            for entry in profile.recent
+        ],
+        {str(digest): vector.tobytes() for digest, vector in sorted(profile.words.items())},
+        _latest_out(profile.seen, ids),
+        _latest_out(profile.hidden, ids),
+        _latest_out(profile.shown, ids),
+        profile.fence,
+        profile.as_of,
+        [(w.received_at, _event_out(w.event)) for w in profile.waiting],
+        profile.announced,
+    ]
+    taste = np.zeros(catalogue.dim, np.float32)
+    if profile.long_term is not None:
+        length = float(np.linalg.norm(profile.long_term.total))
+        taste = (profile.long_term.total / (length or 1.0)).astype(np.float32)
+    return UserRow(
+        user_id=profile.user_id,
+        shard=shard_of(profile.user_id, shards),
+        version=profile.version,
+        events=profile.version,
+        updated_at=profile.as_of.ts if profile.as_of is not None else 0.0,
+        vector=taste,
+        state=bytes((_VERSION,)) + _encode(state),
+    )
+
+
+def profile_of(row: UserRow, catalogue: Catalogue) -> Profile:
+    """The profile a row was made of, in terms of this process's catalogue.
+
+    Raises:
+        RowFormatError: the state has another layout than this version writes.
+    """
+    state = _payload(row.state, f"user {row.user_id!r}")
+    long_term, disliked, ring, words, seen, hidden, shown, fence, as_of, waiting, announced = state
+    recent = [
+        Recent(ts, digest, NO_ITEM if item is None else catalogue.intern(item), weight, action)
+        for ts, digest, item, weight, action in ring
+    ]
+    waits = [Waiting(received_at, _event_in(event)) for received_at, event in waiting]
+    return Profile(
+        user_id=row.user_id,
+        version=row.version,
+        long_term=_sum_in(long_term),
+        disliked=_sum_in(disliked),
+        recent=recent,
+        words={int(digest): np.frombuffer(raw, np.float32) for digest, raw in words.items()},
+        seen=_latest_in(seen, catalogue),
+        hidden=_latest_in(hidden, catalogue),
+        shown=_latest_in(shown, catalogue),
+        fence=fence,
+        as_of=None if as_of is None else AsOf(*as_of),
+        waiting=waits,
+        announced=announced,
+        known={entry.digest & ~1 for entry in recent},
+    )
+
+
+def statistics_row(
+    handle: int, statistics: ItemStatistics, catalogue: Catalogue, *, shard: int, seq: int
+) -> StatisticsRow:
+    """One item's statistics as they are stored."""
+    counts, neighbours, weights = statistics.row(handle)
+    ids = catalogue.ids
+    return StatisticsRow(
+        item_id=ids[handle],
+        shard=shard,
+        seq=seq,
+        tick=statistics.tick,
+        counts=counts,
+        state=bytes((_VERSION,)) + _encode([[ids[n] for n in neighbours.tolist()], weights.tobytes()]),
+    )
+
+
+def put_statistics(row: StatisticsRow, statistics: ItemStatistics, catalogue: Catalogue) -> None:
+    """Take one stored item's statistics into the replica of this process.
+
+    Raises:
+        RowFormatError: the state has another layout than this version writes.
+    """
+    neighbours, raw = _payload(row.state, f"statistics of item {row.item_id!r}")
+    handles = np.array([catalogue.intern(item) for item in neighbours], np.int32)
+    weights: npt.NDArray[np.float32] = np.frombuffer(raw, np.float32).reshape(2, len(handles))
+    statistics.put_row(
+        catalogue.intern(row.item_id), tick=row.tick, counts=row.counts, neighbours=handles, weights=weights
+    )
+
+
+def _payload(state: bytes, what: str) -> Any:
+    if not state or state[0] != _VERSION:
+        got = state[0] if state else "nothing"
+        msg = (
+            f"the stored state of {what} has layout {got}, this version of recstream reads {_VERSION}: "
+            "run the version that wrote the store, or replay the log into a new one (recstream backfill)"
+        )
+        raise RowFormatError(msg)
+    return _decode(memoryview(state)[1:])
+
+
+def _id_or_none(item: int, ids: list[str]) -> str | None:
+    return None if item == NO_ITEM else ids[item]
+
+
+def _sum_out(total: DecayedSum | None) -> tuple[bytes, float, float] | None:
+    return None if total is None else (total.total.tobytes(), total.weight, total.as_of)
+
+
+def _sum_in(stored: Any) -> DecayedSum | None:
+    if stored is None:
+        return None
+    raw, weight, as_of = stored
+    return DecayedSum(np.frombuffer(raw, np.float64).copy(), weight, as_of)
+
+
+def _latest_out(latest: Latest, ids: list[str]) -> tuple[list[str], list[float]]:
+    pairs = sorted((ids[item], ts) for item, ts in latest.items())
+    return [item for item, _ in pairs], [ts for _, ts in pairs]
+
+
+def _latest_in(stored: Any, catalogue: Catalogue) -> Latest:
+    items, stamps = stored
+    return {catalogue.intern(item): ts for item, ts in zip(items, stamps, strict=True)}
+
+
+def _event_out(event: Event) -> list[Any]:
+    vector = None if event.vector is None else event.vector.tobytes()
+    return [*event._replace(item=None, vector=None)[:-1], vector]
+
+
+def _event_in(stored: Any) -> Event:
+    *fields, raw_vector = stored
+    vector: Vector | None = None if raw_vector is None else np.frombuffer(raw_vector, np.float32)
+    event = Event._make([*fields, vector])
+    rec = None if event.rec is None else (event.rec[0], event.rec[1])
+    return event._replace(partition=Partition._make(event.partition), rec=rec)

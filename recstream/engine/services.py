@@ -1,0 +1,80 @@
+"""What the engine needs from outside, opened by each worker when the dataflow runs, not when it is built."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from recstream.core.profile import ProfileRules
+from recstream.core.ranking import RankingRules
+from recstream.ports import Encoder, ItemStore, Meters, StatisticsStore, UserStore
+
+__all__ = ["EngineRules", "PerWorker", "Services"]
+
+X = TypeVar("X")
+
+
+@dataclass(frozen=True)
+class EngineRules:
+    """When things happen; all times in seconds of the wall clock."""
+
+    profile: ProfileRules
+    ranking: RankingRules
+    shards: int = 32
+    """User shards: fixed when a store is made."""
+    processes: int = 1
+    """Processes that share the stream: how item statistics are spread, and how fast their clock ticks."""
+    hot_users: int = 20_000
+    """Profiles kept in memory by a worker."""
+    refresh_s: float = 1.0
+    """How often replicas look for what other processes wrote."""
+    wait_for_item_s: float = 60.0
+    """How long an event waits for its item; 0 rejects at once."""
+    session_gap_s: float = 1800.0
+    lateness_s: float = 300.0
+    sessions: bool = False
+    """Whether closed sessions are announced."""
+    neighbours: int = 100
+    every_event: bool = False
+    """Rank after each event, strictly in the order of the log (one worker only), instead of once a batch."""
+    lists: bool = True
+    """Whether lists are made at all (a backfill may want only the last ones)."""
+
+    @property
+    def statistics_keys(self) -> int:
+        """Keys that item statistics are spread over; a lone process has them all under one."""
+        return 1 if self.processes == 1 else 4 * self.processes
+
+
+@dataclass(frozen=True)
+class Services:
+    """Ports, each behind a function that opens it; ``now`` is the wall clock in Unix seconds."""
+
+    encoder: Callable[[], Encoder]
+    users: Callable[[], UserStore]
+    items: Callable[[], ItemStore]
+    statistics: Callable[[], StatisticsStore]
+    meters: Meters
+    now: Callable[[], float]
+
+
+class PerWorker(Generic[X]):
+    """One object a worker: bytewax runs each worker in a thread of its own, and its steps all in that thread.
+
+    >>> box = PerWorker(list)
+    >>> box() is box()
+    True
+    """
+
+    def __init__(self, make: Callable[[], X]) -> None:
+        self._make = make
+        self._local = threading.local()
+
+    def __call__(self) -> X:
+        """The calling worker's object, made on its first call."""
+        if not hasattr(self._local, "made"):
+            self._local.made = self._make()
+        made: X = self._local.made
+        return made

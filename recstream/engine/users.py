@@ -1,0 +1,130 @@
+"""User shards: events in, due lists and all else that came of them out; state is written at the barrier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Final
+
+import bytewax.operators as op
+from bytewax.dataflow import Stream, operator
+from bytewax.operators import KeyedStream, StatefulBatchLogic
+from typing_extensions import override
+
+from recstream.core.rejects import Reject
+from recstream.core.shards import shard_key, shard_of
+from recstream.core.signals import Query
+from recstream.core.statistics import Touch
+from recstream.engine.lists import Listed
+from recstream.engine.services import EngineRules
+from recstream.engine.worker import ClosedSession, Forgotten, Received, Step, Worker
+
+__all__ = ["BarrierError", "UsersOut", "users"]
+
+_AT_ONCE: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+"""A moment that has always passed: bytewax notifies within the same activation."""
+_LOG: Final = "log"
+"""The one key under which a log is worked off strictly in its order."""
+
+
+class BarrierError(Exception):
+    """The barrier was reached with events not worked off: committing now would lose their lists."""
+
+
+@dataclass(frozen=True)
+class UsersOut:
+    """All must be consumed."""
+
+    queries: Stream[list[Query]]
+    """Users whose lists are due, by micro-batch of the worker."""
+    lists: Stream[Listed]
+    """Lists made in place (`EngineRules.every_event`), in the order of the log."""
+    touches: Stream[list[Touch]]
+    rejects: Stream[Reject]
+    sessions: Stream[ClosedSession]
+    forgotten: Stream[Forgotten]
+
+
+class _ShardLogic(StatefulBatchLogic[Received, Step, int]):
+    """Collects its events with those of the worker's other shards; the first one notified works them off.
+
+    Bytewax hands every shard its batch, then notifies, within one activation and before the epoch can
+    close. So a batch of cold users costs one look-up a worker rather than one a shard.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+
+    @override
+    def on_batch(self, values: list[Received]) -> tuple[Iterable[Step], bool]:
+        self.worker.inbox.extend(values)
+        return (), self.RETAIN
+
+    @override
+    def notify_at(self) -> datetime | None:
+        if self.worker.inbox:
+            return _AT_ONCE
+        look = self.worker.next_look()
+        return None if look is None else datetime.fromtimestamp(look, tz=timezone.utc)
+
+    @override
+    def on_notify(self) -> tuple[Iterable[Step], bool]:
+        return (self.worker.step(),), self.RETAIN
+
+    @override
+    def on_eof(self) -> tuple[Iterable[Step], bool]:
+        # The source ended, perhaps for a restart: nothing is announced or given up because of it.
+        return (), self.RETAIN
+
+    @override
+    def snapshot(self) -> int:
+        """The barrier: bytewax asks every shard that was awake before it commits; the first flushes."""
+        if self.worker.inbox:
+            msg = (
+                f"{sum(len(batch.events) for batch in self.worker.inbox)} events were not worked off when "
+                "the epoch closed; this bytewax schedules notifications differently (pinned: 0.21.1)"
+            )
+            raise BarrierError(msg)
+        self.worker.flush()
+        return 1
+
+
+@operator
+def users(
+    step_id: str,
+    received: Stream[Received],
+    worker: Callable[[], Worker],
+    rules: EngineRules,
+) -> UsersOut:
+    """Route events to user shards, apply them, and say what came of each micro-batch.
+
+    With `EngineRules.every_event` all go to one key, in the order they were read.
+    """
+
+    def by_shard(batch: Received) -> Iterable[tuple[str, Received]]:
+        if rules.every_event:
+            return ((_LOG, batch),)
+        shards: dict[int, list[int]] = {}
+        for k, event in enumerate(batch.events):
+            shards.setdefault(shard_of(event.user_id, rules.shards), []).append(k)
+        return [
+            (shard_key(shard), Received(batch.at, [batch.events[k] for k in places]))
+            for shard, places in shards.items()
+        ]
+
+    def logic(_: int | None) -> _ShardLogic:
+        if rules.every_event:
+            worker().replica.own(0)
+        return _ShardLogic(worker())
+
+    keyed: KeyedStream[Received] = op.flat_map("by_shard", received, by_shard)
+    steps = op.key_rm("shard_rm", op.stateful_batch("shards", keyed, logic))
+    return UsersOut(
+        op.filter_map("queries", steps, lambda step: step.queries or None),
+        op.flat_map("lists", steps, lambda step: step.lists),
+        op.filter_map("touches", steps, lambda step: step.touches or None),
+        op.flat_map("rejects", steps, lambda step: step.rejects),
+        op.flat_map("sessions", steps, lambda step: step.sessions),
+        op.flat_map("forgotten", steps, lambda step: step.forgotten),
+    )

@@ -1,0 +1,347 @@
+"""What one worker does with a micro-batch of events, and at the barrier."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from recstream.core.events import Event
+from recstream.core.profile import AsOf, Outcome, Profile
+from recstream.core.ranking import rank
+from recstream.core.rejects import Reject
+from recstream.core.sessions import Session, sessions_of
+from recstream.core.signals import RECENT_ITEMS, Query, Trigger, query_of
+from recstream.core.statistics import Touch
+from recstream.engine.hot_set import HotSet
+from recstream.engine.lists import Listed
+from recstream.engine.replica import Replica
+from recstream.engine.services import EngineRules, Services
+
+__all__ = ["ClosedSession", "Forgotten", "Received", "Step", "Worker"]
+
+
+class Received(NamedTuple):
+    """Decoded events with the moment they were read (Unix seconds)."""
+
+    at: float
+    events: list[Event]
+
+
+class ClosedSession(NamedTuple):
+    """A user's session, to be announced."""
+
+    user_id: str
+    session: Session
+
+
+class Forgotten(NamedTuple):
+    """A user was erased: whoever holds their list must drop it."""
+
+    user_id: str
+
+
+class Step(NamedTuple):
+    """What came of one micro-batch."""
+
+    queries: list[Query]
+    """One a user whose list is due (none when lists were made in place)."""
+    lists: list[Listed]
+    """Lists made in place, in the order of the log."""
+    touches: list[Touch]
+    """What item statistics are still to count."""
+    rejects: list[Reject]
+    sessions: list[ClosedSession]
+    forgotten: list[Forgotten]
+
+
+class Worker:
+    """One worker's users, items and statistics. All its methods run in the worker's own thread."""
+
+    def __init__(self, services: Services, rules: EngineRules) -> None:
+        encoder = services.encoder()
+        self.encoder = encoder
+        self.rules = rules
+        self.meters = services.meters
+        self.now = services.now
+        self.replica = Replica(
+            services.items(),
+            services.statistics(),
+            services.meters,
+            dim=encoder.dim,
+            neighbours=rules.neighbours,
+            keys=rules.statistics_keys,
+            now=services.now,
+            refresh_s=rules.refresh_s,
+        )
+        self._users_store = services.users()
+        self.users = HotSet(
+            self._users_store,
+            self.replica.catalogue,
+            services.meters,
+            limit=rules.hot_users,
+            shards=rules.shards,
+        )
+        self.inbox: list[Received] = []
+        self._wanted: dict[str, dict[str, None]] = {}
+        """Users whose events wait, by the item they wait for."""
+        self._deadlines: list[tuple[float, str]] = []
+        """Heap of (wall clock, user): when to look at a user again, for waiting events or a session."""
+        self._heard: dict[str, float] = {}
+        """Wall clock of the newest event of each user whose last session is open (only if announced)."""
+        self._seq = 0
+
+    def next_seq(self) -> int:
+        """A number greater than all before it: the wall clock in ns, made strictly growing."""
+        self._seq = max(self._seq + 1, int(self.now() * 1e9))
+        return self._seq
+
+    def next_look(self) -> float | None:
+        """When `step` wants to be called although no event has come (wall clock), or None."""
+        if self.replica.arrived and self._wanted:
+            return self.now()
+        return self._deadlines[0][0] if self._deadlines else None
+
+    def step(self) -> Step:
+        """Work off the inbox: look cold users up at once, apply every event, say whose lists are due."""
+        received, self.inbox = self.inbox, []
+        self.replica.refresh(force=False)
+        done = Step([], [], [], [], [], [])
+        loaded = self.users.load(event.user_id for batch in received for event in batch.events)
+        for profile in loaded:
+            self._note_waiting(profile)
+        due: dict[str, tuple[Trigger, AsOf | None, float]] = {}
+        touched: dict[str, None] = {}
+        outcomes = dict.fromkeys(Outcome, 0)
+        for user_id in self._due_users():
+            self._settle(user_id, done, due, touched)
+        for at, events in received:
+            for event in events:
+                outcomes[self._take(event, at, done, due)] += 1
+                touched[event.user_id] = None
+                if self.rules.every_event and due:
+                    self.count(done.touches)
+                    done.touches.clear()
+                    done.lists.extend(self.rank(self._queries(due)))
+                    due.clear()
+                if self.rules.sessions:
+                    self._hear(event.user_id, at)
+        if self.rules.sessions:
+            for user_id in touched:
+                self._close_sessions(self.users.get(user_id), done)
+        if self.rules.every_event:
+            self.count(done.touches)
+            done.touches.clear()
+            done.lists.extend(self.rank(self._queries(due)))
+        elif self.rules.lists:
+            done.queries.extend(self._queries(due))
+        self._account(outcomes, done)
+        if self.users.overfull:
+            self.flush()
+        return done
+
+    def count(self, touches: Sequence[Touch]) -> None:
+        """Count touches in the statistics that this worker owns."""
+        if touches:
+            self.replica.statistics.count(list(touches), ticks_each=self.replica.ticks_each)
+
+    def rank(self, queries: list[Query]) -> list[Listed]:
+        """Make the lists of these users, now."""
+        if not queries or not self.rules.lists:
+            return []
+        lists = rank(queries, self.replica.catalogue, self.replica.statistics, self.rules.ranking)
+        catalogue = self.replica.catalogue
+        now = self.now()
+        made = []
+        for query, ranked in zip(queries, lists, strict=True):
+            made.append(Listed.of(query, ranked, catalogue, self.encoder.label, now))
+            self.meters.observe("event_to_list_seconds", max(now - query.received_at, 0.0))
+        for trigger in {query.trigger for query in queries}:
+            count = sum(query.trigger == trigger for query in queries)
+            self.meters.add("lists_emitted", count, trigger=trigger)
+        return made
+
+    def flush(self) -> None:
+        """The barrier: write all that changed. Early is harmless (fences); late would lose events."""
+        begin = time.perf_counter()
+        users = self.users.flush()
+        items, statistics = self.replica.flush(self.next_seq)
+        if users or items or statistics:
+            self.meters.observe("flush_seconds", time.perf_counter() - begin)
+            for table, rows in (("users", users), ("items", items), ("item_stats", statistics)):
+                self.meters.add("flushed_rows", rows, table=table)
+
+    def maintain(self) -> None:
+        """Compact the tables when that is due; called in one worker of all."""
+        self.replica.maintain([self._users_store.maintain])
+
+    def _take(
+        self, event: Event, at: float, done: Step, due: dict[str, tuple[Trigger, AsOf | None, float]]
+    ) -> Outcome:
+        kind = self.rules.profile.decode.actions[event.action].kind
+        profile = self.users.get(event.user_id)
+        if kind == "request":
+            position = AsOf(event.ts, event.partition.name, event.offset)
+            # Replayed after a crash, the state may be ahead of the request: then it says how far.
+            due[event.user_id] = ("request", None if profile.absorbed(event) else position, at)
+            return Outcome.APPLIED
+        if kind == "forget":
+            if profile.absorbed(event):
+                return Outcome.ABSORBED
+            self.users.forget(event.user_id)
+            due.pop(event.user_id, None)
+            done.forgotten.append(Forgotten(event.user_id))
+            return Outcome.APPLIED
+        previous = profile.engaged(RECENT_ITEMS)
+        wait_s = self.rules.wait_for_item_s
+        outcome = profile.observe(event, self.replica.catalogue, self.rules.profile, at)
+        if outcome is Outcome.APPLIED:
+            self.users.changed(event.user_id)
+            item = self._engaged_item(event)
+            if item is not None:
+                done.touches.append(Touch(item, tuple(other for other in previous if other != item)))
+            if kind != "impression":
+                due[event.user_id] = ("event", None, at)
+        elif outcome is Outcome.ABSORBED:
+            due.setdefault(event.user_id, ("event", None, at))
+        elif outcome is Outcome.WAITING:
+            self.users.changed(event.user_id)
+            self._note_waiting(profile, only_last=True)
+            if wait_s <= 0.0:
+                done.rejects.extend(self._give_up(profile, float("inf")))
+        elif outcome is Outcome.TOO_MANY_WAITING:
+            self.users.changed(event.user_id)
+            most = self.rules.profile.max_waiting
+            detail = (
+                f"item {event.item_id!r} is not known and {most} events of user {event.user_id!r} wait for "
+                "items already: load the items first (recstream catalogue load), or raise events.max_waiting"
+            )
+            done.rejects.append(Reject("too_many_waiting", detail, event.partition, event.offset, event.raw))
+        else:
+            self.users.changed(event.user_id)  # its fence moved
+        return outcome
+
+    def _engaged_item(self, event: Event) -> int | None:
+        action = self.rules.profile.decode.actions[event.action]
+        if event.item_id is None or action.kind in ("impression", "hide") or action.weight < 0.0:
+            return None
+        rules = self.rules.profile.decode
+        if event.rating is not None and event.rating < sum(rules.rating_scale) / 2:
+            return None
+        return self.replica.catalogue.handle(event.item_id)
+
+    def _note_waiting(self, profile: Profile, *, only_last: bool = False) -> None:
+        for received_at, event in profile.waiting[-1:] if only_last else profile.waiting:
+            self._wanted.setdefault(event.item_id or "", {})[profile.user_id] = None
+            heapq.heappush(self._deadlines, (received_at + self.rules.wait_for_item_s, profile.user_id))
+
+    def _hear(self, user_id: str, at: float) -> None:
+        if user_id not in self._heard:
+            heapq.heappush(self._deadlines, (at + self._patience_s, user_id))
+        self._heard[user_id] = at
+
+    @property
+    def _patience_s(self) -> float:
+        """How long after its last event a session may still grow."""
+        return self.rules.session_gap_s + self.rules.lateness_s
+
+    def _due_users(self) -> list[str]:
+        """Users to look at: their item arrived, they waited too long, or they went quiet."""
+        users: dict[str, None] = {}
+        for item_id in self.replica.arrived:
+            users.update(self._wanted.pop(item_id, {}))
+        self.replica.arrived.clear()
+        now = self.now()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            user_id = heapq.heappop(self._deadlines)[1]
+            users[user_id] = None
+            if now - self._heard.get(user_id, now - self._patience_s) < self._patience_s:
+                heapq.heappush(self._deadlines, (self._heard[user_id] + self._patience_s, user_id))
+        return list(users)
+
+    def _settle(
+        self,
+        user_id: str,
+        done: Step,
+        due: dict[str, tuple[Trigger, AsOf | None, float]],
+        touched: dict[str, None],
+    ) -> None:
+        for profile in self.users.load([user_id]):
+            self._note_waiting(profile)
+        profile = self.users.get(user_id)
+        touched[user_id] = None
+        if not profile.waiting:
+            return
+        now = self.now()
+        applied, given_up = profile.settle(
+            self.replica.catalogue, self.rules.profile, received_before=now - self.rules.wait_for_item_s
+        )
+        if applied:
+            self.meters.add("events_applied", len(applied))
+            due[user_id] = ("event", None, now)
+            for event, item in applied:
+                if self._engaged_item(event) is not None:
+                    others = (other for other in profile.engaged(RECENT_ITEMS) if other != item)
+                    done.touches.append(Touch(item, tuple(others)))
+        done.rejects.extend(self._unknown(event) for event in given_up)
+        if applied or given_up:
+            self.users.changed(user_id)
+            self.meters.add("events_waiting", -(len(applied) + len(given_up)))
+
+    def _give_up(self, profile: Profile, received_before: float) -> list[Reject]:
+        _, given_up = profile.settle(
+            self.replica.catalogue, self.rules.profile, received_before=received_before
+        )
+        self.meters.add("events_waiting", -len(given_up))
+        return [self._unknown(event) for event in given_up]
+
+    def _unknown(self, event: Event) -> Reject:
+        detail = (
+            f"item {event.item_id!r} is not in the catalogue and did not arrive within "
+            f"{self.rules.wait_for_item_s:g} s: send its record to the items topic, or load it "
+            "(recstream catalogue load), then replay this event"
+        )
+        return Reject("unknown_item", detail, event.partition, event.offset, event.raw)
+
+    def _close_sessions(self, profile: Profile, done: Step) -> None:
+        """Announce sessions that can grow no more: by event time, or because the user went quiet.
+
+        Quiet is counted from when an event was *read*, so a replayed log closes no session early.
+        """
+        if not profile.recent:
+            return
+        newest = profile.recent[-1].ts
+        heard = self._heard.get(profile.user_id, float("-inf"))
+        quiet = self.now() - heard >= self._patience_s
+        for session in sessions_of(profile.recent, self.rules.session_gap_s):
+            over = newest - session.end > self._patience_s or (session.end == newest and quiet)
+            if over and session.end > profile.announced:
+                profile.announced = session.end
+                self.users.changed(profile.user_id)
+                done.sessions.append(ClosedSession(profile.user_id, session))
+        if quiet:
+            self._heard.pop(profile.user_id, None)
+
+    def _queries(self, due: dict[str, tuple[Trigger, AsOf | None, float]]) -> list[Query]:
+        queries = []
+        for user_id, (trigger, position, at) in due.items():
+            profile = self.users.get(user_id)
+            as_of = position or profile.as_of
+            if as_of is not None:
+                queries.append(query_of(profile, as_of, trigger, at))
+        return queries
+
+    def _account(self, outcomes: dict[Outcome, int], done: Step) -> None:
+        for outcome, meter in (
+            (Outcome.APPLIED, "events_applied"),
+            (Outcome.DUPLICATE, "events_duplicate"),
+            (Outcome.ABSORBED, "events_absorbed"),
+            (Outcome.WAITING, "events_waiting"),
+        ):
+            if outcomes[outcome]:
+                self.meters.add(meter, outcomes[outcome])
+        for reject in done.rejects:
+            self.meters.add("records_rejected", reason=reject.reason)
+        if done.sessions:
+            self.meters.add("sessions_closed", len(done.sessions))

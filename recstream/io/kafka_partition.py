@@ -1,0 +1,256 @@
+"""One Kafka partition being read: polling, ends, time bounds, lag, the mirror in the group."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from bytewax.inputs import StatefulSourcePartition
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, TopicPartition
+from typing_extensions import override
+
+from recstream.core.source import Partition, RawBatch
+from recstream.io.kafka_admin import NO_GROUP, KafkaFault, bad_settings, client_config, client_log, redact
+from recstream.io.kafka_bounds import Position
+
+__all__ = ["KafkaPartition", "Reading"]
+
+_log = logging.getLogger(__name__)
+
+_EVERY_S: Final = 1.0
+"""Pace of the group mirror, the lag report and the look at the brokers."""
+_CLOSE_S: Final = 3.0
+"""How long a clean stop waits for the group's coordinator."""
+_AWAY: Final = frozenset(
+    {
+        KafkaError._TRANSPORT,  # noqa: SLF001 - these are their public names
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+        KafkaError._RESOLVE,  # noqa: SLF001
+    }
+)
+_EOF: Final = KafkaError._PARTITION_EOF  # noqa: SLF001
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How partitions of one source are read."""
+
+    bootstrap: str
+    client: Mapping[str, str] | None
+    group: str | None
+    stopping: Callable[[], bool]
+    on_lag: Callable[[str, int], None] | None
+    poll_max: int
+    idle: timedelta
+    down_after_s: float
+    buffer_kib: int
+    before_ms: int | None
+    """Records at or after this time are dropped."""
+
+
+class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
+    """Emits one :class:`RawBatch` a poll; never blocks; knows its next offset exactly.
+
+    Each has a consumer of its own: one connection and a few threads of librdkafka, no shared state.
+    """
+
+    def __init__(
+        self,
+        partition: Partition,
+        position: Position,
+        *,
+        stop: int | None,
+        reading: Reading,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._partition = partition
+        self._next = position["offset"]
+        self._from_ms = position["from_ms"]
+        self._stop = stop
+        self._r = reading
+        self._now = now
+        topic, _, number = partition.name.rpartition("/")
+        self._tp = TopicPartition(topic, int(number))
+        self._where = f"{partition.name} at {reading.bootstrap}"
+        self._idle_until: datetime | None = None
+        self._taken: int | None = None
+        self._mirrored: int | None = None
+        self._mirror_due = 0.0
+        self._commits_waiting = 0
+        self._lag_due = 0.0
+        self._down_since: float | None = None
+        self._fault: KafkaFault | None = None
+        self._filters = self._from_ms is not None or reading.before_ms is not None
+        self._consumer: Any = self._open()
+        self._consumer.assign([TopicPartition(topic, int(number), self._next)])
+
+    @override
+    def next_batch(self) -> list[RawBatch]:
+        if self._r.stopping() or (self._stop is not None and self._next >= self._stop):
+            raise StopIteration
+        offsets: list[int] = []
+        values: list[bytes] = []
+        found = self._consumer.consume(self._r.poll_max, timeout=0)
+        for message in found:
+            error = message.error()
+            if error is not None:
+                self._on_message_error(error, message)
+                continue
+            offset = message.offset()
+            if self._stop is not None and offset >= self._stop:
+                self._next = self._stop
+                break
+            self._next = offset + 1
+            if self._filters and not self._in_time(message):
+                continue
+            offsets.append(offset)
+            values.append(message.value() or b"")
+        if found:
+            self._idle_until = None
+        else:
+            self._check_reach()
+            self._idle_until = self._now() + self._r.idle
+        self._report_lag()
+        if not offsets:
+            if self._fault is not None:
+                raise self._fault
+            return []
+        return [RawBatch(self._partition, offsets, values)]
+
+    @override
+    def next_awake(self) -> datetime | None:
+        return self._idle_until
+
+    @override
+    def snapshot(self) -> Position:
+        before, self._taken = self._taken, self._next
+        if before is not None and time.monotonic() >= self._mirror_due:
+            self._mirror(before)
+        return Position(identity=self._partition.identity, offset=self._next, from_ms=self._from_ms)
+
+    @override
+    def close(self) -> None:
+        consumer = self._consumer
+        if consumer is None:
+            return
+        if self._taken is not None:
+            self._mirror(self._taken)
+        consumer.pause([self._tp])
+        deadline = time.monotonic() + _CLOSE_S
+        while self._commits_waiting and time.monotonic() < deadline:
+            consumer.poll(0.01)
+        self._consumer = None
+        if self._commits_waiting:
+            # close() would wait a minute for the coordinator; dropping the consumer does not.
+            _log.warning("partition=%s group=%s: last position not mirrored", self._where, self._r.group)
+        else:
+            consumer.close()
+
+    def _open(self) -> Any:
+        ours = client_config(
+            self._r.bootstrap,
+            self._r.client,
+            fetch_wait_max_ms=10,
+            fetch_queue_backoff_ms=20,
+            queued_min_messages=10 * self._r.poll_max,
+            queued_max_messages_kbytes=self._r.buffer_kib,
+            reconnect_backoff_max_ms=2000,
+            statistics_interval_ms=int(_EVERY_S * 1000),
+        )
+        fixed = {
+            "group.id": self._r.group or NO_GROUP,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "error",
+            "error_cb": self._on_error,
+            "stats_cb": self._on_stats,
+            "on_commit": self._on_commit,
+        }
+        try:
+            return Consumer({**ours, **fixed}, logger=client_log)
+        except KafkaException as err:
+            raise bad_settings(err, self._r.client) from None
+
+    def _in_time(self, message: Any) -> bool:
+        kind, ms = message.timestamp()
+        if kind == TIMESTAMP_NOT_AVAILABLE:
+            return True
+        if self._from_ms is not None and ms < self._from_ms:
+            return False
+        return self._r.before_ms is None or ms < self._r.before_ms
+
+    def _on_message_error(self, error: Any, message: Any) -> None:
+        if error.code() == _EOF:
+            # Beyond the last record may lie markers of transactions: they count as read.
+            self._next = max(self._next, message.offset())
+        elif error.fatal() or not (error.retriable() or error.code() in _AWAY):
+            mend = "check that the topic still exists, its retention, and our right to read it"
+            self._fail(f"Kafka refuses to read {self._where} from offset {self._next}: {error.str()}; {mend}")
+        else:
+            _log.warning("partition=%s error=%s: waiting for it to pass", self._where, error.name())
+
+    def _on_error(self, error: Any) -> None:
+        if error.fatal() or error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):  # noqa: SLF001
+            text = redact(error.str(), self._r.client)
+            self._fail(f"Kafka does not let us read {self._where}: {text}; check the security settings")
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN and self._down_since is None:  # noqa: SLF001
+            self._down_since = time.monotonic()
+            _log.warning(
+                "partition=%s: no broker answers, waiting up to %g s", self._where, self._r.down_after_s
+            )
+
+    def _on_stats(self, text: str) -> None:
+        """An idle topic is silent, so whether the cluster is back is read off the connections."""
+        if self._down_since is None:
+            return
+        brokers = json.loads(text)["brokers"].values()
+        if any(broker["nodeid"] >= 0 and broker["state"] == "UP" for broker in brokers):
+            _log.warning("partition=%s: a broker answers again", self._where)
+            self._down_since = None
+
+    def _on_commit(self, error: Any, _parts: object) -> None:
+        self._commits_waiting -= 1
+        if error is not None:
+            _log.warning(
+                "partition=%s group=%s: position not mirrored: %s", self._where, self._r.group, error
+            )
+
+    def _check_reach(self) -> None:
+        if self._down_since is not None and time.monotonic() - self._down_since > self._r.down_after_s:
+            self._fail(
+                f"no broker of {self._where} has answered for {self._r.down_after_s:g} s; "
+                "check that Kafka runs and is reachable; the position is kept, a restart goes on from it"
+            )
+
+    def _fail(self, text: str) -> None:
+        """Raise at the end of a batch that is empty: callbacks cannot raise, records in hand come first."""
+        self._fault = self._fault or KafkaFault(text)
+
+    def _mirror(self, offset: int) -> None:
+        self._mirror_due = time.monotonic() + _EVERY_S
+        if self._r.group is None or offset == self._mirrored or self._down_since is not None:
+            return
+        self._mirrored = offset
+        self._commits_waiting += 1
+        at = TopicPartition(self._tp.topic, self._tp.partition, offset)
+        try:
+            self._consumer.commit(offsets=[at], asynchronous=True)
+        except KafkaException as err:
+            self._commits_waiting -= 1
+            _log.warning("partition=%s group=%s: position not mirrored: %s", self._where, self._r.group, err)
+
+    def _report_lag(self) -> None:
+        if self._r.on_lag is None or time.monotonic() < self._lag_due:
+            return
+        marks = self._consumer.get_watermark_offsets(self._tp, cached=True)
+        if marks is None or marks[1] < 0:
+            return  # nothing fetched yet
+        self._lag_due = time.monotonic() + _EVERY_S
+        self._r.on_lag(self._partition.name, max(0, marks[1] - self._next))

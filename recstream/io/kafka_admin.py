@@ -5,47 +5,30 @@ from __future__ import annotations
 import base64
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import NewTopic
+
+from recstream.io.kafka_client import KafkaFault, admin_client, result_of, unreachable
+from recstream.io.kafka_offsets import Watermarks, watermarks
 
 __all__ = [
-    "NO_GROUP",
     "Cluster",
     "KafkaFault",
     "Topic",
     "Watermarks",
-    "client_config",
     "describe",
     "ensure_topics",
     "list_topics",
-    "offsets_at",
-    "redact",
     "topic_ids",
     "topics",
     "watermarks",
 ]
 
 _log = logging.getLogger(__name__)
-client_log = logging.getLogger("recstream.io.kafka.client")
-"""Where librdkafka's own lines go."""
-
-NO_GROUP: Final = "recstream-no-group"
-"""librdkafka wants a group name even from a reader that never joins or commits."""
-
-_SECRET_WORDS: Final = ("password", "secret", "token", "key.pem", "jaas", "oauthbearer.config")
-
-
-class KafkaFault(Exception):
-    """Kafka did not do what was asked; the message says what, where, got, and how to mend it.
-
-    One text argument, so that it survives pickling and being raised across bytewax.
-    """
 
 
 class Topic(NamedTuple):
@@ -63,17 +46,10 @@ class Topic(NamedTuple):
         a topic re-created within a minute.
 
         >>> Topic("events", "01a1fcda6ff07d81a5e401bf6035a453", (0, 1)).identity(1)
-        'events/1@a6217d5c'
+        'events/1@e4ff1bf9'
         """
         digest = blake2b(bytes.fromhex(self.id), digest_size=4).hexdigest()
         return f"{self.name}/{partition}@{digest}"
-
-
-class Watermarks(NamedTuple):
-    """The offsets a partition holds: ``low <= offset < high``."""
-
-    low: int
-    high: int
 
 
 class Cluster(NamedTuple):
@@ -89,41 +65,15 @@ class Cluster(NamedTuple):
     """By partition: ``"events/3"``."""
 
 
-def redact(text: str, client: Mapping[str, str] | None) -> str:
-    """Replace the values of secret settings in a text.
-
-    >>> redact("bad value hunter2", {"sasl.password": "hunter2"})
-    'bad value ***'
-    """
-    for name, value in (client or {}).items():
-        if value and any(word in name for word in _SECRET_WORDS):
-            text = text.replace(str(value), "***")
-    return text
-
-
-def client_config(
-    bootstrap: str, client: Mapping[str, str] | None = None, /, **ours: object
-) -> dict[str, object]:
-    """Settings for a confluent-kafka client: ours, then what the operator set, which wins.
-
-    Names are written with ``_`` for ``.``.
-
-    >>> client_config("k:9092", {"linger.ms": "5"}, linger_ms=2, acks="all")
-    {'linger.ms': '5', 'acks': 'all', 'bootstrap.servers': 'k:9092'}
-    """
-    config: dict[str, object] = {name.replace("_", "."): value for name, value in ours.items()}
-    return {**config, **(client or {}), "bootstrap.servers": bootstrap}
-
-
 def list_topics(
     bootstrap: str, *, client: Mapping[str, str] | None = None, timeout_s: float = 10.0
 ) -> dict[str, int]:
     """Every topic with its number of partitions. Raises KafkaFault when no broker answers in time."""
     try:
-        admin = _admin(bootstrap, client)
+        admin = admin_client(bootstrap, client)
         found = admin.list_topics(timeout=timeout_s).topics
     except KafkaException as err:
-        raise _unreachable(bootstrap, err, client) from None
+        raise unreachable(bootstrap, err, client) from None
     return {name: len(topic.partitions) for name, topic in found.items()}
 
 
@@ -133,17 +83,17 @@ def topics(
     """Those of the named topics that exist, by name."""
     if not names:
         return {}
-    admin = _admin(bootstrap, client)
+    admin = admin_client(bootstrap, client)
     deadline = time.monotonic() + timeout_s
     asked = admin.describe_topics(TopicCollection(list(names)), request_timeout=timeout_s)
     found: dict[str, Topic] = {}
     for name, future in asked.items():
         try:
-            told = _result(future, deadline)
+            told = result_of(future, deadline)
         except KafkaException as err:
             if err.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 continue
-            raise _unreachable(bootstrap, err, client, what=f"describing topic {name!r}") from None
+            raise unreachable(bootstrap, err, client, what=f"describing topic {name!r}") from None
         raw = base64.b64decode(str(told.topic_id) + "==") if told.topic_id is not None else bytes(16)
         found[name] = Topic(name, raw.hex(), tuple(sorted(part.id for part in told.partitions)))
     return found
@@ -179,7 +129,7 @@ def ensure_topics(
     if not lacking:
         return []
     deadline = time.monotonic() + timeout_s
-    admin = _admin(bootstrap, client)  # kept: its requests die with it
+    admin = admin_client(bootstrap, client)  # kept: its requests die with it
     asked = admin.create_topics(
         [
             NewTopic(
@@ -193,79 +143,13 @@ def ensure_topics(
     created = []
     for name, future in asked.items():
         try:
-            _result(future, deadline)
+            result_of(future, deadline)
         except KafkaException as err:
             if err.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another worker was quicker
-                raise _unreachable(bootstrap, err, client, what=f"creating topic {name!r}") from None
+                raise unreachable(bootstrap, err, client, what=f"creating topic {name!r}") from None
         else:
             created.append(name)
     return created
-
-
-def watermarks(
-    bootstrap: str,
-    parts: Iterable[tuple[str, int]],
-    *,
-    client: Mapping[str, str] | None = None,
-    timeout_s: float = 10.0,
-) -> dict[tuple[str, int], Watermarks]:
-    """First offset held and next offset to be written, of each partition.
-
-    The high one is what a fetch reports, not the answer to ListOffsets: Tansu's counts the last batch
-    of records as one record.
-    """
-    asked = [TopicPartition(topic, number) for topic, number in parts]
-    if not asked:
-        return {}
-    deadline = time.monotonic() + timeout_s
-    low = _list_offsets(bootstrap, asked, OffsetSpec.earliest(), client, timeout_s)
-    high = _list_offsets(bootstrap, asked, OffsetSpec.latest(), client, timeout_s)
-    ours = client_config(
-        bootstrap,
-        client,
-        group_id=NO_GROUP,
-        fetch_wait_max_ms=10,
-        queued_max_messages_kbytes=1024,
-    )
-    fixed = {"enable.auto.commit": False, "enable.partition.eof": True, "auto.offset.reset": "earliest"}
-    probe = Consumer({**ours, **fixed, "isolation.level": "read_uncommitted"}, logger=client_log)
-    try:
-        waiting = {(part.topic, part.partition) for part in asked}
-        probe.assign([TopicPartition(*part, high[part]) for part in waiting])
-        while waiting:
-            if time.monotonic() > deadline:
-                msg = (
-                    f"Kafka at {bootstrap}: no answer about {sorted(waiting)} within {timeout_s:g} s; "
-                    "check that the partitions' leaders are up and reachable from here"
-                )
-                raise KafkaFault(msg)
-            for told in probe.consume(1, timeout=0.05):
-                part = (told.topic(), told.partition())
-                err = told.error()
-                if err is not None and err.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
-                    raise _unreachable(bootstrap, KafkaException(err), client, what=f"reading {part}")
-                marks = probe.get_watermark_offsets(TopicPartition(*part), cached=True)
-                high[part] = max(high[part], marks[1] if marks else 0)
-                waiting.discard(part)
-    finally:
-        probe.close()
-    return {part: Watermarks(low[part], high[part]) for part in high}
-
-
-def offsets_at(
-    bootstrap: str,
-    parts: Iterable[tuple[str, int]],
-    ms: int,
-    *,
-    client: Mapping[str, str] | None = None,
-    timeout_s: float = 10.0,
-) -> dict[tuple[str, int], int]:
-    """First offset whose record's timestamp is at or after ``ms`` (Unix), -1 when there is none.
-
-    A lower bound only: Tansu says 0 always, so a reader must drop older records itself.
-    """
-    asked = [TopicPartition(topic, number) for topic, number in parts]
-    return _list_offsets(bootstrap, asked, OffsetSpec.for_timestamp(ms), client, timeout_s)
 
 
 def describe(
@@ -294,56 +178,3 @@ def describe(
         tuple(name for name in wanted if name not in found),
         {f"{topic}/{number}": mark for (topic, number), mark in sorted(marks.items())},
     )
-
-
-def _admin(bootstrap: str, client: Mapping[str, str] | None) -> Any:
-    try:
-        return AdminClient(client_config(bootstrap, client), logger=client_log)
-    except KafkaException as err:
-        raise bad_settings(err, client) from None
-
-
-def bad_settings(err: Exception, client: Mapping[str, str] | None) -> KafkaFault:
-    """The fault for client settings that librdkafka refuses."""
-    msg = f"Kafka client settings {sorted(client or {})} are refused: {redact(str(err), client)}"
-    return KafkaFault(msg)
-
-
-def _list_offsets(
-    bootstrap: str,
-    asked: Sequence[Any],
-    spec: object,
-    client: Mapping[str, str] | None,
-    timeout_s: float,
-) -> dict[tuple[str, int], int]:
-    if not asked:
-        return {}
-    deadline = time.monotonic() + timeout_s
-    admin = _admin(bootstrap, client)  # kept: its requests die with it
-    futures = admin.list_offsets(dict.fromkeys(asked, spec), request_timeout=timeout_s)
-    found = {}
-    for part, future in futures.items():
-        try:
-            found[part.topic, part.partition] = int(_result(future, deadline).offset)
-        except KafkaException as err:
-            where = f"asking for offsets of {part.topic}/{part.partition}"
-            raise _unreachable(bootstrap, err, client, what=where) from None
-    return found
-
-
-def _result(future: Future[Any], deadline: float) -> Any:
-    """The future's result; the extra second is for librdkafka's own time-out to tell more than ours."""
-    try:
-        return future.result(max(0.0, deadline - time.monotonic()) + 1.0)
-    except FutureTimeout:
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None  # noqa: SLF001 - its public name
-
-
-def _unreachable(
-    bootstrap: str, err: Exception, client: Mapping[str, str] | None, *, what: str = "asking for the topics"
-) -> KafkaFault:
-    msg = (
-        f"Kafka at {bootstrap}, {what}: {redact(str(err), client)}; "
-        "check that the broker runs, the address, and the security settings"
-    )
-    return KafkaFault(msg)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Kafka
 from typing_extensions import override
 
 from recstream.core.source import Partition, RawBatch
-from recstream.io.kafka_admin import NO_GROUP, KafkaFault, bad_settings, client_config, client_log, redact
+from recstream.io.kafka_admin import topics
 from recstream.io.kafka_bounds import Position
+from recstream.io.kafka_client import NO_GROUP, KafkaFault, bad_settings, client_config, client_log, redact
 
 __all__ = ["KafkaPartition", "Reading"]
 
@@ -85,6 +87,9 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
         self._commits_waiting = 0
         self._lag_due = 0.0
         self._down_since: float | None = None
+        self._paused = False
+        self._look: threading.Thread | None = None
+        self._seen: str | None = None
         self._fault: KafkaFault | None = None
         self._filters = self._from_ms is not None or reading.before_ms is not None
         self._consumer: Any = self._open()
@@ -114,8 +119,9 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
         if found:
             self._idle_until = None
         else:
-            self._check_reach()
             self._idle_until = self._now() + self._r.idle
+        if self._down_since is not None:
+            self._while_away(self._down_since)
         self._report_lag()
         if not offsets:
             if self._fault is not None:
@@ -208,25 +214,54 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
 
     def _on_stats(self, text: str) -> None:
         """An idle topic is silent, so whether the cluster is back is read off the connections."""
-        if self._down_since is None:
+        if self._down_since is None or self._look is not None:
             return
         brokers = json.loads(text)["brokers"].values()
         if any(broker["nodeid"] >= 0 and broker["state"] == "UP" for broker in brokers):
-            _log.warning("partition=%s: a broker answers again", self._where)
-            self._down_since = None
+            self._look = threading.Thread(target=self._look_at_topic, name="recstream-look", daemon=True)
+            self._look.start()
+
+    def _look_at_topic(self) -> None:
+        """Runs beside the worker, which must not block."""
+        try:
+            found = topics(self._r.bootstrap, [self._tp.topic], client=self._r.client, timeout_s=5.0)
+        except KafkaFault:
+            self._seen = None  # away again
+        else:
+            topic = found.get(self._tp.topic)
+            self._seen = topic.identity(self._tp.partition) if topic else "(no such topic)"
+
+    def _while_away(self, since: float) -> None:
+        """Read nothing until the cluster is back and the topic is known to be the one we were reading.
+
+        Another one under its name would be taken for the old: its events would meet the old fences.
+        """
+        if not self._paused:
+            self._paused = True
+            self._consumer.pause([self._tp])
+        if self._look is not None and not self._look.is_alive():
+            self._look, seen, self._seen = None, self._seen, None
+            if seen == self._partition.identity:
+                _log.warning("partition=%s: Kafka answers again", self._where)
+                self._down_since, self._paused = None, False
+                self._consumer.resume([self._tp])
+                return
+            if seen is not None:
+                self._fail(
+                    f"{self._where} was {self._partition.identity} and is now {seen}: the topic was "
+                    "re-created during an outage; restart, and it is read from the configured start"
+                )
+        if time.monotonic() - since > self._r.down_after_s:
+            self._fail(
+                f"no broker of {self._where} has answered for {self._r.down_after_s:g} s; "
+                "check that Kafka runs and is reachable; the position is kept, a restart goes on from it"
+            )
 
     def _on_commit(self, error: Any, _parts: object) -> None:
         self._commits_waiting -= 1
         if error is not None:
             _log.warning(
                 "partition=%s group=%s: position not mirrored: %s", self._where, self._r.group, error
-            )
-
-    def _check_reach(self) -> None:
-        if self._down_since is not None and time.monotonic() - self._down_since > self._r.down_after_s:
-            self._fail(
-                f"no broker of {self._where} has answered for {self._r.down_after_s:g} s; "
-                "check that Kafka runs and is reachable; the position is kept, a restart goes on from it"
             )
 
     def _fail(self, text: str) -> None:

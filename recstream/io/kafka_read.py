@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, TopicPartition
 
-from recstream.io.kafka_admin import (
+from recstream.io.kafka_admin import topics
+from recstream.io.kafka_bounds import first_offset, parse_bound
+from recstream.io.kafka_client import (
     NO_GROUP,
     KafkaFault,
     bad_settings,
     client_config,
     client_log,
     redact,
-    topics,
-    watermarks,
 )
-from recstream.io.kafka_bounds import first_offset, parse_bound
+from recstream.io.kafka_offsets import watermarks
 
 __all__ = ["TopicRecord", "read_topic"]
 

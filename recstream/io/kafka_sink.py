@@ -13,7 +13,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from typing_extensions import override
 
 from recstream.core.messages import Message
-from recstream.io.kafka_admin import KafkaFault, bad_settings, client_config, client_log, redact, topics
+from recstream.io.kafka_admin import topics
+from recstream.io.kafka_client import KafkaFault, bad_settings, client_config, client_log, redact, unreachable
 
 __all__ = ["DeliveryError", "KafkaSink", "TopicWriter"]
 
@@ -36,7 +37,11 @@ class DeliveryError(Exception):
 
 
 class TopicWriter(StatelessSinkPartition[Message]):
-    """One idempotent producer (``acks=all``); :meth:`write_batch` returns when all is confirmed."""
+    """One idempotent producer (``acks=all``); :meth:`write_batch` returns when all is confirmed.
+
+    Raises:
+        KafkaFault: settings are refused, or Kafka is out of reach.
+    """
 
     def __init__(
         self,
@@ -69,6 +74,10 @@ class TopicWriter(StatelessSinkPartition[Message]):
             self._producer: Any = Producer({**ours, **fixed}, logger=client_log)
         except KafkaException as err:
             raise bad_settings(err, client) from None
+        try:  # connects, so that the first write does not wait for the producer's id (0.5 to 1 s)
+            self._producer.list_topics(topic, timeout=timeout_s)
+        except KafkaException as err:
+            raise unreachable(bootstrap, err, client) from None
 
     @override
     def write_batch(self, items: list[Message]) -> None:

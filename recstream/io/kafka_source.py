@@ -12,7 +12,7 @@ from bytewax.inputs import FixedPartitionedSource
 from typing_extensions import override
 
 from recstream.core.source import Partition, RawBatch
-from recstream.io.kafka_admin import KafkaFault, Topic, Watermarks, offsets_at, topics, watermarks
+from recstream.io.kafka_admin import Topic, topics
 from recstream.io.kafka_bounds import (
     At,
     Position,
@@ -22,6 +22,8 @@ from recstream.io.kafka_bounds import (
     resumed_offset,
     stop_offset,
 )
+from recstream.io.kafka_client import KafkaFault
+from recstream.io.kafka_offsets import Watermarks, offsets_at, watermarks
 from recstream.io.kafka_partition import KafkaPartition, Reading
 
 __all__ = ["KafkaSource"]

@@ -1,0 +1,209 @@
+"""Every metric recstream exports: its kind, unit, labels, meaning, and what to do when it is high.
+
+The list is closed: a name that is not here is a programming error. Prometheus shows each as
+``recstream_<name>``, counters with ``_total`` at the end.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Final, Literal, NamedTuple, get_args
+
+__all__ = ["BUCKETS_S", "METRICS", "Kind", "Metric", "MetricName", "label_values", "metric"]
+
+Kind = Literal["counter", "gauge", "histogram"]
+MetricName = Literal[
+    "records_read",
+    "events_applied",
+    "events_duplicate",
+    "events_absorbed",
+    "events_waiting",
+    "events_waiting_at_start",
+    "records_rejected",
+    "lists_emitted",
+    "sessions_closed",
+    "users_hot",
+    "users_loaded",
+    "flush_seconds",
+    "flushed_rows",
+    "encoder_texts",
+    "encode_seconds",
+    "catalogue_items",
+    "catalogue_version",
+    "kafka_lag",
+    "event_to_list_seconds",
+    "epochs",
+    "process_start",
+]
+
+BUCKETS_S: Final = (
+    *(0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2),
+    *(0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 20.0, 30.0, 60.0),
+)
+"""Upper bounds of the histograms' buckets, seconds."""
+
+
+class Metric(NamedTuple):
+    """One exported metric."""
+
+    kind: Kind
+    unit: str
+    help: str
+    """What it counts."""
+    when_high: str
+    """What an operator does about it."""
+    labels: tuple[str, ...] = ()
+    defaults: tuple[tuple[str, str], ...] = ()
+    """Labels that a caller may leave out, with what they then are."""
+    merge: Literal["sum", "max", "min"] = "sum"
+    """How the processes of one job add up."""
+
+
+METRICS: Final[dict[MetricName, Metric]] = {
+    "records_read": Metric(
+        "counter",
+        "records",
+        "Records read, by stream (events, items).",
+        "Nothing: it is the load.",
+        ("stream",),
+    ),
+    "events_applied": Metric(
+        "counter", "events", "Events folded into a user's state.", "Nothing: it is the work done."
+    ),
+    "events_duplicate": Metric(
+        "counter",
+        "events",
+        "Events whose event_id was applied before.",
+        "A producer sends twice: turn on its idempotence, or look for a loop.",
+    ),
+    "events_absorbed": Metric(
+        "counter",
+        "events",
+        "Events the user's stored state holds already (read again after a crash or by a replay).",
+        "Expected after a crash or replay; otherwise two jobs read into one store.",
+    ),
+    "events_waiting": Metric(
+        "gauge",
+        "events",
+        "Events that wait for an item which is not known yet.",
+        "The items topic is late or incomplete: check its lag and its dead letters.",
+    ),
+    "events_waiting_at_start": Metric(
+        "gauge",
+        "events",
+        "Of the waiting events met in this run, those read and counted by an earlier run.",
+        "Nothing: it makes the account of a resumed run add up.",
+    ),
+    "records_rejected": Metric(
+        "counter",
+        "records",
+        "Records not applied, by stream and reason; each is in the dead-letter output.",
+        "Read the dead letters: `detail` says what was wrong and how to mend it.",
+        ("stream", "reason"),
+        (("stream", "events"),),
+    ),
+    "lists_emitted": Metric(
+        "counter", "lists", "Lists written, by trigger (event, request, drift).", "Nothing.", ("trigger",)
+    ),
+    "sessions_closed": Metric("counter", "sessions", "Sessions announced as closed.", "Nothing."),
+    "users_hot": Metric(
+        "gauge", "users", "Users held in memory.", "At store.hot_users it is full; see users_loaded."
+    ),
+    "users_loaded": Metric(
+        "counter",
+        "users",
+        "Users fetched from the store because they were not in memory.",
+        "Near the event rate: raise store.hot_users.",
+    ),
+    "flush_seconds": Metric(
+        "histogram",
+        "seconds",
+        "Time to write the changed rows at the end of an epoch.",
+        "Above run.epoch_s: slow disk, or too many users an epoch; raise run.epoch_s.",
+    ),
+    "flushed_rows": Metric(
+        "counter", "rows", "Rows written, by table (users, statistics).", "Nothing.", ("table",)
+    ),
+    "encoder_texts": Metric(
+        "counter",
+        "texts",
+        "Texts asked for, by outcome: lru (in memory), disk (in the cache), encoded (by the model).",
+        "encoded high on known texts: check cache.path and cache.max_mb.",
+        ("outcome",),
+    ),
+    "encode_seconds": Metric(
+        "histogram",
+        "seconds",
+        "Time of one call of the model.",
+        "Lower encoder.max_tokens, use a smaller model or a device, or raise encoder.threads.",
+    ),
+    "catalogue_items": Metric(
+        "gauge", "items", "Items known.", "Memory grows with it: see DESIGN section 4.3.", merge="max"
+    ),
+    "catalogue_version": Metric("gauge", "version", "Version of the catalogue.", "Nothing.", merge="max"),
+    "kafka_lag": Metric(
+        "gauge",
+        "records",
+        "Records not read yet, by partition.",
+        "Growing: raise run.processes (up to the partitions), or look at flush_seconds.",
+        ("partition",),
+        merge="max",
+    ),
+    "event_to_list_seconds": Metric(
+        "histogram",
+        "seconds",
+        "From an event being read to its list being made.",
+        "Look at kafka_lag, encode_seconds and flush_seconds, in this order.",
+    ),
+    "epochs": Metric("counter", "epochs", "Epochs closed.", "Nothing; standing still: the job hangs."),
+    "process_start": Metric(
+        "gauge",
+        "Unix seconds",
+        "When the process started.",
+        "Changing often: it crashes; read its log.",
+        merge="min",
+    ),
+}
+
+if set(METRICS) != set(get_args(MetricName)):  # the Literal is for mypy, the dict for everybody else
+    raise AssertionError(f"names differ: {set(METRICS) ^ set(get_args(MetricName))}")
+
+
+def metric(name: str) -> Metric:
+    """The metric of that name.
+
+    Raises:
+        KeyError: there is none; the message has the closest one.
+
+    >>> metric("epoch")
+    Traceback (most recent call last):
+    ...
+    KeyError: "'epoch' is no metric; did you mean 'epochs'?"
+    """
+    found = METRICS.get(name)  # type: ignore[call-overload]  # any string may be asked for
+    if found is None:
+        close = get_close_matches(name, list(METRICS), n=1, cutoff=0.0)
+        raise KeyError(f"{name!r} is no metric; did you mean {close[0]!r}?")
+    assert isinstance(found, Metric)  # noqa: S101 - get() is untyped because of the overload
+    return found
+
+
+def label_values(name: str, kind: Kind | None, labels: dict[str, str]) -> tuple[str, ...]:
+    """Values of a metric's labels, in their order, once name, kind and labels are checked.
+
+    ``kind`` None takes a counter or a gauge, which both can be added to.
+
+    Raises:
+        KeyError: no such metric.
+        ValueError: it is of another kind or has other labels.
+
+    >>> label_values("records_rejected", None, {"reason": "not_json"})
+    ('events', 'not_json')
+    """
+    known = metric(name)
+    if known.kind != kind if kind else known.kind == "histogram":
+        raise ValueError(f"metric {name!r} is a {known.kind}, wanted a {kind or 'counter or gauge'}")
+    given = {**dict(known.defaults), **labels} if known.defaults else labels
+    if given.keys() != set(known.labels):
+        raise ValueError(f"metric {name!r} got labels {sorted(labels)}, wanted {list(known.labels)}")
+    return tuple(given[label] for label in known.labels)

@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock, RLock
@@ -34,6 +34,8 @@ def lease(folder: Path, max_mb: int) -> SharedEnvironment:
     """
     with _open_lock:
         key = (os.getpid(), str(folder.resolve()))
+        for other in [other for other in _open if other[0] != key[0]]:
+            _open.pop(other).disown()
         held = _open.get(key)
         if held is None:
             held = _open[key] = SharedEnvironment(key, folder, max_mb)
@@ -79,6 +81,10 @@ class SharedEnvironment:
             if self._gate is not None:
                 os.close(self._gate)
 
+    def disown(self) -> None:
+        """Let go of what the parent process opened, before this child opens its own."""
+        self._env.close()
+
     def adopt_size(self) -> None:
         """Take over the map size that another process set."""
         with self._threads:
@@ -105,11 +111,11 @@ class SharedEnvironment:
             finally:
                 fcntl.flock(self._gate, fcntl.LOCK_UN)
 
-    @contextmanager
-    def change(self) -> Iterator[Any]:
-        """A write transaction: all or nothing."""
+    def put(self, entries: Sequence[tuple[bytes, bytes]]) -> None:
+        """Write keys and values in one transaction: all or nothing."""
         with self._env.begin(write=True) as txn:
-            yield txn
+            for key, value in entries:
+                txn.put(key, value)
 
     def fill(self) -> float:
         """Share of the map's pages that hold entries."""

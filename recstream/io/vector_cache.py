@@ -30,7 +30,8 @@ EVICT_STEP = 256
 """Entries dropped in one transaction: a transaction may not outgrow the spare room."""
 PUT_STEP = 1024
 PUT_SHARE = 0.04
-"""Entries written in one transaction, and the share of the map they may take, for the same reason."""
+"""Entries written in one transaction, and the share of the map they and the pages they touch may take."""
+PAGE_BYTES = 4096
 
 _log = logging.getLogger(__name__)
 
@@ -71,9 +72,15 @@ class LmdbVectorCache:
         if vectors.shape != (len(texts), self._dim):
             msg = f"vectors have shape {vectors.shape}, wanted {(len(texts), self._dim)}"
             raise ValueError(msg)
-        entries = list(zip(map(self._key, texts), np.ascontiguousarray(vectors, "<f4"), strict=True))
+        entries = [
+            (key, _checksum(key, value) + value)
+            for key, value in (
+                (self._key(text), row.tobytes())
+                for text, row in zip(texts, np.ascontiguousarray(vectors, "<f4"), strict=True)
+            )
+        ]
         with self._guard("write"):
-            room = int((self._max_mb << 20) * PUT_SHARE) // (4 * self._dim + 64)
+            room = int((self._max_mb << 20) * PUT_SHARE) // (4 * self._dim + PAGE_BYTES)
             size = max(1, min(PUT_STEP, room))
             for start in range(0, len(entries), size):
                 step = entries[start : start + size]
@@ -125,7 +132,7 @@ class LmdbVectorCache:
             self._warn("damage", f"{damaged} entries failed their checksum and count as misses")
         return found
 
-    def _write(self, held: SharedEnvironment, entries: list[tuple[bytes, Vector]]) -> None:
+    def _write(self, held: SharedEnvironment, entries: list[tuple[bytes, bytes]]) -> None:
         if not held.can_write:
             self._warn("write", "the file is read-only; nothing new will be remembered")
             return
@@ -133,14 +140,16 @@ class LmdbVectorCache:
             if not is_mine:
                 self._warn("lock", "another process keeps the write lock; some vectors are not remembered")
                 return
-            while held.fill() > FILL_LIMIT and held.evict(
-                EVICT_SHARE, EVICT_STEP, secrets.token_bytes(KEY_BYTES)
-            ):
-                pass
-            with held.change() as txn:
-                for key, vector in entries:
-                    value = vector.tobytes()
-                    txn.put(key, _checksum(key, value) + value)
+            if held.fill() > FILL_LIMIT:
+                self._make_room(held)
+            try:
+                held.put(entries)
+            except lmdb.MapFullError:
+                self._make_room(held)
+                held.put(entries)
+
+    def _make_room(self, held: SharedEnvironment) -> None:
+        held.evict(EVICT_SHARE, EVICT_STEP, secrets.token_bytes(KEY_BYTES))
 
     @contextmanager
     def _guard(self, doing: str) -> Iterator[None]:

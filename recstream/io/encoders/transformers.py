@@ -78,10 +78,7 @@ class TransformersEncoder:
         out = np.empty((len(texts), self.dim), np.float32)
         if not texts:
             return out
-        with self._lock:
-            if self._loaded is None:
-                self._loaded = _Model(self._spec, self._files)
-            model = self._loaded
+        model = self._model()
         for start in range(0, len(texts), WINDOW):
             tokens = model.tokenize(texts[start : start + WINDOW])
             for rows in batches([len(ids) for ids in tokens], self._spec.batch_tokens):
@@ -93,6 +90,16 @@ class TransformersEncoder:
                 mend="use dtype = fp32, or check the model's files",
             )
         return out
+
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """Tokens of the texts as the model sees them: with prefix and special tokens, cut at the limit."""
+        return sum(map(len, self._model().tokenize(texts)))
+
+    def _model(self) -> _Model:
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = _Model(self._spec, self._files)
+            return self._loaded
 
     def close(self) -> None:
         """Drop the weights; the next ``encode`` would load them again."""

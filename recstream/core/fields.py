@@ -172,9 +172,9 @@ def timestamp(value: object, field: str, *, earliest: float = 0.0, dates: bool =
     return seconds
 
 
-def _scale(size: float) -> str:
+def _scale(size: int | float) -> str:
     """How to mend a number that is too great for seconds."""
-    if not math.isfinite(size):
+    if isinstance(size, float) and not math.isfinite(size):  # isfinite overflows on huge integers
         return "send a finite number"
     name, divisor = "", 0.0
     for bound, factor, unit in _SCALES:

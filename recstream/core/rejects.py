@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Final, Literal, NamedTuple, get_args
 
 from recstream.core.source import Partition
@@ -45,18 +46,28 @@ class Reject(NamedTuple):
 
 
 def reject_record(reject: Reject, *, at: float) -> dict[str, object]:
-    r"""Give the record of the dead-letter output (DESIGN section 2), ready for any JSON serialiser.
+    r"""Give the record of the dead-letter output (DESIGN section 2), ready for any JSON writer.
 
-    ``at`` is when it was rejected, Unix seconds. Bytes of ``raw`` that are no UTF-8 appear as ``\xNN``.
+    ``at`` is when it was rejected, Unix seconds. ``raw`` is the record as text or, where it is no UTF-8,
+    as base64 with ``"raw_encoding": "base64"`` beside it, so that the very bytes can be had again.
 
-    >>> bad = Reject("not_json", "...", Partition("events/0", "x"), 7, b"{\xff")
-    >>> reject_record(bad, at=5.0)["raw"], reject_record(bad, at=5.0)["source"]
-    ('{\\xff', {'partition': 'events/0', 'offset': 7})
+    >>> bad = Reject("not_json", "...", Partition("events/0", "x"), 7, b"\xff")
+    >>> reject_record(bad._replace(raw=b"hey"), at=5.0)["raw"]
+    'hey'
+    >>> record = reject_record(bad, at=5.0)
+    >>> record["raw"], record["raw_encoding"], record["source"]
+    ('/w==', 'base64', {'partition': 'events/0', 'offset': 7})
     """
-    return {
+    record: dict[str, object] = {
         "reason": reject.reason,
-        "detail": reject.detail,
+        # a detail that quotes half of a surrogate pair would stop every JSON writer
+        "detail": reject.detail.encode("utf-8", "backslashreplace").decode(),
         "source": {"partition": reject.partition.name, "offset": reject.offset},
-        "raw": reject.raw.decode("utf-8", "backslashreplace"),
-        "at": at,
     }
+    try:
+        record["raw"] = reject.raw.decode()
+    except UnicodeDecodeError:
+        record["raw"] = b64encode(reject.raw).decode()
+        record["raw_encoding"] = "base64"
+    record["at"] = at
+    return record

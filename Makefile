@@ -62,6 +62,6 @@ $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (once; one to four minutes)"
 	@start=$$SECONDS; \
 	$(PYTHON) -m venv $(VENV) \
-	&& $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
+	&& $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check $(PIP_ARGS) \
 		-c constraints.txt -e '.[dev]' \
 	&& touch $@ && echo "ready after $$((SECONDS - start)) s"

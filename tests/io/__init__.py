@@ -1,0 +1,1 @@
+"""Tests of what recstream reads from and writes to."""

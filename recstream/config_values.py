@@ -6,13 +6,13 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
-__all__ = ["Conflict", "Section", "StartAt", "flat_client", "parse_start"]
+__all__ = ["Conflict", "Section", "flat_client", "parse_bound"]
 
 
 class Conflict(NamedTuple):
@@ -51,40 +51,31 @@ class Section(BaseModel):
         return iter(())
 
 
-class StartAt(NamedTuple):
-    """Where reading starts when no position is stored yet."""
-
-    kind: Literal["earliest", "latest", "ts", "offsets"]
-    ts: float = 0.0
-    """Unix seconds, for ``ts``."""
-    offsets: tuple[tuple[int, int], ...] = ()
-    """``(partition, first offset to read)``, for ``offsets``; other partitions start at the earliest."""
-
-
-def parse_start(text: str) -> StartAt:
-    """Read ``earliest``, ``latest``, ``ts=...`` (Unix seconds or RFC 3339) or ``offsets={...}``.
+def parse_bound(text: str, words: tuple[str, ...]) -> str | dict[str, int]:
+    """Check where a read begins or ends: one of the words, ``ts=...``, or ``offsets={...}`` (a mapping then).
 
     Raises:
         ValueError: it is none of these; the message says what was wanted.
 
-    >>> parse_start("ts=2024-01-01T00:00:00Z").ts
-    1704067200.0
-    >>> parse_start('offsets={"0": 12, "1": 7}').offsets
-    ((0, 12), (1, 7))
+    >>> parse_bound("ts=2024-01-01T00:00:00Z", ("earliest", "latest"))
+    'ts=2024-01-01T00:00:00Z'
+    >>> parse_bound('offsets={"events/0": 12, "events/1": 7}', ("end",))
+    {'events/0': 12, 'events/1': 7}
     """
-    if text == "earliest":
-        return StartAt("earliest")
-    if text == "latest":
-        return StartAt("latest")
     kind, equals, rest = text.partition("=")
     if kind == "ts" and equals:
-        return StartAt("ts", ts=_unix_seconds(rest))
-    if kind == "offsets" and equals:
-        return StartAt("offsets", offsets=_offsets(rest))
-    raise ValueError('wanted earliest, latest, ts=<Unix seconds or RFC 3339>, or offsets={"0": 12, ...}')
+        _check_time(rest)
+    elif kind == "offsets" and equals:
+        return _offsets(rest)
+    elif text not in words:
+        raise ValueError(
+            f"wanted {', '.join(words)}, ts=<Unix seconds or RFC 3339>, or "
+            'offsets={"<topic>/<partition>": <offset>, ...}'
+        )
+    return text
 
 
-def _unix_seconds(text: str) -> float:
+def _check_time(text: str) -> None:
     wanted = "wanted ts=<Unix seconds>, or ts=<RFC 3339 with an offset> such as ts=2024-01-01T00:00:00Z"
     try:
         ts = float(text)
@@ -98,22 +89,20 @@ def _unix_seconds(text: str) -> float:
         ts = at.timestamp()
     if not 0 <= ts < 1e11:
         raise ValueError("wanted ts=<Unix seconds>, from 0 to 1e11 (milliseconds are too large)")
-    return ts
 
 
-def _offsets(text: str) -> tuple[tuple[int, int], ...]:
-    wanted = 'wanted offsets=<JSON object of partition to offset>, such as offsets={"0": 12, "1": 7}'
+def _offsets(text: str) -> dict[str, int]:
+    wanted = 'wanted offsets=<JSON object of partition to offset>, such as offsets={"events/0": 12}'
     try:
-        pairs = json.loads(text)
+        offsets = json.loads(text)
     except ValueError:
         raise ValueError(wanted) from None
-    if not isinstance(pairs, dict) or not pairs:
+    if not isinstance(offsets, dict) or not offsets:
         raise ValueError(wanted)
-    for partition, offset in pairs.items():
-        digits = partition.isascii() and partition.isdigit()
-        if not digits or type(offset) is not int or offset < 0:
+    for partition, offset in offsets.items():
+        if not re.match(r"^[A-Za-z0-9._-]+/\d+$", partition) or type(offset) is not int or offset < 0:
             raise ValueError(wanted)
-    return tuple(sorted((int(partition), offset) for partition, offset in pairs.items()))
+    return offsets
 
 
 def flat_client(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,9 +48,9 @@ def run_flow() -> Callable[..., None]:
         recovery = None
         if store is not None:
             if not any(store.iterdir()):
-                init_db_dir(store, 2)  # type: ignore[no-untyped-call]  # bytewax ships no types for it
-            recovery = RecoveryConfig(store)  # type: ignore[no-untyped-call]  # as above
-        cluster_main(  # type: ignore[no-untyped-call]  # as above
+                init_db_dir(store, 2)
+            recovery = RecoveryConfig(store)
+        cluster_main(
             flow, [], 0, epoch_interval=epoch, recovery_config=recovery, worker_count_per_proc=workers
         )
 

@@ -1,4 +1,4 @@
-"""One Kafka partition being read: polling, ends, time bounds, lag, the mirror in the group."""
+"""One Kafka partition being read: polling, ends, time bounds, lag, outages."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from recstream.core.source import Partition, RawBatch
 from recstream.io.kafka_admin import topics
 from recstream.io.kafka_bounds import Position
 from recstream.io.kafka_client import NO_GROUP, KafkaFault, bad_settings, client_config, client_log, redact
+from recstream.io.kafka_mirror import GroupMirror
 
 __all__ = ["KafkaPartition", "Reading"]
 
 _log = logging.getLogger(__name__)
 
 _EVERY_S: Final = 1.0
-"""Pace of the group mirror, the lag report and the look at the brokers."""
+"""Pace of the lag report and of the look at the brokers."""
 _CLOSE_S: Final = 3.0
 """How long a clean stop waits for the group's coordinator."""
 _AWAY: Final = frozenset(
@@ -81,10 +82,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
         self._tp = TopicPartition(topic, int(number))
         self._where = f"{partition.name} at {reading.bootstrap}"
         self._idle_until: datetime | None = None
-        self._taken: int | None = None
-        self._mirrored: int | None = None
-        self._mirror_due = 0.0
-        self._commits_waiting = 0
+        self._mirror = GroupMirror(self._tp, reading.group)
         self._lag_due = 0.0
         self._down_since: float | None = None
         self._paused = False
@@ -125,6 +123,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
         self._report_lag()
         if not offsets:
             if self._fault is not None:
+                self._leave()
                 raise self._fault
             return []
         return [RawBatch(self._partition, offsets, values)]
@@ -135,28 +134,27 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
 
     @override
     def snapshot(self) -> Position:
-        before, self._taken = self._taken, self._next
-        if before is not None and time.monotonic() >= self._mirror_due:
-            self._mirror(before)
+        away = self._down_since is not None or self._fault is not None
+        self._mirror.on_snapshot(self._consumer, self._next, away=away)
         return Position(identity=self._partition.identity, offset=self._next, from_ms=self._from_ms)
 
     @override
     def close(self) -> None:
-        consumer = self._consumer
-        if consumer is None:
-            return
-        if self._taken is not None:
-            self._mirror(self._taken)
-        consumer.pause([self._tp])
-        deadline = time.monotonic() + _CLOSE_S
-        while self._commits_waiting and time.monotonic() < deadline:
-            consumer.poll(0.01)
+        if self._consumer is not None:
+            self._consumer.pause([self._tp])
+            self._mirror.finish(self._consumer, _CLOSE_S, away=self._down_since is not None)
+            self._leave().join(_CLOSE_S)
+
+    def _leave(self) -> threading.Thread:
+        """Close the consumer in a thread of its own, which may be left behind.
+
+        With a commit unanswered, closing *or freeing* a consumer can take a minute; a stop, or the way
+        out of a fault, cannot wait for that.
+        """
+        closing = threading.Thread(target=self._consumer.close, name="recstream-close", daemon=True)
         self._consumer = None
-        if self._commits_waiting:
-            # close() would wait a minute for the coordinator; dropping the consumer does not.
-            _log.warning("partition=%s group=%s: last position not mirrored", self._where, self._r.group)
-        else:
-            consumer.close()
+        closing.start()
+        return closing
 
     def _open(self) -> Any:
         ours = client_config(
@@ -177,7 +175,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
             "auto.offset.reset": "error",
             "error_cb": self._on_error,
             "stats_cb": self._on_stats,
-            "on_commit": self._on_commit,
+            "on_commit": self._mirror.on_commit,
         }
         try:
             return Consumer({**ours, **fixed}, logger=client_log)
@@ -257,29 +255,9 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
                 "check that Kafka runs and is reachable; the position is kept, a restart goes on from it"
             )
 
-    def _on_commit(self, error: Any, _parts: object) -> None:
-        self._commits_waiting -= 1
-        if error is not None:
-            _log.warning(
-                "partition=%s group=%s: position not mirrored: %s", self._where, self._r.group, error
-            )
-
     def _fail(self, text: str) -> None:
         """Raise at the end of a batch that is empty: callbacks cannot raise, records in hand come first."""
         self._fault = self._fault or KafkaFault(text)
-
-    def _mirror(self, offset: int) -> None:
-        self._mirror_due = time.monotonic() + _EVERY_S
-        if self._r.group is None or offset == self._mirrored or self._down_since is not None:
-            return
-        self._mirrored = offset
-        self._commits_waiting += 1
-        at = TopicPartition(self._tp.topic, self._tp.partition, offset)
-        try:
-            self._consumer.commit(offsets=[at], asynchronous=True)
-        except KafkaException as err:
-            self._commits_waiting -= 1
-            _log.warning("partition=%s group=%s: position not mirrored: %s", self._where, self._r.group, err)
 
     def _report_lag(self) -> None:
         if self._r.on_lag is None or time.monotonic() < self._lag_due:

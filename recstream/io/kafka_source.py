@@ -31,6 +31,10 @@ __all__ = ["KafkaSource"]
 _log = logging.getLogger(__name__)
 
 
+def _never() -> bool:
+    return False
+
+
 class _Survey(NamedTuple):
     """The cluster as seen when the run started."""
 
@@ -72,7 +76,7 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
         stop: str | Mapping[str, int] | None = None,
         group: str | None = None,
         client: Mapping[str, str] | None = None,
-        stopping: Callable[[], bool] = bool,
+        stopping: Callable[[], bool] = _never,
         on_lag: Callable[[str, int], None] | None = None,
         poll_max: int = 2000,
         idle_s: float = 0.002,

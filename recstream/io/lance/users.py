@@ -1,0 +1,65 @@
+"""Users in LanceDB: the real :class:`recstream.ports.UserStore`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from recstream.core.arrays import Vector
+from recstream.io.lance.arrow import user_rows, users_table
+from recstream.ports import UserRow
+
+if TYPE_CHECKING:
+    from recstream.io.lance.maintenance import Maintenance
+    from recstream.io.lance.table import KeyedTable
+
+__all__ = ["LanceUserStore"]
+
+
+class LanceUserStore:
+    """Users by id over the ``users`` table.
+
+    Vectors of fetched rows are read-only views of the whole answer's buffer: copy one that is kept
+    for long, or it keeps its neighbours in memory too. An id with half a surrogate pair, which no
+    JSON decoder of ours lets through, is refused by ``upsert`` and unknown to ``fetch``.
+    """
+
+    def __init__(self, table: KeyedTable, dim: int, maintenance: Maintenance) -> None:
+        self._table = table
+        self._dim = dim
+        self._maintenance = maintenance
+
+    def fetch(self, user_ids: Sequence[str]) -> dict[str, UserRow]:
+        """Rows of those users that are stored."""
+        return {row.user_id: row for row in user_rows(self._table.fetch(user_ids), self._dim)}
+
+    def upsert(self, rows: Sequence[UserRow]) -> None:
+        """Insert or replace in one commit."""
+        if rows:
+            self._table.upsert([row.user_id for row in rows], users_table(rows, self._table.schema))
+
+    def delete(self, user_ids: Sequence[str]) -> None:
+        """Erase users, 1,000 a commit. The bytes leave the disk with a later ``maintain``."""
+        self._table.delete(user_ids)
+
+    def count(self) -> int:
+        """How many users are stored."""
+        return self._table.count()
+
+    def ids(self) -> list[str]:
+        """Ids of all stored users."""
+        return self._table.keys()
+
+    def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:
+        """``(user_id, cosine similarity)`` of the n nearest users: an exact scan."""
+        if vector.shape != (self._dim,):
+            raise ValueError(f"vector has shape {vector.shape}, this store holds {(self._dim,)}")
+        return self._table.nearest(vector, n)
+
+    def version(self) -> int:
+        """Table version as of now, writes of other processes included."""
+        return self._table.version()
+
+    def maintain(self) -> None:
+        """Compact, index, and drop old versions when due. From one process only."""
+        self._maintenance.run_when_due()

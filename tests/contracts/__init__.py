@@ -1,0 +1,1 @@
+"""Contract suites run on fakes and on the real thing."""

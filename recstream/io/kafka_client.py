@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -24,8 +25,32 @@ __all__ = [
     "unreachable",
 ]
 
+_QUIET_S: Final = 10.0
+
+
+class _Seldom(logging.Filter):
+    """Lets a line pass once in ten seconds: during an outage each client says the same 20 times a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = _DIGITS.sub("#", record.getMessage())
+        now = time.monotonic()
+        if now - self._said.get(text, -_QUIET_S) < _QUIET_S:
+            return False
+        if len(self._said) > 256:
+            self._said.clear()
+        self._said[text] = now
+        return True
+
+
+_DIGITS: Final = re.compile(r"\d+")
+
 client_log = logging.getLogger("recstream.io.kafka.client")
-"""Where librdkafka's own lines go."""
+"""Where librdkafka's own lines go, repeats left out."""
+client_log.addFilter(_Seldom())
 
 NO_GROUP: Final = "recstream-no-group"
 """librdkafka wants a group name even from a reader that never joins or commits."""

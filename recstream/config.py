@@ -67,6 +67,16 @@ class Settings(Section):
         >>> Settings.load(None, {"RECSTREAM_RANKING__TOP_N": "5"}, {"ranking.repeats": True}).ranking.top_n
         5
         """
+        built, problems = cls.examine(path, environ, overrides)
+        if problems:
+            raise ConfigError(problems)
+        return built
+
+    @classmethod
+    def examine(
+        cls, path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object] = _NOTHING
+    ) -> tuple[Self, list[str]]:
+        """The settings with defaults for what is wrong, and all that is wrong: what a doctor looks at."""
         gathered = gather(path, environ, overrides, _schema())
         problems, built = list(gathered.problems), None
         bad: set[str] = set()
@@ -78,9 +88,7 @@ class Settings(Section):
                 for problem in err.errors(include_url=False):
                     problems += _describe(problem, gathered, bad)
                     _drop(values, problem["loc"])
-        if problems:
-            raise ConfigError(problems)
-        return built
+        return built, problems
 
     def conflicts(self) -> Iterator[Conflict]:
         """A process without a shard would have nothing to do."""

@@ -71,7 +71,7 @@ def measure(n: int, rounds: int, batch_tokens: int) -> dict[str, object]:
     loading = rate(lambda: encoder.encode(["warm up"]), 1)
     cold_texts = texts_of(n)
     tokens = encoder.count_tokens(cold_texts)
-    naive_texts = cold_texts[:: max(1, n // 40)]
+    naive_texts = cold_texts[:: max(1, n // 20)]
     naive_tokens = encoder.count_tokens(naive_texts)
     warm_texts = texts_of(5_000, seed=1)
     results: dict[str, list[float]] = {
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small, to see that it runs")
     parser.add_argument("--batch-tokens", type=int, default=EncoderSpec().batch_tokens)
     chosen = parser.parse_args()
-    figures = measure(*((40, 1) if chosen.quick else (400, 5)), batch_tokens=chosen.batch_tokens)
+    figures = measure(*((30, 1) if chosen.quick else (240, 5)), batch_tokens=chosen.batch_tokens)
     machine = {
         "python": platform.python_version(),
         "torch": version("torch"),

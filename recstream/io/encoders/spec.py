@@ -59,7 +59,7 @@ class EncoderSpec:
     device: Device = "cpu"
     """Where the ``transformers`` backend computes."""
     dtype: Dtype = "fp32"
-    """Arithmetic of the ``transformers`` backend. bf16 rows vary by about 1e-2 with their neighbours."""
+    """Arithmetic of the ``transformers`` backend. bf16 rows vary by about 2e-3 with their neighbours."""
     pooling: Pooling = "mean"
     """How token vectors become one: ``mean``, first token (``cls``) or ``last`` token (decoder models)."""
     prefix: str = ""

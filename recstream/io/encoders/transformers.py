@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 class TransformersEncoder:
     """An :class:`~recstream.ports.Encoder` on this machine's processor or accelerator.
 
-    Rows are independent of their neighbours to 1e-5 in fp32, and to about 1e-2 in bf16. ``threads`` sets
+    Rows are independent of their neighbours to 1e-5 in fp32, and to about 2e-3 in bf16. ``threads`` sets
     torch's threads for the whole process.
 
     Raises:

@@ -44,10 +44,9 @@ def decode_events(
             rejects.append(_not_json(partition, offset, raw, error))
             continue
         event = event_from(obj, partition, offset, raw, rules=rules, now=now)
-        if type(event) is Event:
+        if isinstance(event, Event):
             events.append(event)
         else:
-            assert isinstance(event, Reject), "event_from gives one or the other"  # noqa: S101 - for mypy
             rejects.append(event)
     return events, rejects
 

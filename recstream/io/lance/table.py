@@ -142,7 +142,7 @@ class KeyedTable:
             write_again(write)
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Remove rows; unknown keys are ignored. The bytes leave the disk when maintenance ran twice."""
+        """Remove rows; unknown keys are ignored. The bytes leave the disk with later maintenance."""
         with translated(self.where, f"deleting {len(keys)} rows"), self.lock.writing():
             for where, _ in in_filters(self.key, keys):
                 write_again(lambda where=where: self.handle.delete(where))  # type: ignore[misc]  # mypy cannot infer it

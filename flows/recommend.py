@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow, Stream
 from bytewax.inputs import Source
-from bytewax.outputs import Sink
 
-from recstream.core.messages import Message
 from recstream.core.rejects import Reject
 from recstream.core.source import RawBatch
 from recstream.engine.decode import decode
 from recstream.engine.encode import encode_events, encode_items
 from recstream.engine.items import count_touches, store_items
 from recstream.engine.outputs import (
+    MessageSink,
     dead_letters,
+    emit,
     list_messages,
     none_of,
     session_messages,
@@ -44,11 +44,11 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where results go; each sink takes ``(key, message)`` pairs, so that any bytewax sink will do."""
+    """Where results go: sinks of messages, or of ``(key, message)`` pairs if they are partitioned."""
 
-    lists: Sink[tuple[str, Message]]
-    rejects: Sink[tuple[str, Message]]
-    sessions: Sink[tuple[str, Message]] | None = None
+    lists: MessageSink
+    rejects: MessageSink
+    sessions: MessageSink | None = None
 
 
 def build(
@@ -60,15 +60,18 @@ def build(
     decoding = (rules.profile.decode, services.meters, services.now)
 
     heard = decode("decode_events", op.input("events", df, inputs.events), "events", *decoding)
-    item_records = [heard.items]
     rejects: list[Stream[Reject]] = [heard.rejects]
+    # Worked off event by event, a log's items come in with their events: see Worker.
+    item_records = [] if rules.every_event else [heard.items]
+    rejects += [none_of("brought_items", heard.items)] if rules.every_event else []
     if inputs.items is not None:
         listed = decode("decode_items", op.input("items", df, inputs.items), "items", *decoding)
         item_records.append(listed.items)
         rejects += [listed.rejects, none_of("no_item_events", listed.events)]
 
-    rows = encode_items("encode_items", op.merge("all_items", *item_records), lambda: worker().encoder)
-    stored = store_items("store_items", rows, worker, rules)
+    if item_records:
+        rows = encode_items("encode_items", op.merge("all_items", *item_records), lambda: worker().encoder)
+        rejects.append(none_of("no_stored", store_items("store_items", rows, worker, rules)))
 
     spoken = encode_events("encode_events", heard.events, lambda: worker().encoder)
     done = users("users", spoken, worker, rules)
@@ -79,23 +82,23 @@ def build(
         list_messages("list_messages", lists),
         tombstones("tombstones", done.forgotten),
     )
-    op.output("lists", messages, outputs.lists)
+    emit("lists", messages, outputs.lists)
 
-    rejects += [done.rejects, none_of("no_stored", stored), none_of("no_counted", counted)]
+    rejects += [done.rejects, none_of("no_counted", counted)]
     letters = dead_letters("dead_letters", op.merge("all_rejects", *rejects), services.now)
-    op.output("dead_letter", letters, outputs.rejects)
+    emit("dead_letter", letters, outputs.rejects)
 
     sessions = session_messages("session_messages", done.sessions, worker)
     if outputs.sessions is not None:
-        op.output("sessions", sessions, outputs.sessions)
+        emit("sessions", sessions, outputs.sessions)
     return df
 
 
 def flow() -> Dataflow:
     """What ``bytewax.run`` calls; reads the environment and nothing else does."""
+    from recstream.config import Settings
     from recstream.wiring import Wiring
 
-    from recstream.config import Settings
-
-    wiring = Wiring(Settings.load(None, os.environ), os.environ)
+    wiring = Wiring(Settings.load(None, os.environ))
+    wiring.stop.on_signals()
     return build(wiring.live_inputs(), wiring.live_outputs(), wiring.services(), wiring.rules())

@@ -69,7 +69,7 @@ class Settings(Section):
         """
         built, problems = cls.examine(path, environ, overrides)
         if problems:
-            raise ConfigError(problems)
+            raise ConfigError(problems, built)
         return built
 
     @classmethod

@@ -110,6 +110,7 @@ class UserStore(Protocol):
     * ``upsert(rows)``: insert or replace by ``user_id``; ids must be distinct (``ValueError``), no rows
       do nothing. Visible to the next ``fetch`` of this object; durable when it returns; all rows or none.
     * ``delete(ids)``: unknown ids are ignored.
+    * ``ids()``: all of them, in order of their code points.
     * ``near(vector, n)``: the n users whose ``vector`` is most similar, best first.
     * ``maintain()``: compacts and cleans up when due; cheap when not. Called from one process only.
     """
@@ -128,6 +129,10 @@ class UserStore(Protocol):
 
     def count(self) -> int:
         """How many users are stored."""
+        ...
+
+    def ids(self) -> list[str]:
+        """Ids of all stored users, in order of their code points."""
         ...
 
     def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:

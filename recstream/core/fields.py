@@ -18,6 +18,7 @@ __all__ = [
     "flag",
     "identifier",
     "missing",
+    "publication",
     "text_within",
     "timestamp",
     "too_large",
@@ -170,6 +171,32 @@ def timestamp(value: object, field: str, *, earliest: float = 0.0, dates: bool =
         since = "1970" if earliest == 0.0 else "year 1"
         raise Refused("bad_timestamp", field, describe(value), f"a time since {since}", _EXAMPLE)
     return seconds
+
+
+_PARTIAL: Final = re.compile(r"([0-9]{4})(?:-([0-9]{2})(?:-00)?)?")
+
+
+def publication(value: object, field: str) -> float | None:
+    """Check when something was published: as `timestamp` with dates, and what catalogues hold besides.
+
+    Absent, blank and all-zero dates are None; a year, a month, and SQL's partial dates with zeros for
+    what is not known stand for their beginning.
+
+    >>> publication("2001-00-00", "published_at") == publication("2001", "published_at") == 978307200.0
+    True
+    >>> publication("2001-02", "published_at"), publication(" ", "published_at")
+    (980985600.0, None)
+    >>> publication("0000-00-00", "published_at") is None
+    True
+    """
+    if value is None or (isinstance(value, str) and (not value.strip() or value.startswith("0000-00"))):
+        return None
+    if isinstance(value, str):
+        partial = _PARTIAL.fullmatch(value)
+        if partial is not None:
+            month = partial[2] if partial[2] not in (None, "00") else "01"
+            value = f"{partial[1]}-{month}-01"
+    return timestamp(value, field, earliest=EARLIEST, dates=True)
 
 
 def _scale(size: int | float) -> str:

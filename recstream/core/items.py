@@ -10,14 +10,13 @@ import numpy as np
 
 from recstream.core.arrays import Vector
 from recstream.core.fields import (
-    EARLIEST,
     Refused,
     describe,
     flag,
     identifier,
     missing,
+    publication,
     text_within,
-    timestamp,
     too_large,
 )
 from recstream.core.rejects import Reject
@@ -138,7 +137,6 @@ def checked_item(
             "a title with something to read",
             "name the item",
         )
-    published_at = get("published_at")
     vector = get("vector")
     return Item(
         item_id,
@@ -146,9 +144,7 @@ def checked_item(
         text_within(get("text"), path + "text", rules.max_item_text_bytes),
         _labels(get("categories"), path + "categories", rules.max_labels),
         _labels(get("tags"), path + "tags", rules.max_labels),
-        None
-        if published_at is None
-        else timestamp(published_at, path + "published_at", earliest=EARLIEST, dates=True),
+        publication(get("published_at"), path + "published_at"),
         flag(get("available"), path + "available", absent=True),
         False,
         None if vector is None else _unit(vector, path + "vector", rules.dim),

@@ -66,7 +66,7 @@ def decode(
         else:
             items, rejects = decode_items(raw, rules=rules, loads=orjson.loads)
         for reject in rejects:
-            meters.add("records_rejected", reason=reject.reason)
+            meters.add("records_rejected", stream=kind, reason=reject.reason)
         return _Decoded(Received(at, events), items, rejects)
 
     decoded = op.map("decode", batches, shim)

@@ -19,17 +19,18 @@ __all__ = ["encode_events", "encode_items", "item_rows"]
 def encode_events(
     step_id: str, received: Stream[Received], encoder: Callable[[], Encoder]
 ) -> Stream[Received]:
-    """Give events that carry text its vector; the others pass as they are, none overtakes another."""
+    """Give texts and items that events carry their vectors; no event overtakes another."""
 
     def shim(batch: Received) -> Received:
-        spoken = [k for k, event in enumerate(batch.events) if event.text is not None]
-        if not spoken:
-            return batch
         events = list(batch.events)
-        vectors = encoder().encode([events[k].text or "" for k in spoken])
-        for k, vector in zip(spoken, vectors, strict=True):
-            events[k] = events[k]._replace(vector=vector)
-        return Received(batch.at, events)
+        spoken = [k for k, event in enumerate(events) if event.text is not None]
+        if spoken:
+            vectors = encoder().encode([events[k].text or "" for k in spoken])
+            for k, vector in zip(spoken, vectors, strict=True):
+                events[k] = events[k]._replace(vector=vector)
+        items = [event.item for event in events if event.item is not None]
+        rows = item_rows(items, encoder()) if items else []
+        return Received(batch.at, events, {row.item_id: row for row in rows})
 
     return op.map("encode", received, shim)
 

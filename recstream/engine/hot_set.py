@@ -75,7 +75,7 @@ class HotSet:
         self._forgotten[user_id] = None
 
     def flush(self) -> int:
-        """Write what changed by one upsert, then let go of the least recently used; gives the rows written."""
+        """Write what changed by one upsert, then let go of the least recently used; gives rows written."""
         gone = [user_id for user_id in self._forgotten if user_id not in self._dirty]
         if gone:
             self._store.delete(gone)

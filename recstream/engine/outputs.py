@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import bytewax.operators as op
 import orjson
 from bytewax.dataflow import Stream, operator
 from bytewax.operators import KeyedStream
+from bytewax.outputs import DynamicSink, FixedPartitionedSink
 
 from recstream.core.messages import Message
 from recstream.core.rejects import Reject, reject_record
 from recstream.engine.lists import Listed, session_message, tombstone
 from recstream.engine.worker import ClosedSession, Forgotten, Worker
 
-__all__ = ["dead_letters", "list_messages", "none_of", "session_messages", "tombstones"]
+__all__ = [
+    "MessageSink",
+    "dead_letters",
+    "emit",
+    "list_messages",
+    "none_of",
+    "session_messages",
+    "tombstones",
+]
 
 X = TypeVar("X")
 Messages: TypeAlias = KeyedStream[Message]
+MessageSink: TypeAlias = DynamicSink[Message] | FixedPartitionedSink[Message, Any]
+"""A sink of messages (Kafka, a test's list), or one that bytewax hands pairs by key (a file)."""
+
+
+def emit(step_id: str, messages: Messages, sink: MessageSink) -> None:
+    """End a stream in a sink; dynamic sinks get the messages alone, for they carry their key."""
+    if isinstance(sink, FixedPartitionedSink):
+        op.output(step_id, messages, sink)
+    else:
+        op.output(step_id, op.key_rm(f"{step_id}_key_rm", messages), sink)
 
 
 @operator

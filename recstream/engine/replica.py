@@ -71,6 +71,11 @@ class Replica:
         self._unwritten[row.item_id] = row
         return True
 
+    def see(self, row: ItemRow) -> None:
+        """Take an item in at once that another shard's owner will write."""
+        if row.item_id not in self._unwritten and row.item_id not in self._written:
+            self._take(row)
+
     def refresh(self, *, force: bool = True) -> None:
         """Read what other processes wrote; without ``force`` only when ``refresh_s`` has passed."""
         now = self._now()

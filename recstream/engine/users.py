@@ -109,7 +109,7 @@ def users(
         for k, event in enumerate(batch.events):
             shards.setdefault(shard_of(event.user_id, rules.shards), []).append(k)
         return [
-            (shard_key(shard), Received(batch.at, [batch.events[k] for k in places]))
+            (shard_key(shard), batch._replace(events=[batch.events[k] for k in places]))
             for shard, places in shards.items()
         ]
 

@@ -18,6 +18,7 @@ from recstream.engine.hot_set import HotSet
 from recstream.engine.lists import Listed
 from recstream.engine.replica import Replica
 from recstream.engine.services import EngineRules, Services
+from recstream.ports import ItemRow
 
 __all__ = ["ClosedSession", "Forgotten", "Received", "Step", "Worker"]
 
@@ -27,6 +28,8 @@ class Received(NamedTuple):
 
     at: float
     events: list[Event]
+    brought: dict[str, ItemRow] = {}  # noqa: RUF012 - a named tuple's default, never changed
+    """Items that the events carry along, encoded, by id."""
 
 
 class ClosedSession(NamedTuple):
@@ -109,15 +112,16 @@ class Worker:
         self.replica.refresh(force=False)
         done = Step([], [], [], [], [], [])
         loaded = self.users.load(event.user_id for batch in received for event in batch.events)
-        for profile in loaded:
-            self._note_waiting(profile)
+        self._note_loaded(loaded)
         due: dict[str, tuple[Trigger, AsOf | None, float]] = {}
         touched: dict[str, None] = {}
         outcomes = dict.fromkeys(Outcome, 0)
         for user_id in self._due_users():
             self._settle(user_id, done, due, touched)
-        for at, events in received:
+        for at, events, brought in received:
             for event in events:
+                if event.item is not None:
+                    self._bring(brought[event.item.item_id])
                 outcomes[self._take(event, at, done, due)] += 1
                 touched[event.user_id] = None
                 if self.rules.every_event and due:
@@ -168,6 +172,7 @@ class Worker:
         users = self.users.flush()
         items, statistics = self.replica.flush(self.next_seq)
         if users or items or statistics:
+            self.meters.add("epochs")
             self.meters.observe("flush_seconds", time.perf_counter() - begin)
             for table, rows in (("users", users), ("items", items), ("item_stats", statistics)):
                 self.meters.add("flushed_rows", rows, table=table)
@@ -222,6 +227,17 @@ class Worker:
             self.users.changed(event.user_id)  # its fence moved
         return outcome
 
+    def _bring(self, row: ItemRow) -> None:
+        """Take in an item that came with an event, so that the event need not wait for it.
+
+        It is written by its shard's owner, where it arrives through the stream of items; in a log worked
+        off event by event that is here, for the item must not be known before its event.
+        """
+        if self.rules.every_event:
+            self.replica.put(row)
+        else:
+            self.replica.see(row)
+
     def _engaged_item(self, event: Event) -> int | None:
         action = self.rules.profile.decode.actions[event.action]
         if event.item_id is None or action.kind in ("impression", "hide") or action.weight < 0.0:
@@ -230,6 +246,18 @@ class Worker:
         if event.rating is not None and event.rating < sum(rules.rating_scale) / 2:
             return None
         return self.replica.catalogue.handle(event.item_id)
+
+    def _note_loaded(self, profiles: list[Profile]) -> None:
+        for profile in profiles:
+            if profile.waiting:
+                self.meters.add("events_waiting", len(profile.waiting))
+                self.meters.add("events_waiting_at_start", len(profile.waiting))
+                self._note_waiting(profile)
+                self._settle_soon(profile)
+
+    def _settle_soon(self, profile: Profile) -> None:
+        """Look at a user at the next step: an item may have arrived while nobody held the user."""
+        heapq.heappush(self._deadlines, (self.now(), profile.user_id))
 
     def _note_waiting(self, profile: Profile, *, only_last: bool = False) -> None:
         for received_at, event in profile.waiting[-1:] if only_last else profile.waiting:
@@ -267,8 +295,7 @@ class Worker:
         due: dict[str, tuple[Trigger, AsOf | None, float]],
         touched: dict[str, None],
     ) -> None:
-        for profile in self.users.load([user_id]):
-            self._note_waiting(profile)
+        self._note_loaded(self.users.load([user_id]))
         profile = self.users.get(user_id)
         touched[user_id] = None
         if not profile.waiting:

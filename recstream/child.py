@@ -1,0 +1,77 @@
+"""One process of the live job: ``python -m recstream.child``, started by `recstream.supervisor`.
+
+It reads its settings from the environment, so that it needs no file and no argument of its parent's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import orjson
+
+from recstream.config import Settings
+from recstream.runner import Stop, recovery_dir, run_flow
+
+__all__ = ["ADDRESSES", "PROCESS_ID", "main", "summary_path"]
+
+PROCESS_ID = "RECSTREAM_PROCESS_ID"
+ADDRESSES = "RECSTREAM_ADDRESSES"
+
+
+def summary_path(store: Path, process_id: int) -> Path:
+    """Where a process leaves the totals of its last run."""
+    return store / "summaries" / f"{process_id}.json"
+
+
+def main() -> int:
+    """Run the live job until it is asked to stop; gives the exit code."""
+    environ = dict(os.environ)
+    process_id = int(environ.pop(PROCESS_ID, "0"))
+    addresses = environ.pop(ADDRESSES, "").split(";")
+    stop = Stop()
+    stop.on_signals()
+    settings = Settings.load(None, environ)
+    logging.basicConfig(
+        level=settings.run.log_level.upper(),
+        format=f"%(asctime)s %(levelname)s process={process_id} %(name)s %(message)s",
+    )
+    _bound_threads(settings.run.processes)
+
+    from flows.recommend import build
+    from recstream.wiring import Wiring
+
+    wiring = Wiring(settings, stop=stop)
+    if settings.run.metrics_port:
+        wiring.meters.serve(settings.run.metrics_port + process_id)
+    rules = wiring.rules()
+    flow = build(wiring.live_inputs(), wiring.live_outputs(), wiring.services(), rules)
+
+    def finish() -> None:
+        path = summary_path(settings.store_dir, process_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(orjson.dumps(wiring.summary()))
+
+    run_flow(
+        flow,
+        recovery=recovery_dir(settings.store_dir, flow.flow_id),
+        epoch_s=settings.run.epoch_s,
+        process_id=process_id if len(addresses) > 1 else None,
+        addresses=addresses if len(addresses) > 1 else None,
+        finish=finish,
+    )
+    wiring.close()
+    return 0
+
+
+def _bound_threads(processes: int) -> None:
+    """BLAS threads share the cores with the other processes; set before the libraries are loaded."""
+    cores = os.cpu_count() or 1
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, str(max(1, cores // processes)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""The command line: ``recstream COMMAND``. One module a command, registered here."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from recstream.cli import admin, catalogue, errors, replay, run, show, tail
+
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="recstream",
+    help="Keeps recommendations fresh while people act.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog="Settings: `recstream config`. Something wrong: `recstream doctor`.",
+)
+
+app.command()(run.run)
+app.command()(replay.backfill)
+app.add_typer(catalogue.app, name="catalogue")
+app.command()(tail.tail)
+app.command()(show.show)
+app.command()(admin.forget)
+app.command()(admin.doctor)
+app.command()(admin.schema)
+app.command()(admin.config)
+
+
+def main() -> None:
+    """Run the command line; known faults end it with one clear message and exit code 1 (2: bad usage)."""
+    try:
+        app()
+    except Exception as error:
+        fault = errors.known_fault(error)
+        if fault is None:
+            raise
+        errors.report(fault)
+        sys.exit(errors.exit_code(fault))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""``recstream catalogue``: items in bulk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
+from recstream.cli.progress import Reporter
+from recstream.cli.summary import print_summary
+
+__all__ = ["app", "load"]
+
+app = typer.Typer(help="Items in bulk.", no_args_is_help=True)
+
+
+@app.callback()
+def _catalogue() -> None:
+    """Items in bulk."""
+
+
+@app.command()
+def load(
+    items: Annotated[str, typer.Argument(help="Items: .jsonl[.gz|.zst], .parquet, or kafka:TOPIC.")],
+    store: Store = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Encode items and store them; those that did not change are left as they are."""
+    named = {"backfill.items": items, "store.path": None if store is None else str(store)}
+    settings = load_settings(config, overrides, named)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+
+    from recstream.replay import Progress, load_items
+    from recstream.runner import Stop
+
+    stop = Stop()
+    stop.on_signals()
+    console = Console(stderr=True, highlight=False)
+    with Reporter(console) as reporter:
+
+        def stage(name: str, share: Callable[[], float] | None) -> None:
+            reporter.stage(name, share)
+
+        summary = load_items(settings, stop, Progress(stage))
+    print_summary(console, summary)
+    console.print(f"store    {settings.store_dir}")
+    if summary.get("records_rejected"):
+        console.print("some records were rejected (exit 3): see the dead letters in the store's folder")
+        raise typer.Exit(3)

@@ -1,0 +1,64 @@
+"""Which exceptions are faults with a mend of their own, and how they are shown."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from recstream.config import ConfigError
+from recstream.engine.rows import RowFormatError
+from recstream.engine.users import BarrierError
+from recstream.io.broker import BrokerError
+from recstream.io.encoders.spec import EncoderError
+from recstream.io.file_formats import FileFault
+from recstream.io.kafka_admin import KafkaFault
+from recstream.io.kafka_sink import DeliveryError
+from recstream.io.lance.errors import StoreError
+from recstream.job_lock import StoreBusyError
+from recstream.supervisor import JobError
+
+__all__ = ["FAULTS", "exit_code", "known_fault", "report"]
+
+FAULTS: tuple[type[Exception], ...] = (
+    BarrierError,
+    BrokerError,
+    ConfigError,
+    DeliveryError,
+    EncoderError,
+    FileFault,
+    JobError,
+    KafkaFault,
+    RowFormatError,
+    StoreBusyError,
+    StoreError,
+)
+"""Exceptions whose message says what is wrong, where, and how to mend it: no traceback is needed."""
+
+
+def known_fault(error: BaseException) -> Exception | None:
+    """The fault at the root of an error (bytewax wraps what its callbacks raise), or None.
+
+    >>> try:
+    ...     raise RuntimeError("error in step") from StoreBusyError("store is in use")
+    ... except RuntimeError as err:
+    ...     known_fault(err)
+    StoreBusyError('store is in use')
+    """
+    seen: BaseException | None = error
+    found: Exception | None = None
+    while seen is not None:
+        if isinstance(seen, FAULTS):
+            found = seen
+        seen = seen.__cause__ or seen.__context__
+    return found
+
+
+def exit_code(fault: Exception) -> int:
+    """2 when the settings are wrong, 1 for any other fault."""
+    return 2 if isinstance(fault, ConfigError) else 1
+
+
+def report(fault: Exception) -> None:
+    """Print a fault on stderr."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(Text.assemble(("error: ", "bold red"), str(fault)))

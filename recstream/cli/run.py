@@ -1,0 +1,50 @@
+"""``recstream run``: the live job."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from recstream.accounting import accounting, merge_summaries
+from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
+from recstream.cli.summary import print_summary
+
+__all__ = ["run"]
+
+
+def run(
+    config: ConfigFile = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", "-n", help="Worker processes (run.processes).")
+    ] = None,
+    store: Store = None,
+    overrides: Overrides = None,
+) -> None:
+    """Run the live job: events and items from Kafka, lists to Kafka, until SIGTERM or Ctrl-C."""
+    from recstream.job_lock import job_lock
+    from recstream.runner import Stop
+    from recstream.supervisor import Supervisor
+
+    named = {"run.processes": processes, "store.path": None if store is None else str(store)}
+    settings = load_settings(config, overrides, named)
+    logging.basicConfig(
+        level=settings.run.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    stop = Stop()
+    stop.on_signals()
+    console = Console(stderr=True, highlight=False)
+    console.print(
+        f"recstream: {settings.kafka.events_topic} + {settings.kafka.items_topic} -> "
+        f"{settings.kafka.lists_topic} at {settings.kafka.bootstrap}, store {settings.store_dir}, "
+        f"{settings.run.processes} process(es). Stop with Ctrl-C or SIGTERM."
+    )
+    with job_lock(settings.store_dir, "run"):
+        summaries = Supervisor(settings, stop, os.environ).run()
+    total = merge_summaries(summaries)
+    print_summary(console, total)
+    if not accounting(total).balanced:
+        raise typer.Exit(1)

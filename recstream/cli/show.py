@@ -1,0 +1,69 @@
+"""``recstream show USER``: what is known of a user, and the list that follows from it now."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timezone
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from recstream.cli.lists import print_list
+from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
+
+__all__ = ["show"]
+
+
+def show(
+    user: Annotated[str, typer.Argument(help="User id.")],
+    search: Annotated[
+        str | None,
+        typer.Option(help="Also the list as it would be after a search in these words; nothing is stored."),
+    ] = None,
+    items: Annotated[int, typer.Option(help="Items shown.")] = 10,
+    json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    store: Store = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Show a user's state, sessions and list with reasons, from the store; no job is disturbed."""
+    from recstream.inspection import inspect_user
+    from recstream.wiring import Wiring
+
+    named = {"store.path": None if store is None else str(store)}
+    settings = load_settings(config, overrides, named)
+    seen = inspect_user(Wiring(settings), user, search=search, now=time.time())
+    if seen is None:
+        typer.echo(f"user {user!r} is not in {settings.store_dir}", err=True)
+        raise typer.Exit(1)
+    if json:
+        typer.echo(orjson.dumps(seen, option=orjson.OPT_INDENT_2).decode())
+        return
+    _print(Console(highlight=False), seen, items)
+
+
+def _print(console: Console, seen: dict[str, Any], items: int) -> None:
+    titles: dict[str, str] = seen["titles"]
+    console.print(
+        f"user {escape(seen['user_id'])}: {seen['version']} events applied, {seen['seen']} items seen, "
+        f"{seen['hidden']} hidden, {seen['waiting']} events waiting for their item"
+    )
+    for session in seen["sessions"][-3:]:
+        begin, end = _time(session["start"]), _time(session["end"])
+        told = ", ".join(f"{n} {action}" for action, n in session["actions"].items())
+        console.print(f"session {begin} to {end}: {told}")
+    console.print("latest:")
+    for entry in seen["recent"][:items]:
+        name = titles.get(entry["item_id"], entry["item_id"]) if entry["item_id"] else "(words)"
+        console.print(f"  {_time(entry['ts'])}  {entry['action']} ({entry['weight']:+.1f})  {escape(name)}")
+    print_list(console, seen["list"], items=items, titles=titles, heading="list:")
+    if seen["after_search"] is not None:
+        heading = f"list after searching for {escape(repr(seen['search']))}:"
+        print_list(console, seen["after_search"], items=items, titles=titles, heading=heading)
+
+
+def _time(ts: float) -> str:
+    return datetime.fromtimestamp(ts, tz=timezone.utc).strftime("%Y-%m-%d %H:%M")

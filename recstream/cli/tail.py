@@ -1,0 +1,85 @@
+"""``recstream tail``: read the lists as a consumer would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+
+from recstream.cli.lists import print_list
+from recstream.cli.options import ConfigFile, Overrides, load_settings
+
+__all__ = ["tail"]
+
+
+def tail(
+    user: Annotated[str | None, typer.Option("--user", "-u", help="Only this user's lists.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Read lists from a .jsonl file instead of the topic.")
+    ] = None,
+    from_start: Annotated[
+        bool, typer.Option("--from-start", help="All lists still in the topic, not only new ones.")
+    ] = False,
+    count: Annotated[int | None, typer.Option("-n", help="Stop after so many lists.")] = None,
+    idle_s: Annotated[float | None, typer.Option(help="Stop after so long without a list.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the records as they are.")] = False,
+    items: Annotated[int, typer.Option(help="Items shown of each list.")] = 5,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Print recommendation lists as they arrive."""
+    console = Console(highlight=False)
+    shown = 0
+    for raw in _records(file, config, overrides, from_start=from_start, idle_s=idle_s):
+        record: dict[str, Any] = orjson.loads(raw)
+        if user is not None and record["user_id"] != user:
+            continue
+        if json:
+            typer.echo(raw.decode())
+        else:
+            print_list(console, record, items=items)
+        shown += 1
+        if shown == count:
+            return
+    if not shown:
+        typer.echo("no list" + (f" of user {user!r}" if user is not None else ""), err=True)
+        raise typer.Exit(1)
+
+
+def _records(
+    file: Path | None,
+    config: Path | None,
+    overrides: list[str] | None,
+    *,
+    from_start: bool,
+    idle_s: float | None,
+) -> Any:
+    if file is not None:
+        from recstream.io.files import FileSource
+
+        source = FileSource(file)
+        (partition,) = source.check()
+        reader = source.build_part("tail", partition.name, None)
+        try:
+            while True:
+                for batch in reader.next_batch():
+                    yield from batch.values
+        except StopIteration:
+            return
+    settings = load_settings(config, overrides)
+
+    from recstream.io.kafka_read import read_topic
+
+    kafka = settings.kafka
+    for record in read_topic(
+        kafka.bootstrap,
+        kafka.lists_topic,
+        start="earliest" if from_start else "latest",
+        idle_s=idle_s,
+        client=kafka.client,
+    ):
+        if record.value is not None:
+            yield record.value

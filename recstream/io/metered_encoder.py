@@ -1,0 +1,58 @@
+"""An encoder whose cache hits and encoding time show in the metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+
+from recstream.core.arrays import Matrix
+from recstream.io.cached_encoder import CachedEncoder, CacheStats
+from recstream.ports import Meters
+
+__all__ = ["MeteredEncoder"]
+
+
+class MeteredEncoder:
+    """A `CachedEncoder` that reports what each call added to its statistics."""
+
+    def __init__(self, inner: CachedEncoder, meters: Meters) -> None:
+        self._inner = inner
+        self._meters = meters
+        self._reported = CacheStats()
+        self._lock = Lock()
+
+    @property
+    def identity(self) -> str:
+        """The encoder's own."""
+        return self._inner.identity
+
+    @property
+    def label(self) -> str:
+        """The encoder's own."""
+        return self._inner.label
+
+    @property
+    def dim(self) -> int:
+        """The encoder's own."""
+        return self._inner.dim
+
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        """Encode the texts, in their order."""
+        vectors = self._inner.encode(texts)
+        with self._lock:
+            stats, before = self._inner.stats(), self._reported
+            self._reported = stats
+        for outcome, amount in (
+            ("lru", stats.lru_hits - before.lru_hits + stats.repeats - before.repeats),
+            ("disk", stats.disk_hits - before.disk_hits),
+            ("encoded", stats.encoded - before.encoded),
+        ):
+            if amount:
+                self._meters.add("encoder_texts", amount, outcome=outcome)
+        if stats.encoded > before.encoded:
+            self._meters.observe("encode_seconds", stats.encode_seconds - before.encode_seconds)
+        return vectors
+
+    def close(self) -> None:
+        """Close what is inside."""
+        self._inner.close()

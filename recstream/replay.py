@@ -1,0 +1,115 @@
+"""Backfill: load the items, replay a log through the graph of the live job, and say what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bytewax.inputs import Source
+
+from flows import backfill, catalogue
+from recstream.accounting import Accounting, accounting
+from recstream.config import Settings
+from recstream.core.source import RawBatch
+from recstream.engine.final_lists import FinalListsSource
+from recstream.io.files import FileSource
+from recstream.job_lock import job_lock
+from recstream.runner import Stop, recovery_dir, run_flow
+from recstream.wiring import Wiring
+
+__all__ = ["Progress", "Replayed", "load_items", "replay"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How a caller follows a replay; each function may be called from any thread."""
+
+    stage: Callable[[str, Callable[[], float] | None], None]
+    """A stage begins: its name, and a function that tells the share done (None: not known)."""
+
+    @classmethod
+    def silent(cls) -> Progress:
+        """For callers that do not look."""
+        return cls(lambda _name, _share: None)
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a replay did."""
+
+    summary: dict[str, Any]
+    account: Accounting
+    interrupted: bool
+    """It was asked to stop; the same command resumes it."""
+
+
+def load_items(settings: Settings, stop: Stop, progress: Progress) -> dict[str, Any]:
+    """Encode and store the items of ``backfill.items``; gives the run's summary.
+
+    Those that did not change are left as they are.
+
+    Raises:
+        StoreBusyError: a job is running on the store; send the items to its topic instead.
+        FileFault, KafkaFault, StoreError, EncoderError: the world is not as the settings say.
+    """
+    with job_lock(settings.store_dir, "catalogue load"):
+        wiring = Wiring(settings, stop=stop)
+        try:
+            _load_items(wiring, progress)
+            return wiring.summary()
+        finally:
+            wiring.close()
+
+
+def _load_items(wiring: Wiring, progress: Progress) -> None:
+    settings = wiring.settings
+    source = wiring.replay_source(settings.backfill.items)
+    progress.stage("items", _share(source))
+    flow = catalogue.build(source, wiring.replay_outputs().rejects, wiring.services(), wiring.rules())
+    run_flow(flow, recovery=None, epoch_s=settings.run.epoch_s)
+
+
+def replay(settings: Settings, stop: Stop, progress: Progress) -> Replayed:
+    """Run a backfill as ``settings.backfill`` says; interrupted, the same call goes on where it was.
+
+    Raises:
+        StoreBusyError: a job is running on the store.
+        FileFault, KafkaFault, StoreError, EncoderError: the world is not as the settings say.
+    """
+    with job_lock(settings.store_dir, "backfill"):
+        wiring = Wiring(settings, stop=stop)
+        try:
+            return _replay(wiring, stop, progress)
+        finally:
+            wiring.close()
+
+
+def _replay(wiring: Wiring, stop: Stop, progress: Progress) -> Replayed:
+    settings = wiring.settings
+    chosen = settings.backfill
+    if chosen.items:
+        _load_items(wiring, progress)
+    if chosen.events and not stop.asked():
+        source = wiring.replay_source(chosen.events, limit=chosen.limit)
+        progress.stage("events", _share(source))
+        rules = backfill.replay_rules(wiring.rules(), chosen.refresh)
+        outputs = wiring.replay_outputs()
+        flow = backfill.build(source, outputs, wiring.services(), rules)
+        name = f"backfill-{chosen.refresh}"
+        run_flow(
+            flow,
+            recovery=recovery_dir(settings.store_dir, name),
+            epoch_s=settings.run.epoch_s,
+        )
+        if chosen.refresh == "end" and chosen.out and not stop.asked():
+            progress.stage("final lists", None)
+            final = FinalListsSource(wiring.services(), rules)
+            flow = backfill.build_final(final, outputs.lists)
+            run_flow(flow, recovery=None, epoch_s=settings.run.epoch_s)
+    summary = wiring.summary()
+    return Replayed(summary, accounting(summary), stop.asked())
+
+
+def _share(source: Source[RawBatch]) -> Callable[[], float] | None:
+    return source.progress if isinstance(source, FileSource) else None

@@ -1,0 +1,103 @@
+"""Runs one dataflow process: recovery store, clean stop on signals, and a summary of what was done."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+
+from bytewax.dataflow import Dataflow
+from bytewax.recovery import RecoveryConfig, init_db_dir
+from bytewax.run import cli_main
+
+__all__ = ["RECOVERY_PARTS", "Stop", "recovery_dir", "run_flow"]
+
+RECOVERY_PARTS = 1
+"""The recovery store holds source positions only: one small database is enough, however many processes."""
+
+_log = logging.getLogger(__name__)
+
+
+class Stop:
+    """Asked to stop? Set by a signal, read by the sources, which then end: the clean stop (guarantee G6).
+
+    Ending the sources makes bytewax close the last epoch as at the end of a file: all that is in flight is
+    worked off, written and committed. SIGTERM alone would end the process without a snapshot.
+
+    >>> stop = Stop()
+    >>> stop.asked()
+    False
+    >>> stop.ask()
+    >>> stop.asked()
+    True
+    """
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def asked(self) -> bool:
+        """Whether the sources should end."""
+        return self._event.is_set()
+
+    def ask(self) -> None:
+        """Let the sources end."""
+        self._event.set()
+
+    def on_signals(self, signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)) -> None:
+        """Ask on the first of these signals; a second SIGINT ends the process at once.
+
+        Raises:
+            ValueError: not called from the main thread.
+        """
+
+        def handle(number: int, _: FrameType | None) -> None:
+            if self.asked() and number == signal.SIGINT:
+                os._exit(128 + number)
+            self.ask()
+
+        for one in signals:
+            signal.signal(one, handle)
+
+
+def recovery_dir(store: Path, name: str) -> Path:
+    """Where the source positions of a flow are kept; made when it is not there."""
+    folder = store / "positions" / name
+    if not folder.exists() or not any(folder.glob("part-*.sqlite3")):
+        folder.mkdir(parents=True, exist_ok=True)
+        init_db_dir(folder, RECOVERY_PARTS)
+    return folder
+
+
+def run_flow(
+    flow: Dataflow,
+    *,
+    recovery: Path | None,
+    epoch_s: float,
+    process_id: int | None = None,
+    addresses: Sequence[str] | None = None,
+    finish: Callable[[], None] | None = None,
+) -> None:
+    """Run a dataflow until its sources end.
+
+    ``finish`` is called when it has ended well: everything is then written and committed.
+
+    Raises:
+        Exception: whatever stopped the epoch; what was not committed is done again at the next start.
+    """
+    config = None if recovery is None else RecoveryConfig(str(recovery), backup_interval=timedelta(0))
+    _log.info("flow=%s process=%s recovery=%s", flow.flow_id, process_id, recovery)
+    cli_main(
+        flow,
+        workers_per_process=1,
+        process_id=process_id,
+        addresses=None if addresses is None else list(addresses),
+        epoch_interval=timedelta(seconds=epoch_s),
+        recovery_config=config,
+    )
+    if finish is not None:
+        finish()

@@ -1,0 +1,159 @@
+"""Keeps the processes of the live job running: all together, or none."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Final
+
+import orjson
+
+from recstream.child import ADDRESSES, PROCESS_ID, summary_path
+from recstream.config import Settings
+from recstream.runner import Stop, recovery_dir
+
+__all__ = ["JobError", "Supervisor"]
+
+_log = logging.getLogger(__name__)
+_STABLE_S: Final = 60.0
+"""A job that ran this long before it failed gets all its restarts again."""
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class JobError(Exception):
+    """The job could not be kept running, or did not stop in time."""
+
+
+class Supervisor:
+    """Starts the processes, restarts them all when one dies, ends them all on request.
+
+    In a bytewax cluster the death of one process ends the others, and none can rejoin: so a restart
+    is a restart of all, from the last committed epoch.
+    """
+
+    def __init__(self, settings: Settings, stop: Stop, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._stop = stop
+        self._environ = settings.environ_for_child(environ)
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids, in the order of the processes."""
+        return [child.pid for child in self._children]
+
+    def run(self, on_tick: Callable[[], None] | None = None) -> list[dict[str, object]]:
+        """Keep the job running until a stop is asked for; gives each process's summary.
+
+        ``on_tick`` is called a few times a second.
+
+        Raises:
+            JobError: it failed more often than ``run.restarts``, or did not stop within
+                ``run.stop_timeout_s``.
+        """
+        failures = 0
+        recovery_dir(self._settings.store_dir, "recommend")
+        while True:
+            begin = time.monotonic()
+            self._start()
+            try:
+                codes = self._watch(on_tick)
+            finally:
+                self._kill()
+            if self._stop.asked() and not any(codes):
+                return self._summaries()
+            if self._stop.asked():
+                msg = f"the job was asked to stop and ended with exit codes {codes}: see the log above"
+                raise JobError(msg)
+            failures = 1 if time.monotonic() - begin > _STABLE_S else failures + 1
+            if failures > self._settings.run.restarts:
+                msg = (
+                    f"the job failed {failures} times in a row (exit codes {codes}); the reason is in the "
+                    "log above. Mend it and start again: it resumes where it was. `recstream doctor` checks "
+                    "the set-up"
+                )
+                raise JobError(msg)
+            wait_s = min(2.0 ** (failures - 1), 30.0)
+            _log.error("a process died exit_codes=%s restart=%s wait_s=%s", codes, failures, wait_s)
+            deadline = time.monotonic() + wait_s
+            while time.monotonic() < deadline and not self._stop.asked():
+                time.sleep(0.05)
+            if self._stop.asked():
+                return self._summaries()
+
+    def _start(self) -> None:
+        count = self._settings.run.processes
+        addresses = ";".join(f"127.0.0.1:{port}" for port in _free_ports(count)) if count > 1 else ""
+        for process_id in range(count):
+            summary_path(self._settings.store_dir, process_id).unlink(missing_ok=True)
+            environ = {**self._environ, PROCESS_ID: str(process_id), ADDRESSES: addresses}
+            self._children.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "recstream.child"],
+                    env=environ,
+                    start_new_session=True,  # Ctrl-C reaches the supervisor alone, which then asks each
+                    preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, no locks
+                )
+            )
+
+    def _watch(self, on_tick: Callable[[], None] | None) -> list[int | None]:
+        """Wait until all ended, or one failed, or the stop took too long."""
+        deadline: float | None = None
+        while True:
+            codes = [child.poll() for child in self._children]
+            if all(code is not None for code in codes):
+                return codes
+            if any(code for code in codes):
+                return codes
+            if self._stop.asked():
+                if deadline is None:
+                    deadline = time.monotonic() + self._settings.run.stop_timeout_s
+                    for child in self._children:
+                        child.send_signal(signal.SIGTERM)
+                elif time.monotonic() > deadline:
+                    limit = self._settings.run.stop_timeout_s
+                    slow = [child.pid for child in self._children if child.poll() is None]
+                    msg = (
+                        f"processes {slow} did not stop within {limit:g} s and were killed; nothing is lost, "
+                        "the next start resumes from the last committed epoch. If this recurs, raise "
+                        "run.stop_timeout_s"
+                    )
+                    raise JobError(msg)
+            if on_tick is not None:
+                on_tick()
+            time.sleep(0.05)
+
+    def _kill(self) -> None:
+        for child in self._children:
+            if child.poll() is None:
+                child.kill()
+            child.wait()
+        self._children.clear()
+
+    def _summaries(self) -> list[dict[str, object]]:
+        paths = [
+            summary_path(self._settings.store_dir, process_id)
+            for process_id in range(self._settings.run.processes)
+        ]
+        return [orjson.loads(path.read_bytes()) for path in paths if path.exists()]
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel (Linux) to end this process should its supervisor be killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

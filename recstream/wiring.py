@@ -1,0 +1,231 @@
+"""Settings become parts: which encoder, stores, sources and sinks a process runs with."""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import cached_property
+from pathlib import Path
+
+from bytewax.inputs import Source
+
+from flows.recommend import Inputs, Outputs
+from recstream.accounting import Summary
+from recstream.config import Settings
+from recstream.core.items import TEMPLATE
+from recstream.core.profile import ProfileRules
+from recstream.core.ranking import RankingRules
+from recstream.core.rules import DecodeRules, actions_with
+from recstream.core.signals import DEFAULT_WEIGHTS
+from recstream.core.source import RawBatch
+from recstream.engine.outputs import MessageSink
+from recstream.engine.services import EngineRules, Services
+from recstream.io.cached_encoder import CachedEncoder
+from recstream.io.encoders import EncoderSpec, open_encoder
+from recstream.io.file_sink import JsonLinesSink
+from recstream.io.files import FileSource
+from recstream.io.kafka_sink import KafkaSink
+from recstream.io.kafka_source import KafkaSource
+from recstream.io.lance import LanceDatabase, Upkeep
+from recstream.io.metered_encoder import MeteredEncoder
+from recstream.io.null_sink import NullSink
+from recstream.io.vector_cache import LmdbVectorCache
+from recstream.metrics import PrometheusMeters
+from recstream.ports import Encoder, StoreMeta
+from recstream.runner import Stop
+
+__all__ = ["SCHEMA", "Wiring", "encoder_spec", "store_meta"]
+
+SCHEMA = 1
+"""Version of the store's layout."""
+_KAFKA = "kafka:"
+
+
+def encoder_spec(settings: Settings) -> EncoderSpec:
+    """What the settings say of the encoder."""
+    chosen = settings.encoder
+    return EncoderSpec(
+        backend=chosen.backend,
+        model=chosen.model,
+        sha256=chosen.sha256 or None,
+        device=chosen.device,
+        dtype=chosen.dtype,
+        pooling=chosen.pooling,
+        prefix=chosen.prefix,
+        max_tokens=chosen.max_tokens,
+        batch_tokens=chosen.batch_tokens,
+        threads=chosen.threads,
+        url=chosen.url,
+        api_key=chosen.api_key.get_secret_value(),
+        timeout_s=chosen.timeout_s,
+        retries=chosen.retries,
+        dim=chosen.dim,
+    )
+
+
+def store_meta(settings: Settings, encoder: Encoder) -> StoreMeta:
+    """What a store must have been made with to be used with these settings."""
+    return StoreMeta(SCHEMA, f"{encoder.identity}+{TEMPLATE}", encoder.dim, settings.store.shards)
+
+
+class Wiring:
+    """The parts of one process. Each is opened once, when it is first used, whatever number of workers."""
+
+    def __init__(self, settings: Settings, *, stop: Stop | None = None) -> None:
+        self.settings = settings
+        self.stop = Stop() if stop is None else stop
+        self.meters = PrometheusMeters()
+        self._lock = threading.RLock()
+
+    @cached_property
+    def encoder(self) -> MeteredEncoder:
+        """The encoder behind its caches."""
+        settings = self.settings
+        inner = open_encoder(encoder_spec(settings))
+        cache = None
+        if settings.cache.enabled:
+            cache = LmdbVectorCache(
+                settings.cache_dir, inner.identity, inner.dim, max_mb=settings.cache.max_mb
+            )
+        return MeteredEncoder(CachedEncoder(inner, cache, settings.cache.lru_size), self.meters)
+
+    @cached_property
+    def database(self) -> LanceDatabase:
+        """The store."""
+        upkeep = Upkeep(
+            every_s=self.settings.store.compact_every_s, keep_s=self.settings.store.keep_versions_s
+        )
+        return LanceDatabase.open(
+            self.settings.store_dir, store_meta(self.settings, self.encoder), upkeep=upkeep
+        )
+
+    def services(self) -> Services:
+        """What the engine asks for."""
+
+        def encoder() -> Encoder:
+            with self._lock:
+                return self.encoder
+
+        def database() -> LanceDatabase:
+            with self._lock:
+                return self.database
+
+        return Services(
+            encoder=encoder,
+            users=lambda: database().users,
+            items=lambda: database().items,
+            statistics=lambda: database().statistics,
+            meters=self.meters,
+            now=time.time,
+        )
+
+    def rules(self) -> EngineRules:
+        """When and how the engine does its work."""
+        settings = self.settings
+        events = settings.events
+        decode = DecodeRules(
+            actions=actions_with(events.actions),
+            rating_scale=(events.rating_min, events.rating_max),
+            max_text_bytes=events.max_text_bytes,
+            max_record_bytes=events.max_record_bytes,
+            future_tolerance_s=events.future_tolerance_s,
+            dim=self.encoder.dim,
+        )
+        profile = ProfileRules(
+            decode=decode,
+            half_life_s=settings.profile.half_life_days * 86400.0,
+            recent=events.recent,
+            history=events.history,
+            max_waiting=events.max_waiting,
+        )
+        ranking = RankingRules(
+            top_n=settings.ranking.top_n,
+            weights={**DEFAULT_WEIGHTS, **settings.ranking.weights},
+            repeats=settings.ranking.repeats,
+        )
+        return EngineRules(
+            profile=profile,
+            ranking=ranking,
+            shards=settings.store.shards,
+            processes=settings.run.processes,
+            hot_users=settings.store.hot_users,
+            refresh_s=settings.store.refresh_s,
+            wait_for_item_s=events.wait_for_item_s,
+            session_gap_s=settings.profile.session_gap_s,
+            lateness_s=settings.profile.lateness_s,
+            sessions=bool(settings.kafka.sessions_topic),
+            neighbours=settings.ranking.neighbours,
+        )
+
+    def live_inputs(self) -> Inputs:
+        """The topics of events and of items."""
+        kafka = self.settings.kafka
+        return Inputs(
+            events=self._topic(kafka.events_topic, start=kafka.start, lag=True),
+            items=self._topic(kafka.items_topic, start="earliest"),
+        )
+
+    def live_outputs(self) -> Outputs:
+        """The topics of lists, rejects and sessions."""
+        kafka = self.settings.kafka
+        return Outputs(
+            lists=self._sink(_KAFKA + kafka.lists_topic),
+            rejects=self._sink(_KAFKA + kafka.dead_letter_topic),
+            sessions=self._sink(_KAFKA + kafka.sessions_topic) if kafka.sessions_topic else None,
+        )
+
+    def replay_source(self, where: str, *, limit: int = 0) -> Source[RawBatch]:
+        """The log to replay: a file, or ``kafka:TOPIC`` between ``kafka.start`` and ``backfill.stop``."""
+        if where.startswith(_KAFKA):
+            topic = where[len(_KAFKA) :]
+            return self._topic(topic, start=self.settings.kafka.start, stop=self.settings.backfill.stop)
+        return FileSource(Path(where), batch_size=256, limit=limit or None, stopping=self.stop.asked)
+
+    @property
+    def dead_letters(self) -> str:
+        """Where a replay's rejects go."""
+        return self.settings.backfill.dead_letter or str(self.settings.store_dir / "dead-letter.jsonl")
+
+    def replay_outputs(self) -> Outputs:
+        """Where a replay's lists and rejects go; without ``backfill.out``, lists go nowhere."""
+        out = self.settings.backfill.out
+        return Outputs(lists=self._sink(out) if out else NullSink(), rejects=self._sink(self.dead_letters))
+
+    def summary(self) -> Summary:
+        """Totals of this process, for `recstream.accounting`."""
+        return self.meters.snapshot()
+
+    def close(self) -> None:
+        """Free what was opened."""
+        if "encoder" in self.__dict__:
+            self.encoder.close()
+
+    def _topic(self, topic: str, *, start: str, stop: str | None = None, lag: bool = False) -> KafkaSource:
+        kafka = self.settings.kafka
+
+        def on_lag(name: str, behind: int) -> None:
+            self.meters.set("kafka_lag", behind, partition=name)
+
+        return KafkaSource(
+            kafka.bootstrap,
+            [topic],
+            start=start,
+            stop=stop,
+            group=kafka.group,
+            client=kafka.client,
+            stopping=self.stop.asked,
+            on_lag=on_lag if lag else None,
+            poll_max=kafka.poll_max,
+            down_after_s=kafka.down_after_s,
+        )
+
+    def _sink(self, where: str) -> MessageSink:
+        kafka = self.settings.kafka
+        if where.startswith(_KAFKA):
+            return KafkaSink(
+                kafka.bootstrap,
+                where[len(_KAFKA) :],
+                client=kafka.client,
+                timeout_s=kafka.delivery_timeout_s,
+            )
+        return JsonLinesSink(where)

@@ -15,6 +15,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from recstream.config_values import flat_client
 
 if sys.version_info >= (3, 11):
@@ -39,10 +41,15 @@ class ConfigError(Exception):
     '2 problems with the settings:\n  a\n  b'
     """
 
-    def __init__(self, problems: list[str]) -> None:
+    def __init__(self, problems: list[str], usable: BaseModel | None = None) -> None:
         super().__init__(problems)
         self.problems = list(problems)
         """One line each: where, got, wanted."""
+        self.usable = usable
+        """The settings with defaults for what is wrong: for a doctor to go on with; not pickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return ConfigError, (self.problems,)
 
     def __str__(self) -> str:
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"

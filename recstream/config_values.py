@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
+
+from recstream.core.fields import Refused, timestamp
 
 __all__ = ["Conflict", "Section", "flat_client", "parse_bound"]
 
@@ -76,19 +77,15 @@ def parse_bound(text: str, words: tuple[str, ...]) -> str | dict[str, int]:
 
 
 def _check_time(text: str) -> None:
-    wanted = "wanted ts=<Unix seconds>, or ts=<RFC 3339 with an offset> such as ts=2024-01-01T00:00:00Z"
     try:
-        ts = float(text)
+        value: float | str = float(text)
     except ValueError:
-        try:
-            at = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))
-        except ValueError:
-            raise ValueError(wanted) from None
-        if at.tzinfo is None:
-            raise ValueError(wanted) from None
-        ts = at.timestamp()
-    if not 0 <= ts < 1e11:
-        raise ValueError("wanted ts=<Unix seconds>, from 0 to 1e11 (milliseconds are too large)")
+        value = text
+    try:
+        timestamp(value, "ts")
+    except Refused as err:
+        wanted = "wanted ts=<Unix seconds>, or ts=<RFC 3339 with an offset> such as ts=2024-01-01T00:00:00Z"
+        raise ValueError(f"{wanted} ({err.detail})") from None
 
 
 def _offsets(text: str) -> dict[str, int]:

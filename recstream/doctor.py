@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recstream.config import Settings
+from recstream.config import ConfigError, Settings
 from recstream.config_sources import closest
 from recstream.ports import Encoder, StoreMeta
 
@@ -40,8 +40,22 @@ class Finding(NamedTuple):
     """What to do about it; empty when all is well."""
 
 
-def diagnose(settings: Settings, problems: Sequence[str] = (), *, timeout_s: float = 5.0) -> list[Finding]:
-    """Look at everything. Both arguments come from `Settings.examine`; ``timeout_s`` is for each answer."""
+def diagnose(settings: Settings | Callable[[], Settings], *, timeout_s: float = 5.0) -> list[Finding]:
+    """Look at everything; ``settings`` may be what loads them, so that a ConfigError becomes findings too.
+
+    Where a setting is wrong the other checks go on with its default. ``timeout_s`` is for each answer.
+    """
+    problems: list[str] = []
+    if not isinstance(settings, Settings):
+        try:
+            settings = settings()
+        except ConfigError as err:
+            problems = err.problems
+            settings = err.usable if isinstance(err.usable, Settings) else Settings()
+    return _looked_at(settings, problems, timeout_s)
+
+
+def _looked_at(settings: Settings, problems: list[str], timeout_s: float) -> list[Finding]:
     findings = list(_settings(problems))
     findings += _guarded("broker", lambda: _kafka(settings, timeout_s))
     encoders: list[Encoder] = []

@@ -36,8 +36,7 @@ def base(tmp_path: Path) -> dict[str, object]:
 def ask(base: dict[str, object]) -> Ask:
     def look(environ: dict[str, str] | None = None, **changes: object) -> dict[str, Finding]:
         dotted = {name.replace("__", "."): value for name, value in changes.items()}
-        settings, problems = Settings.examine(None, environ or {}, {**base, **dotted})
-        found = diagnose(settings, problems, timeout_s=0.3)
+        found = diagnose(lambda: Settings.load(None, environ or {}, {**base, **dotted}), timeout_s=0.3)
         assert all(finding.ok or finding.mend for finding in found), "each problem has a mend"
         return {finding.name: finding for finding in found}
 
@@ -99,9 +98,15 @@ def test_a_set_up_that_is_well_has_nothing_to_mend(
 
 def test_a_misspelt_setting_is_to_be_renamed(ask: Ask) -> None:
     found = ask({"RECSTREAM_KAFKA__GRUOP": "x"})
+    assert bad(found) == {"settings", "broker"}, "the rest is looked at with the settings that are right"
     assert found["settings"] == Finding(
         "settings", False, "RECSTREAM_KAFKA__GRUOP is not a setting", "rename it to RECSTREAM_KAFKA__GROUP"
     )
+
+
+def test_settings_that_are_loaded_already_will_do(base: dict[str, object]) -> None:
+    found = diagnose(Settings.load(None, {}, base), timeout_s=0.3)
+    assert found[0] == Finding("settings", True, "all known and in range")
 
 
 def test_a_model_that_is_not_there_is_named(ask: Ask, tmp_path: Path) -> None:

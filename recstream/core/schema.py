@@ -32,6 +32,7 @@ SCHEMA_VERSION: Final = "1"
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _DATE: Final = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
 _TIME: Final = r"([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]{1,12})?"
+_PARTIAL_DATE: Final = r"^(\s*|0000-00(-00)?|(?!0000)[0-9]{4}(-(0[0-9]|1[0-2])(-00)?)?)$"
 _ZONE: Final = "([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
 _NO_ITEM: Final[frozenset[Kind]] = frozenset({"search", "request", "forget"})
 
@@ -193,7 +194,16 @@ def _item_body(rules: DecodeRules) -> Schema:
                 "categories": _optional(labels),
                 "tags": _optional(labels),
                 "attributes": {"description": "Anything; not read."},
-                "published_at": _optional(_instant(earliest=EARLIEST, dates=True)),
+                "published_at": _optional(
+                    {
+                        "description": "Unix seconds, RFC 3339, a date, or a date with zeros for what is "
+                        "not known; an empty text is like none.",
+                        "anyOf": [
+                            *_instant(earliest=EARLIEST, dates=True)["anyOf"],
+                            {"type": "string", "pattern": _PARTIAL_DATE},
+                        ],
+                    }
+                ),
                 "available": flag,
                 "vector": vector,
             },

@@ -242,7 +242,7 @@ def broken_items(draw: st.DrawFn, rules: DecodeRules = _RULES) -> Broken:
         (
             "published_at",
             "bad_timestamp",
-            st.sampled_from(["soon", "2004", "2004-01-01T10:00:00", "2004-02-30", 1e12]),
+            st.sampled_from(["soon", "04/2004", "2004-01-01T10:00:00", "2004-02-30", 1e12]),
         ),
         ("published_at", "bad_type", st.sampled_from([True, [], {}])),
         ("available", "bad_type", st.sampled_from(["yes", 1, []])),

@@ -118,8 +118,8 @@ class KeyedTable:
     def upsert(self, keys: Sequence[str], rows: Any) -> None:
         """Insert or replace; ``keys`` are the rows' keys.
 
-        The scalar index is left out of the merge: *measured* at 100 k rows, 10 k a call, scanning
-        the key column gives 100 k rows/s and the index 35-48 k, and it loses on small calls too.
+        The scalar index is left out of the merge: *measured* at 100 k rows of 2.5 KiB, scanning the key
+        column takes 97 ms for 10 k rows and 18-32 ms for 10, asking the index 208-286 and 52-60 ms.
 
         Raises:
             ValueError: two rows of one key (lance would store both).

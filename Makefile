@@ -57,7 +57,7 @@ $(VENV): $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' || { \
-		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), wanted Python 3.10 to 3.12: make PYTHON=python3.12 ..."; \
+		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1 | head -1), wanted Python 3.10 to 3.12: make PYTHON=python3.12 ..."; \
 		exit 1; }
 	@echo "setting up $(VENV) (once; one to four minutes)"
 	@start=$$SECONDS; \

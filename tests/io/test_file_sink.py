@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recstream.core.messages import Message
+from recstream.core.source import RawBatch
 from recstream.io.file_sink import JsonLinesSink
 from recstream.io.files import FileFault, FileSource
 
@@ -96,6 +97,35 @@ def test_every_snapshot_is_a_whole_file(tmp_path: Path, suffix: str) -> None:
         assert part.snapshot() == size, "nothing written adds nothing"
         part.write_batch([message(2)])
     assert content(path) == b'{"i":0}\n{"i":1}\n{"i":2}\n'
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("batches", [0, 1, 3])
+def test_a_flow_from_file_to_file_that_is_stopped_goes_on_exactly(
+    tmp_path: Path, suffix: str, batches: int
+) -> None:
+    log, path, store = tmp_path / f"log{suffix}", tmp_path / f"lists{suffix}", tmp_path / "recovery"
+    run(flow([*range(20)], log))
+    store.mkdir()
+    init_db_dir(store, 1)
+    asked = 0
+
+    def stopping() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == batches + 1
+
+    def messages(batch: RawBatch) -> list[tuple[str, Message]]:
+        return [(str(i), Message(None, value)) for i, value in zip(batch.offsets, batch.values, strict=True)]
+
+    df = Dataflow("copy")
+    read = op.input("in", df, FileSource(log, batch_size=4, stopping=stopping))
+    op.output("out", op.flat_map("each", read, messages), JsonLinesSink(path))
+    run(df, store=store)
+    part = content(path) if path.exists() else b""
+    assert part.count(b"\n") == 4 * batches
+    run(df, store=store)
+    assert content(path) == content(log)
 
 
 def test_a_run_without_state_begins_the_file_anew(tmp_path: Path) -> None:

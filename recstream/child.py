@@ -43,7 +43,7 @@ def main() -> int:
     from flows.recommend import build
     from recstream.wiring import Wiring
 
-    wiring = Wiring(settings, stop=stop)
+    wiring = Wiring(settings, stop=stop, maintains=process_id == 0)
     if settings.run.metrics_port:
         wiring.meters.serve(settings.run.metrics_port + process_id)
     rules = wiring.rules()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -71,10 +72,11 @@ def store_meta(settings: Settings, encoder: Encoder) -> StoreMeta:
 class Wiring:
     """The parts of one process. Each is opened once, when it is first used, whatever number of workers."""
 
-    def __init__(self, settings: Settings, *, stop: Stop | None = None) -> None:
+    def __init__(self, settings: Settings, *, stop: Stop | None = None, maintains: bool = True) -> None:
         self.settings = settings
         self.stop = Stop() if stop is None else stop
         self.meters = PrometheusMeters()
+        self._maintains = maintains
         self._lock = threading.RLock()
 
     @cached_property
@@ -117,6 +119,7 @@ class Wiring:
             statistics=lambda: database().statistics,
             meters=self.meters,
             now=time.time,
+            maintain=(lambda: database().maintain()) if self._maintains else None,
         )
 
     def rules(self) -> EngineRules:
@@ -161,7 +164,7 @@ class Wiring:
         """The topics of events and of items."""
         kafka = self.settings.kafka
         return Inputs(
-            events=self._topic(kafka.events_topic, start=kafka.start, lag=True),
+            events=self._topic(kafka.events_topic, start=kafka.start_from, lag=True),
             items=self._topic(kafka.items_topic, start="earliest"),
         )
 
@@ -178,7 +181,9 @@ class Wiring:
         """The log to replay: a file, or ``kafka:TOPIC`` between ``kafka.start`` and ``backfill.stop``."""
         if where.startswith(_KAFKA):
             topic = where[len(_KAFKA) :]
-            return self._topic(topic, start=self.settings.kafka.start, stop=self.settings.backfill.stop)
+            return self._topic(
+                topic, start=self.settings.kafka.start_from, stop=self.settings.backfill.stop_at
+            )
         return FileSource(Path(where), batch_size=256, limit=limit or None, stopping=self.stop.asked)
 
     @property
@@ -200,7 +205,14 @@ class Wiring:
         if "encoder" in self.__dict__:
             self.encoder.close()
 
-    def _topic(self, topic: str, *, start: str, stop: str | None = None, lag: bool = False) -> KafkaSource:
+    def _topic(
+        self,
+        topic: str,
+        *,
+        start: str | Mapping[str, int],
+        stop: str | Mapping[str, int] | None = None,
+        lag: bool = False,
+    ) -> KafkaSource:
         kafka = self.settings.kafka
 
         def on_lag(name: str, behind: int) -> None:

@@ -8,7 +8,6 @@ import typer
 
 from recstream.cli import admin, catalogue, errors, replay, run, show, tail
 
-
 __all__ = ["app", "main"]
 
 app = typer.Typer(
@@ -41,7 +40,3 @@ def main() -> None:
             raise
         errors.report(fault)
         sys.exit(errors.exit_code(fault))
-
-
-if __name__ == "__main__":
-    main()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
+
+import numpy as np
 
 from recstream.core.catalogue import Catalogue
 from recstream.core.shards import shard_of
@@ -15,6 +17,10 @@ __all__ = ["Replica"]
 
 _OVERLAP_NS: Final = 10 * 10**9
 """Rows this much older than the newest seen are read again: writers' clocks and commits overlap."""
+
+
+_NO_VECTOR: Final = np.zeros(0, np.float32)
+"""Kept in place of a stored item's vector, which the catalogue has (and which would pin a whole batch)."""
 
 
 class Replica:
@@ -90,7 +96,7 @@ class Replica:
                 held = self._written.get(row.item_id)
                 if row.item_id not in self._unwritten and (held is None or held.seq < row.seq):
                     self._take(row)
-                    self._written[row.item_id] = row._replace(vector=row.vector[:0])
+                    self._written[row.item_id] = row._replace(vector=_NO_VECTOR)
             self.catalogue.version = items_at
         statistics_at = self._versions[1]
         if first or len(self._owned) < self._keys:
@@ -110,7 +116,7 @@ class Replica:
         if rows:
             self._items.upsert(rows)
             for row in rows:
-                self._written[row.item_id] = row._replace(vector=row.vector[:0])
+                self._written[row.item_id] = row._replace(vector=_NO_VECTOR)
             self._unwritten.clear()
             self.catalogue.version = self._items.version()
         learned = []
@@ -120,11 +126,6 @@ class Replica:
         if learned:
             self._rows.upsert(learned)
         return len(rows), len(learned)
-
-    def maintain(self, others: Sequence[Callable[[], None]] = ()) -> None:
-        """Let the tables compact themselves when that is due; one worker of all does this."""
-        for maintain in (self._items.maintain, self._rows.maintain, *others):
-            maintain()
 
     def _take(self, row: ItemRow) -> None:
         if row.deleted and self.catalogue.handle(row.item_id) is None:

@@ -58,6 +58,8 @@ class Services:
     statistics: Callable[[], StatisticsStore]
     meters: Meters
     now: Callable[[], float]
+    maintain: Callable[[], None] | None = None
+    """Compacts the tables when that is due; given to one process of a job only."""
 
 
 class PerWorker(Generic[X]):

@@ -78,9 +78,9 @@ class Worker:
             now=services.now,
             refresh_s=rules.refresh_s,
         )
-        self._users_store = services.users()
+        self._maintain = services.maintain
         self.users = HotSet(
-            self._users_store,
+            services.users(),
             self.replica.catalogue,
             services.meters,
             limit=rules.hot_users,
@@ -176,10 +176,8 @@ class Worker:
             self.meters.observe("flush_seconds", time.perf_counter() - begin)
             for table, rows in (("users", users), ("items", items), ("item_stats", statistics)):
                 self.meters.add("flushed_rows", rows, table=table)
-
-    def maintain(self) -> None:
-        """Compact the tables when that is due; called in one worker of all."""
-        self.replica.maintain([self._users_store.maintain])
+            if self._maintain is not None:
+                self._maintain()
 
     def _take(
         self, event: Event, at: float, done: Step, due: dict[str, tuple[Trigger, AsOf | None, float]]

@@ -47,6 +47,8 @@ def main() -> int:
     if settings.run.metrics_port:
         wiring.meters.serve(settings.run.metrics_port + process_id)
     rules = wiring.rules()
+    if settings.encoder.preload and settings.encoder.backend == "transformers":
+        wiring.preload()
     flow = build(wiring.live_inputs(), wiring.live_outputs(), wiring.services(), rules)
 
     def finish() -> None:

@@ -195,6 +195,9 @@ class Encoder(Section):
         default=5, ge=0, le=100, description="openai: times a failed request is tried again."
     )
     dim: int = Field(default=0, ge=0, le=65_536, description="Length of a vector; 0: what the model gives.")
+    preload: bool = Field(
+        default=True, description="run: load the model at start, so that the first new text does not wait."
+    )
 
     @field_validator("url")
     @classmethod

@@ -91,6 +91,15 @@ class Wiring:
             )
         return MeteredEncoder(CachedEncoder(inner, cache, settings.cache.lru_size), self.meters)
 
+    def preload(self) -> None:
+        """Load the model in a thread of its own, past the caches, which would answer without it."""
+        encoder = self.encoder
+
+        def load() -> None:
+            encoder.warm_up()
+
+        threading.Thread(target=load, name="preload", daemon=True).start()
+
     @cached_property
     def database(self) -> LanceDatabase:
         """The store."""

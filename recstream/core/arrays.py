@@ -14,7 +14,7 @@ Vector: TypeAlias = npt.NDArray[np.float32]
 Matrix: TypeAlias = npt.NDArray[np.float32]
 """Shape ``(n, dim)``, float32, C-contiguous; unit rows unless its docstring says otherwise."""
 Sum: TypeAlias = npt.NDArray[np.float64]
-"""Shape ``(dim,)``, float64: a weighted sum of vectors, *not* unit length. float32 sums would depend on order."""
+"""Shape ``(dim,)``, float64: a weighted sum, *not* unit length. float32 sums would depend on order."""
 Handles: TypeAlias = npt.NDArray[np.int32]
 """Shape ``(n,)``, int32: rows of the catalogue replica of this process."""
 AnyArray: TypeAlias = npt.NDArray[Any]

@@ -12,10 +12,11 @@ import numpy.typing as npt
 from recstream.core import kernels, signals
 from recstream.core.arrays import Handles, Matrix
 from recstream.core.catalogue import Catalogue
-from recstream.core.signals import DEFAULT_WEIGHTS, Query
-from recstream.core.statistics import ItemStatistics
+from recstream.core.profile import AsOf, Profile, Recent
+from recstream.core.signals import DEFAULT_WEIGHTS, Query, query_of
+from recstream.core.statistics import ItemStatistics, Touch
 
-__all__ = ["Ranked", "RankingRules", "rank"]
+__all__ = ["Ranked", "RankingRules", "rank", "warm_up"]
 
 _BLOCK_BYTES: Final = 8 << 20
 """Scores held at once: users are ranked in blocks whose score matrix stays near the caches."""
@@ -64,6 +65,17 @@ def rank(
     for at in range(0, len(queries), block):
         lists += _rank_block(queries[at : at + block], world)
     return lists
+
+
+def warm_up() -> None:
+    """Compile or load the compiled loops, so that the first list does not wait for them."""
+    catalogue = Catalogue(2)
+    one, other = (catalogue.put(name, np.eye(2, dtype=np.float32)[k]) for k, name in enumerate("ab"))
+    statistics = ItemStatistics(2)
+    statistics.count([Touch(one, ()), Touch(other, (one,))])
+    profile = Profile("warm-up", seen={one: 0.0})
+    profile.recent.append(Recent(0.0, 0, one, 1.0, "view"))
+    rank([query_of(profile, AsOf(0.0, "", 0), "event", 0.0)], catalogue, statistics, RankingRules())
 
 
 @dataclass(slots=True)

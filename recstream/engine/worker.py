@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from recstream.core.events import Event
 from recstream.core.profile import AsOf, Outcome, Profile
-from recstream.core.ranking import rank
+from recstream.core.ranking import rank, warm_up
 from recstream.core.rejects import Reject
 from recstream.core.sessions import Session, sessions_of
 from recstream.core.signals import RECENT_ITEMS, Query, Trigger, query_of
@@ -86,6 +86,7 @@ class Worker:
             limit=rules.hot_users,
             shards=rules.shards,
         )
+        warm_up()
         self.inbox: list[Received] = []
         self._wanted: dict[str, dict[str, None]] = {}
         """Users whose events wait, by the item they wait for."""

@@ -121,6 +121,10 @@ class CachedEncoder:
         )
         return out
 
+    def warm_up(self) -> None:
+        """Have the encoder itself do something, past the caches, so that it is loaded."""
+        self._opened().encode(["warm"])
+
     def close(self) -> None:
         """Close encoder and cache and forget what is in memory."""
         with self._lock:

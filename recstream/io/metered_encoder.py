@@ -53,6 +53,10 @@ class MeteredEncoder:
             self._meters.observe("encode_seconds", stats.encode_seconds - before.encode_seconds)
         return vectors
 
+    def warm_up(self) -> None:
+        """Have the encoder itself do something, past the caches, so that it is loaded."""
+        self._inner.warm_up()
+
     def close(self) -> None:
         """Close what is inside."""
         self._inner.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import heapq
 from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import blake2b
@@ -15,7 +14,7 @@ from recstream.core.decay import DecayedSum
 from recstream.core.events import Event, weight_of
 from recstream.core.rules import DecodeRules
 
-__all__ = ["NO_ITEM", "AsOf", "Outcome", "Profile", "ProfileRules", "Recent", "Waiting"]
+__all__ = ["NO_ITEM", "AsOf", "Outcome", "Profile", "ProfileRules", "Recent", "Waiting", "digest_of"]
 
 NO_ITEM: Final = -1
 """Handle of a ring entry that stands for words (a search, a comment) rather than for an item."""
@@ -154,6 +153,7 @@ class Profile:
             item = catalogue.handle(event.item_id or "")
             digest = digest_of(event)
             if item is not None:
+                self.known.discard(digest)  # it is noted again if it enters the ring
                 self._apply(event, item, digest, catalogue, rules)
                 applied.append((event, item))
             elif received_at < received_before:
@@ -181,7 +181,7 @@ class Profile:
         if last is None or last.partition != event.partition.name or last.offset < event.offset:
             self.as_of = AsOf(event.ts, event.partition.name, event.offset)
         if action.kind == "impression":
-            _keep_newest(self.shown, item, event.ts, rules.history)
+            _keep_newest(self.shown, item, event.ts, rules.history, catalogue.ids)
             return
         weight = weight_of(event, rules.decode)
         if event.vector is not None:
@@ -199,9 +199,9 @@ class Profile:
                 self.disliked = DecayedSum.empty(catalogue.dim)
             self.disliked.add(catalogue.vector(item), -weight, event.ts, rules.half_life_s)
         if action.seen:
-            _keep_newest(self.seen, item, event.ts, rules.history)
+            _keep_newest(self.seen, item, event.ts, rules.history, catalogue.ids)
         if action.kind == "hide":
-            _keep_newest(self.hidden, item, event.ts, rules.history)
+            _keep_newest(self.hidden, item, event.ts, rules.history, catalogue.ids)
 
     def _remember(self, entry: Recent, bound: int) -> None:
         ring = self.recent
@@ -211,9 +211,13 @@ class Profile:
             bisect.insort(ring, entry)
         self.known.add(entry.digest & ~1)
         if len(ring) > bound:
-            oldest = ring.pop(0)
-            self.known.discard(oldest.digest & ~1)
-            self.words.pop(oldest.digest, None)
+            # Whatever shares the digest (a comment's words, an equal event without an id) stands next to it.
+            gone = ring.pop(0).digest
+            left = ring[0].digest if ring else None
+            if left != gone:
+                self.words.pop(gone, None)
+            if left is None or left & ~1 != gone & ~1:
+                self.known.discard(gone & ~1)
 
 
 def digest_of(event: Event) -> int:
@@ -229,15 +233,15 @@ def digest_of(event: Event) -> int:
     return digest & ~1
 
 
-def _keep_newest(latest: Latest, item: int, ts: float, bound: int) -> None:
+def _keep_newest(latest: Latest, item: int, ts: float, bound: int, ids: list[str]) -> None:
     """Note an item, and forget the one that was touched longest ago when there are too many.
 
-    Keeping exactly the ``bound`` newest after every step makes the result independent of order.
+    Keeping exactly the ``bound`` newest after every step makes the result independent of order; ties
+    break by id, for handles differ from process to process.
     """
     before = latest.get(item)
     if before is None or ts > before:
         latest[item] = ts
-    if len(latest) > bound:
-        oldest = heapq.nsmallest(len(latest) - bound, latest.items(), key=lambda pair: (pair[1], pair[0]))
-        for gone, _ in oldest:
-            del latest[gone]
+    while len(latest) > bound:
+        longest_ago = min(latest.values())
+        del latest[min((one for one, at in latest.items() if at == longest_ago), key=ids.__getitem__)]

@@ -12,7 +12,7 @@ from recstream.core.arrays import Vector
 from recstream.core.catalogue import Catalogue
 from recstream.core.decay import DecayedSum
 from recstream.core.events import Event
-from recstream.core.profile import NO_ITEM, AsOf, Latest, Profile, Recent, Waiting
+from recstream.core.profile import NO_ITEM, AsOf, Latest, Profile, Recent, Waiting, digest_of
 from recstream.core.shards import shard_of
 from recstream.core.source import Partition
 from recstream.core.statistics import ItemStatistics
@@ -91,7 +91,7 @@ def profile_of(row: UserRow, catalogue: Catalogue) -> Profile:
         as_of=None if as_of is None else AsOf(*as_of),
         waiting=waits,
         announced=announced,
-        known={entry.digest & ~1 for entry in recent},
+        known={entry.digest & ~1 for entry in recent} | {digest_of(wait.event) for wait in waits},
     )
 
 

@@ -1,0 +1,47 @@
+"""``recstream demo``: see all of it work on a real film log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recstream.cli import errors
+
+__all__ = ["demo"]
+
+
+def demo(
+    events: Annotated[int, typer.Option(min=1, help="Ratings to replay, of 100,000.")] = 100_000,
+    rate: Annotated[float, typer.Option(min=1.0, help="Events sent a second, at most.")] = 2_500.0,
+    user: Annotated[
+        str | None,
+        typer.Option(help="User to follow; without it, one with a clear taste.", show_default=False),
+    ] = None,
+    data: Annotated[
+        Path, typer.Option(help="Folder of the demo: films, encoded texts, and what a run leaves.")
+    ] = Path(".demo"),
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Encode everything again, as on the first run.")
+    ] = False,
+    keep_alive: Annotated[
+        bool, typer.Option("--keep-alive", help="Leave broker and job running until Ctrl-C.")
+    ] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live screen.")] = False,
+) -> None:
+    """Watch real events become real recommendations: embedded broker, dataflow, encoder, store, consumer."""
+    from recstream.demo.films import DataError
+    from recstream.demo.folder import FolderError
+    from recstream.demo.job import JobDiedError
+    from recstream.demo.run import DemoOptions, run_demo
+
+    options = DemoOptions(
+        events=events, rate=rate, user=user, data=data, fresh=fresh, keep_alive=keep_alive, plain=plain
+    )
+    try:
+        code = run_demo(options)
+    except (DataError, FolderError, JobDiedError) as fault:
+        errors.report(fault)
+        raise typer.Exit(1) from None
+    raise typer.Exit(code)

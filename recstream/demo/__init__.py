@@ -1,0 +1,1 @@
+"""`recstream demo`: a real film log through every real part, from an empty machine."""

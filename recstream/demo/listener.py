@@ -1,0 +1,136 @@
+"""What comes out of the topics, read by an ordinary consumer, with the time each list took."""
+
+from __future__ import annotations
+
+import threading
+import time
+from array import array
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import orjson
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from recstream.io.kafka_client import NO_GROUP, client_config, client_log
+
+__all__ = ["Latency", "Listener", "latency"]
+
+_WINDOW_S: Final = 5.0
+
+
+class Latency(NamedTuple):
+    """From the sending of an event to the arrival of the list that reflects it, milliseconds."""
+
+    p50_ms: float
+    p99_ms: float
+    worst_ms: float
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        return f"p50 {self.p50_ms:,.0f} ms, p99 {self.p99_ms:,.0f} ms"
+
+
+def latency(seconds: Sequence[float]) -> Latency | None:
+    """Quantiles of these, None without any.
+
+    >>> latency([0.001 * k for k in range(1, 101)])
+    Latency(p50_ms=51.0, p99_ms=100.0, worst_ms=100.0)
+    """
+    if not seconds:
+        return None
+    ordered = sorted(seconds)
+    p50, p99 = (ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in (0.5, 0.99))
+    return Latency(round(p50 * 1e3, 1), round(p99 * 1e3, 1), round(ordered[-1] * 1e3, 1))
+
+
+class Listener:
+    """Reads lists and dead letters from the start of their topics, in a thread of its own."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        lists: tuple[str, int],
+        dead_letters: str,
+        sent_at: Sequence[array[float]],
+        follow: str,
+    ) -> None:
+        self._lists = lists[0]
+        self._sent_at = sent_at
+        self._follow = follow
+        settings = client_config(bootstrap, None, fetch_wait_max_ms=10, fetch_queue_backoff_ms=10)
+        fixed = {"group.id": NO_GROUP, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+        self._consumer: Any = Consumer({**settings, **fixed}, logger=client_log)
+        parts = [TopicPartition(lists[0], number, 0) for number in range(lists[1])]
+        self._consumer.assign([*parts, TopicPartition(dead_letters, 0, 0)])
+        self.received = 0
+        self.latest: dict[str, bytes] = {}
+        """The newest list of each user, as received."""
+        self.followed: list[bytes] = []
+        """Every list of the followed user."""
+        self.reflected: dict[str, tuple[int, int]] = {}
+        """Partition and offset of the event that each user's newest list names."""
+        self.letters: list[bytes] = []
+        self.seconds = array("d")
+        """What each list took."""
+        self.fault: BaseException | None = None
+        self._high = [-1] * len(sent_at)
+        self._recent: deque[tuple[float, float]] = deque()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="demo-listener", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Read no more and leave; calling it twice is harmless."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(5.0)
+
+    def behind(self) -> int:
+        """How many records were sent after the newest one that a list names, over all partitions."""
+        return sum(len(times) - 1 - high for times, high in zip(self._sent_at, self._high, strict=True))
+
+    def recent_latency(self) -> Latency | None:
+        """Latency over the last seconds."""
+        start = time.monotonic() - _WINDOW_S
+        return latency([took for at, took in list(self._recent) if at >= start])
+
+    def reasons(self) -> Counter[str]:
+        """Dead letters by reason."""
+        return Counter(str(orjson.loads(letter)["reason"]) for letter in list(self.letters))
+
+    def _work(self) -> None:
+        try:
+            while not self._stop.is_set():
+                message = self._consumer.poll(0.05)
+                if message is None:
+                    continue
+                if message.error() is not None:
+                    raise KafkaException(message.error())
+                if message.topic() == self._lists:
+                    self._take(message.value(), time.monotonic())
+                else:
+                    self.letters.append(message.value())
+        except BaseException as err:
+            self.fault = err
+        finally:
+            self._consumer.close()
+
+    def _take(self, value: bytes, now: float) -> None:
+        record = orjson.loads(value)
+        user, as_of = record["user_id"], record["as_of"]
+        partition, offset = int(as_of["partition"].rpartition("/")[2]), as_of["offset"]
+        took = now - self._sent_at[partition][offset]
+        self.seconds.append(took)
+        self._recent.append((now, took))
+        while self._recent and self._recent[0][0] < now - _WINDOW_S:
+            self._recent.popleft()
+        self._high[partition] = max(self._high[partition], offset)
+        self.latest[user] = value
+        self.reflected[user] = (partition, offset)
+        if user == self._follow:
+            self.followed.append(value)
+        self.received += 1

@@ -107,8 +107,7 @@ class Replica:
                     if first or shard_of(learned.item_id, self._keys) not in self._owned:
                         put_statistics(learned, self.statistics, self.catalogue)
         self._versions = (items_at, statistics_at)
-        self._meters.set("catalogue_items", self.catalogue.known)
-        self._meters.set("catalogue_version", self.catalogue.version)
+        self._tell()
 
     def flush(self, next_seq: Callable[[], int]) -> tuple[int, int]:
         """Write the items taken in and the statistics that changed; gives how many rows of each."""
@@ -119,6 +118,7 @@ class Replica:
                 self._written[row.item_id] = row._replace(vector=_NO_VECTOR)
             self._unwritten.clear()
             self.catalogue.version = self._items.version()
+            self._tell()
         learned = []
         for handle in self.statistics.take_dirty():
             key = shard_of(self.catalogue.ids[handle], self._keys)
@@ -126,6 +126,10 @@ class Replica:
         if learned:
             self._rows.upsert(learned)
         return len(rows), len(learned)
+
+    def _tell(self) -> None:
+        self._meters.set("catalogue_items", self.catalogue.known)
+        self._meters.set("catalogue_version", self.catalogue.version)
 
     def _take(self, row: ItemRow) -> None:
         if row.deleted and self.catalogue.handle(row.item_id) is None:

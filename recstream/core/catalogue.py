@@ -90,7 +90,7 @@ class Catalogue:
         if self._filled > _RECENTRE_GROWTH * self._centred_at:
             self._centred_at = 0  # the mean is taken anew when it is next asked for
         else:
-            self._centred[row] = _unit_rows(vector[None, :] - self._mean)[0]
+            self._centred[row] = self._centre(self._vectors[row : row + 1])[0]
         return row
 
     def vector(self, handle: int) -> Vector:
@@ -132,10 +132,17 @@ class Catalogue:
         if self._centred_at or not self._filled:
             return
         n = len(self.ids)
-        self._mean = self._vectors[:n][self._known[:n]].mean(axis=0, dtype=np.float64)
-        self._centred[:n] = _unit_rows(self._vectors[:n] - self._mean)
-        self._centred[:n][~self._known[:n]] = 0.0
+        vectors = self._vectors[:n]
+        spoken = vectors.any(axis=1)
+        self._mean = vectors[spoken].sum(axis=0, dtype=np.float64) / max(int(spoken.sum()), 1)
+        self._centred[:n] = self._centre(vectors)
         self._centred_at = self._filled
+
+    def _centre(self, vectors: Matrix) -> Matrix:
+        """Mean-centred unit rows; zeros (an item unknown or deleted) are no direction and stay zeros."""
+        centred = _unit_rows(vectors - self._mean)
+        centred[~vectors.any(axis=1)] = 0.0
+        return centred
 
     def _grow(self, rows: int) -> None:
         for name in ("_vectors", "_centred", "_available", "_known", "_tiebreak"):

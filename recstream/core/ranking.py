@@ -42,7 +42,7 @@ class Ranked(NamedTuple):
     """Catalogue handle."""
     score: float
     signals: dict[str, float]
-    """What each signal contributed; they add up to ``score`` (float32 rounding apart)."""
+    """What each signal contributed; they add up to ``score`` (within 1e-4: each is rounded)."""
     because: tuple[int, ...]
     """Handles of the user's own items that contributed most, strongest first."""
 
@@ -182,7 +182,7 @@ def _explain(
     ranked = []
     for at, (row, score) in enumerate(zip(rows.tolist(), values.tolist(), strict=True)):
         split = {
-            name: round(column[at], 4) for name, column in zip(names, columns, strict=True) if column[at]
+            name: round(column[at], 5) for name, column in zip(names, columns, strict=True) if column[at]
         }
         because: tuple[int, ...] = ()
         if order is not None:

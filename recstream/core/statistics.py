@@ -138,7 +138,11 @@ class ItemStatistics:
     def row(self, handle: int) -> tuple[tuple[float, ...], Handles, npt.NDArray[np.float32]]:
         """One item's counts as of ``tick``, its neighbours, and their weights, ``(2, neighbours)``."""
         used = self._neighbours[handle] >= 0
-        counts = tuple(float(self.popularity(handle + 1, k)[handle]) for k in range(len(SCALES)))
+        age = self.tick - self._landmark
+        counts = tuple(
+            float(count) * math.exp(-age / scale)
+            for count, scale in zip(self._counts[handle], SCALES, strict=True)
+        )
         weights = np.stack([self._followed_by[handle][used], self._together_with[handle][used]])
         return counts, self._neighbours[handle][used], weights
 

@@ -1,0 +1,283 @@
+"""The state of a user: order-free, fenced, de-duplicated, and exact for events that waited."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recstream.core.events import Event
+from recstream.core.profile import AsOf, Outcome, Profile, ProfileRules
+from tests.builders import RULES, arrived, assert_same_state, catalogue_of, event, profile_after, view
+
+ITEMS = [f"i{k}" for k in range(8)]
+PARTITIONS = ["events/0", "events/1", "old.jsonl"]
+TIGHT = dataclasses.replace(RULES, recent=4, history=3)
+"""Bounds that a handful of events exceeds."""
+randoms = st.randoms(use_true_random=False)
+
+
+@st.composite
+def happenings(draw: st.DrawFn, max_size: int = 24, with_ids: bool = True) -> list[Event]:
+    """Events of one user, of every kind that teaches, with ties of time, in no order and without offsets."""
+    count = draw(st.integers(1, max_size))
+    events = []
+    for k in range(count):
+        action = draw(
+            st.sampled_from(
+                [
+                    "view",
+                    "like",
+                    "purchase",
+                    "rate",
+                    "search",
+                    "comment",
+                    "skip",
+                    "dislike",
+                    "hide",
+                    "impression",
+                ]
+            )
+        )
+        more: dict[str, Any] = {}
+        if action in ("search", "comment"):
+            more["text"] = draw(st.sampled_from(["great film", "boring", "on tuesday", "space travel"]))
+        if action == "rate" or (action == "comment" and draw(st.booleans())):
+            more["rating"] = draw(st.sampled_from([1.0, 2.0, 3.0, 4.5, 5.0]))
+        events.append(
+            event(
+                draw(st.sampled_from([0.0, 10.0, 20.0, 86400.0]) | st.floats(0.0, 9e6)),
+                action,
+                None if action == "search" else draw(st.sampled_from(ITEMS)),
+                partition=draw(st.sampled_from(PARTITIONS)),
+                event_id=f"e{k}" if with_ids and draw(st.booleans()) else None,
+                **more,
+            )
+        )
+    return events
+
+
+def shuffled(events: list[Event], by: random.Random) -> list[Event]:
+    other = list(events)
+    by.shuffle(other)
+    return arrived(other)
+
+
+@given(happenings(), randoms, st.sampled_from([RULES, TIGHT]))
+def test_arrival_order_does_not_change_the_state(
+    events: list[Event], by: random.Random, rules: ProfileRules
+) -> None:
+    catalogue = catalogue_of(ITEMS)
+    one = profile_after(arrived(events), catalogue, rules)
+    other = profile_after(shuffled(events, by), catalogue, rules)
+    assert_same_state(view(one, catalogue), view(other, catalogue))
+
+
+@given(happenings(), randoms)
+def test_the_order_of_handles_does_not_change_the_state(events: list[Event], by: random.Random) -> None:
+    one, other = catalogue_of(ITEMS), catalogue_of(by.sample(ITEMS, len(ITEMS)))
+    assert_same_state(
+        view(profile_after(arrived(events), one, TIGHT), one),
+        view(profile_after(arrived(events), other, TIGHT), other),
+    )
+
+
+@given(happenings())
+def test_bounds_keep_the_newest(events: list[Event]) -> None:
+    catalogue = catalogue_of(ITEMS)
+    tight = profile_after(arrived(events), catalogue, TIGHT)
+    wide = profile_after(arrived(events), catalogue)
+    assert tight.recent == wide.recent[-TIGHT.recent :]
+    assert tight.recent == sorted(tight.recent)
+    for few, all_of_them in ((tight.seen, wide.seen), (tight.hidden, wide.hidden), (tight.shown, wide.shown)):
+        newest = sorted(all_of_them.items(), key=lambda pair: (pair[1], catalogue.ids[pair[0]]))
+        assert few == dict(newest[-TIGHT.history :])
+
+
+@given(happenings())
+def test_words_are_kept_for_the_ring_and_nothing_else(events: list[Event]) -> None:
+    profile = profile_after(arrived(events), catalogue_of(ITEMS), TIGHT)
+    assert set(profile.words) <= {entry.digest for entry in profile.recent}
+    assert profile.known == {entry.digest & ~1 for entry in profile.recent}
+
+
+def test_of_two_equal_searches_the_words_outlive_the_first_to_leave_the_ring() -> None:
+    rules = dataclasses.replace(RULES, recent=2)
+    events = [event(1.0, "search", text="jazz"), event(1.0, "search", text="jazz"), event(2.0, "view", "i0")]
+    profile = profile_after(arrived(events), catalogue_of(ITEMS), rules)
+    words = [entry for entry in profile.recent if entry.digest & 1]
+    assert len(words) == 1
+    assert words[0].digest in profile.words
+
+
+@given(happenings(), randoms)
+def test_an_event_id_counts_once(events: list[Event], by: random.Random) -> None:
+    told = [one for one in events if one.event_id is not None and one.action != "impression"]
+    catalogue = catalogue_of(ITEMS)
+    once = profile_after(arrived(told), catalogue)
+    twice = Profile("u1")
+    again = shuffled(told + told, by)
+    outcomes = [twice.observe(one, catalogue, RULES, 0.0) for one in again]
+    assert outcomes.count(Outcome.DUPLICATE) == len(told)
+    assert_same_state(view(once, catalogue), view(twice, catalogue))
+
+
+def test_events_without_an_id_are_never_duplicates() -> None:
+    events = arrived([event(1.0, "view", "i0"), event(1.0, "view", "i0")])
+    assert profile_after(events, catalogue_of(ITEMS)).version == 2
+
+
+@given(happenings(with_ids=False))
+def test_what_lies_at_or_below_the_fence_is_absorbed_and_changes_nothing(events: list[Event]) -> None:
+    catalogue = catalogue_of(ITEMS)
+    events = arrived(events)
+    profile = profile_after(events, catalogue)
+    before, fence, as_of = view(profile, catalogue), dict(profile.fence), profile.as_of
+    again = [profile.observe(one, catalogue, RULES, 0.0) for one in events]
+    assert set(again) == {Outcome.ABSORBED}
+    assert_same_state(before, view(profile, catalogue))
+    assert (profile.fence, profile.as_of) == (fence, as_of)
+
+
+def test_fences_are_kept_by_the_identity_of_a_partition() -> None:
+    catalogue = catalogue_of(ITEMS)
+    profile = profile_after([event(1.0, "view", "i0", offset=7)], catalogue)
+    anew = event(2.0, "view", "i1", offset=3)
+    anew = anew._replace(partition=anew.partition._replace(identity="events/0@re-created"))
+    assert profile.observe(anew, catalogue, RULES, 0.0) is Outcome.APPLIED
+    assert profile.fence == {"events/0@1": 7, "events/0@re-created": 3}
+
+
+def test_a_duplicate_moves_the_fence() -> None:
+    catalogue = catalogue_of(ITEMS)
+    profile = Profile("u1")
+    outcomes = [
+        profile.observe(event(1.0, "view", "i0", event_id="e", offset=at), catalogue, RULES, 0.0)
+        for at in (3, 4, 4)
+    ]
+    assert outcomes == [Outcome.APPLIED, Outcome.DUPLICATE, Outcome.ABSORBED]
+
+
+@given(happenings())
+def test_the_version_counts_applied_events(events: list[Event]) -> None:
+    catalogue, profile = catalogue_of(ITEMS), Profile("u1")
+    for applied, one in enumerate(arrived(events)):
+        assert profile.version == applied
+        assert profile.observe(one, catalogue, RULES, 0.0) is Outcome.APPLIED
+
+
+@given(happenings(), randoms, st.sets(st.sampled_from(ITEMS)), st.sampled_from([RULES, TIGHT]), st.data())
+@settings(max_examples=200)
+def test_an_event_that_waited_counts_as_if_its_item_had_been_known(
+    events: list[Event], by: random.Random, late: set[str], rules: ProfileRules, data: st.DataObject
+) -> None:
+    known = catalogue_of(ITEMS)
+    wanted = view(profile_after(arrived(events), known, rules), known)
+    catalogue = catalogue_of([item for item in ITEMS if item not in late])
+    profile = Profile("u1")
+    coming = sorted(late)
+    by.shuffle(coming)
+    settled = 0
+    for one in shuffled(events, by):
+        if coming and data.draw(st.booleans(), label="an item arrives"):
+            item_id = coming.pop()
+            catalogue.put(item_id, known.vector(known.handle(item_id) or 0))
+            if data.draw(st.booleans(), label="and is noticed"):
+                settled += len(profile.settle(catalogue, rules, received_before=-1.0)[0])
+        outcome = profile.observe(one, catalogue, rules, now=5.0)
+        assert (outcome is Outcome.WAITING) == (one.item_id in coming)
+    for item_id in coming:
+        catalogue.put(item_id, known.vector(known.handle(item_id) or 0))
+    profile.settle(catalogue, rules, received_before=-1.0)
+    assert not profile.waiting
+    assert_same_state(view(profile, catalogue), wanted)
+
+
+def test_a_waiting_event_is_known_by_its_id() -> None:
+    catalogue, profile = catalogue_of([]), Profile("u1")
+    one, again = arrived([event(1.0, "view", "i0", event_id="e"), event(1.0, "view", "i0", event_id="e")])
+    assert profile.observe(one, catalogue, RULES, 0.0) is Outcome.WAITING
+    assert profile.observe(again, catalogue, RULES, 0.0) is Outcome.DUPLICATE
+
+
+def test_what_waited_too_long_is_given_up_with_its_bytes_and_forgotten() -> None:
+    catalogue, profile = catalogue_of([]), Profile("u1")
+    for at, one in enumerate(arrived([event(1.0, "view", "i0", event_id="e"), event(2.0, "view", "i1")])):
+        profile.observe(one, catalogue, RULES, now=100.0 + at)
+    applied, given_up = profile.settle(catalogue, RULES, received_before=101.0)
+    assert (applied, [one.raw for one in given_up]) == ([], [b"u1 1.0 view i0"])
+    assert [waiting.event.item_id for waiting in profile.waiting] == ["i1"]
+    again = event(1.0, "view", "i0", event_id="e", offset=9)
+    assert profile.observe(again, catalogue, RULES, 0.0) is Outcome.WAITING
+
+
+def test_no_more_events_wait_than_allowed() -> None:
+    rules = dataclasses.replace(RULES, max_waiting=2)
+    catalogue, profile = catalogue_of([]), Profile("u1")
+    events = arrived([event(float(k), "view", f"new{k}") for k in range(3)])
+    outcomes = [profile.observe(one, catalogue, rules, 0.0) for one in events]
+    assert outcomes == [Outcome.WAITING, Outcome.WAITING, Outcome.TOO_MANY_WAITING]
+    assert len(profile.waiting) == 2
+    assert profile.absorbed(events[2])
+
+
+def test_a_refused_event_id_may_come_again() -> None:
+    rules = dataclasses.replace(RULES, max_waiting=0)
+    catalogue, profile = catalogue_of([]), Profile("u1")
+    one, again = arrived([event(1.0, "view", "i0", event_id="e")] * 2)
+    assert profile.observe(one, catalogue, rules, 0.0) is Outcome.TOO_MANY_WAITING
+    catalogue.put("i0", catalogue_of(["i0"]).vector(0))
+    assert profile.observe(again, catalogue, rules, 0.0) is Outcome.APPLIED
+
+
+def test_as_of_is_the_last_to_arrive_even_when_it_is_late() -> None:
+    events = [event(50.0, "view", "i0", offset=1), event(10.0, "view", "i1", offset=2)]
+    assert profile_after(events, catalogue_of(ITEMS)).as_of == AsOf(10.0, "events/0", 2)
+
+
+def test_as_of_does_not_step_back_when_a_waiting_event_counts() -> None:
+    catalogue, profile = catalogue_of(["i0"]), Profile("u1")
+    profile.observe(event(1.0, "view", "new", offset=1), catalogue, RULES, 0.0)
+    profile.observe(event(2.0, "view", "i0", offset=2), catalogue, RULES, 0.0)
+    catalogue.put("new", catalogue.vector(0))
+    profile.settle(catalogue, RULES, received_before=0.0)
+    assert (profile.as_of, profile.version) == (AsOf(2.0, "events/0", 2), 2)
+
+
+@pytest.mark.parametrize(
+    ("one", "liked", "disliked", "seen", "hidden", "shown"),
+    [
+        (event(1.0, "view", "i0"), 1.0, None, True, False, False),
+        (event(1.0, "purchase", "i0"), 5.0, None, True, False, False),
+        (event(1.0, "rate", "i0", rating=5.0), 2.0, None, True, False, False),
+        (event(1.0, "rate", "i0", rating=3.0), None, None, True, False, False),
+        (event(1.0, "rate", "i0", rating=1.0), None, 2.0, True, False, False),
+        (event(1.0, "comment", "i0", text="Boring"), None, 1.0, True, False, False),
+        (event(1.0, "comment", "i0", text="Great", rating=1.0), None, 1.0, True, False, False),
+        (event(1.0, "skip", "i0"), None, 0.5, False, False, False),
+        (event(1.0, "dislike", "i0"), None, 2.0, True, False, False),
+        (event(1.0, "hide", "i0"), None, 3.0, True, True, False),
+        (event(1.0, "impression", "i0"), None, None, False, False, True),
+        (event(1.0, "search", text="jazz"), None, None, False, False, False),
+    ],
+)
+def test_each_action_does_what_the_design_says(
+    one: Event, liked: float | None, disliked: float | None, seen: bool, hidden: bool, shown: bool
+) -> None:
+    profile = profile_after([one], catalogue_of(["i0"]))
+    weights = [None if total is None else total.weight for total in (profile.long_term, profile.disliked)]
+    assert weights == [liked, disliked]
+    assert [bool(s) for s in (profile.seen, profile.hidden, profile.shown)] == [seen, hidden, shown]
+
+
+def test_engaged_items_are_distinct_newest_first_and_never_turned_away_from() -> None:
+    actions = [("view", "i0"), ("view", "i1"), ("dislike", "i2"), ("view", "i0"), ("impression", "i3")]
+    events = arrived([event(float(k), action, item) for k, (action, item) in enumerate(actions)])
+    catalogue = catalogue_of(ITEMS)
+    profile = profile_after(events, catalogue)
+    assert [catalogue.ids[item] for item in profile.engaged(9)] == ["i0", "i1"]
+    assert [catalogue.ids[item] for item in profile.engaged(1)] == ["i0"]

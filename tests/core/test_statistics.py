@@ -1,0 +1,185 @@
+"""Item statistics: decayed counts by stream position, bounded neighbours, and their rows."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recstream.core.statistics import SCALES, ItemStatistics, Touch, pairs_of
+from tests.builders import popular
+
+HANDLES = st.integers(0, 9)
+touches = st.lists(
+    st.tuples(HANDLES, st.lists(HANDLES, unique=True, max_size=5)).map(
+        lambda pair: Touch(pair[0], tuple(other for other in pair[1] if other != pair[0]))
+    ),
+    max_size=40,
+)
+
+
+def neighbours_of(statistics: ItemStatistics, handle: int) -> dict[int, tuple[float, float]]:
+    _, others, weights = statistics.row(handle)
+    return {o: (f, t) for o, f, t in zip(others.tolist(), *weights.tolist(), strict=True)}
+
+
+@given(touches)
+def test_counts_are_the_decayed_sum_by_stream_position(rows: list[Touch]) -> None:
+    statistics = ItemStatistics(4)
+    statistics.count(rows)
+    for k, scale in enumerate(SCALES):
+        wanted = np.zeros(10)
+        for at, touch in enumerate(rows, start=1):
+            wanted[touch.item] += math.exp(-(len(rows) - at) / scale)
+        np.testing.assert_allclose(statistics.popularity(10, k), wanted, rtol=1e-12)
+
+
+def test_one_touch_may_stand_for_several_events_of_the_stream() -> None:
+    statistics = ItemStatistics(4)
+    statistics.count([Touch(0, ()), Touch(1, ())], ticks_each=50.0)
+    assert statistics.tick == 100.0
+    np.testing.assert_allclose(statistics.popularity(2, 0), [math.exp(-0.5), 1.0])
+
+
+@pytest.mark.parametrize("jump", [49_000.0, 50_001.0, 200_000.0, 1e9])
+def test_a_long_stream_moves_the_landmark_and_keeps_the_values(jump: float) -> None:
+    statistics = popular({0: 3, 1: 1})
+    before = [statistics.popularity(2, k) for k in range(len(SCALES))]
+    statistics.count([Touch(2, ())], ticks_each=jump)
+    for k, scale in enumerate(SCALES):
+        got = statistics.popularity(3, k)
+        np.testing.assert_allclose(got, [*(before[k] * math.exp(-jump / scale)), 1.0], rtol=1e-9, atol=1e-200)
+
+
+def test_counts_stay_finite_over_a_million_events() -> None:
+    statistics = ItemStatistics(2)
+    for _ in range(30):
+        statistics.count([Touch(k % 7, ()) for k in range(1000)], ticks_each=33.0)
+    for k, scale in enumerate(SCALES):
+        counts = statistics.popularity(7, k)
+        assert np.isfinite(counts).all()
+        steady = 30_000 if math.isinf(scale) else 1 / (1 - math.exp(-33.0 / scale))
+        assert counts.sum() == pytest.approx(steady, rel=0.01)
+
+
+@given(touches, st.integers(0, 40), st.sampled_from([2, 4, 16]))
+def test_counting_in_batches_equals_counting_at_once(rows: list[Touch], cut: int, cap: int) -> None:
+    whole, split = ItemStatistics(cap), ItemStatistics(cap)
+    whole.count(rows)
+    split.count(rows[:cut])
+    split.count(rows[cut:])
+    for mine, theirs in zip(whole.tables, split.tables, strict=True):
+        assert mine.tolist() == theirs.tolist()
+    assert whole.popularity(10, 1).tolist() == split.popularity(10, 1).tolist()
+    assert (whole.tick, whole.take_dirty()) == (split.tick, split.take_dirty())
+
+
+@given(touches)
+def test_pairs_given_apart_count_as_those_of_the_touches(rows: list[Touch]) -> None:
+    whole, apart = ItemStatistics(6), ItemStatistics(6)
+    whole.count(rows)
+    apart.count([touch._replace(previous=()) for touch in rows], pairs_of(rows))
+    assert [table.tolist() for table in whole.tables] == [table.tolist() for table in apart.tables]
+    assert whole.take_dirty() == apart.take_dirty()
+
+
+def test_the_next_item_counts_by_its_distance_and_both_go_together() -> None:
+    statistics = ItemStatistics(8)
+    statistics.count([Touch(9, (1, 2, 3, 4))])
+    followed = [neighbours_of(statistics, item)[9] for item in (1, 2, 3, 4)]
+    assert followed == [
+        (1.0, 1.0),
+        (0.5, 1.0),
+        (pytest.approx(1 / 3), 1.0),
+        (0.0, 1.0),
+    ]
+    assert neighbours_of(statistics, 9) == {item: (0.0, 1.0) for item in (1, 2, 3, 4)}
+
+
+def test_a_full_list_of_neighbours_drops_the_lightest() -> None:
+    statistics = ItemStatistics(2)
+    statistics.count([Touch(1, (0,)), Touch(1, (0,)), Touch(2, (0,)), Touch(3, (0,))])
+    assert neighbours_of(statistics, 0) == {1: (2.0, 2.0), 3: (1.0, 1.0)}
+
+
+@given(touches)
+def test_neighbours_are_bounded_distinct_and_never_the_item_itself(rows: list[Touch]) -> None:
+    statistics = ItemStatistics(3)
+    statistics.count(rows)
+    for handle in range(10 if rows else 0):
+        used = [other for other in statistics.tables[0][handle].tolist() if other >= 0]
+        assert len(used) == len(set(used)) <= 3
+        assert handle not in used
+
+
+@given(touches.filter(bool))
+def test_a_row_says_what_the_tables_say_and_comes_back(rows: list[Touch]) -> None:
+    source, copy = ItemStatistics(6), ItemStatistics(6)
+    source.count(rows)
+    for handle in source.take_dirty():
+        counts, neighbours, weights = source.row(handle)
+        np.testing.assert_allclose(counts, [source.popularity(10, k)[handle] for k in range(len(SCALES))])
+        copy.put_row(handle, tick=source.tick, counts=counts, neighbours=neighbours, weights=weights)
+    assert copy.tick == source.tick
+    for k in range(len(SCALES)):
+        np.testing.assert_allclose(copy.popularity(10, k), source.popularity(10, k), rtol=1e-12)
+    for handle in range(10):
+        assert neighbours_of(copy, handle) == neighbours_of(source, handle)
+    assert copy.take_dirty() == []
+
+
+def test_a_row_of_an_older_moment_has_decayed_by_now() -> None:
+    statistics = ItemStatistics(2)
+    empty = np.zeros(0, np.int32)
+    none = np.zeros((2, 0), np.float32)
+    statistics.put_row(0, tick=2_000_000.0, counts=(1.0, 1.0, 5.0), neighbours=empty, weights=none)
+    statistics.put_row(1, tick=1_999_900.0, counts=(1.0, 1.0, 5.0), neighbours=empty, weights=none)
+    assert statistics.tick == 2_000_000.0
+    np.testing.assert_allclose(statistics.popularity(2, 0), [1.0, math.exp(-1.0)])
+    assert statistics.popularity(2).tolist() == [5.0, 5.0]
+
+
+def test_a_row_with_more_neighbours_than_fit_keeps_the_heaviest() -> None:
+    statistics = ItemStatistics(2)
+    weights = np.array([[0, 3, 1], [1, 3, 1]], np.float32)
+    statistics.put_row(
+        0, tick=1.0, counts=(0.0, 0.0, 0.0), neighbours=np.array([5, 6, 7], np.int32), weights=weights
+    )
+    assert neighbours_of(statistics, 0) == {6: (3.0, 3.0), 7: (1.0, 1.0)}
+
+
+def test_a_row_replaces_what_was_there() -> None:
+    statistics = ItemStatistics(4)
+    statistics.count([Touch(1, (0,)), Touch(2, (0,))])
+    statistics.put_row(
+        0,
+        tick=statistics.tick,
+        counts=(0.0, 0.0, 7.0),
+        neighbours=np.array([3], np.int32),
+        weights=np.ones((2, 1), np.float32),
+    )
+    assert neighbours_of(statistics, 0) == {3: (1.0, 1.0)}
+    assert statistics.popularity(1).tolist() == [7.0]
+
+
+def test_no_items_have_no_popularity() -> None:
+    assert ItemStatistics(4).popularity(0).shape == (0,)
+    ItemStatistics(4).count([])
+
+
+def test_what_changed_is_told_once_in_order() -> None:
+    statistics = ItemStatistics(4)
+    statistics.count([Touch(7, (2,)), Touch(5, ())])
+    assert statistics.take_dirty() == [2, 5, 7]
+    assert statistics.take_dirty() == []
+
+
+def test_room_for_handles_beyond_the_tables_is_made() -> None:
+    statistics = ItemStatistics(4)
+    statistics.count([Touch(0, (1,))])
+    statistics.count([Touch(5000, (1,))])
+    assert neighbours_of(statistics, 1) == {0: (1.0, 1.0), 5000: (1.0, 1.0)}
+    assert statistics.popularity(5001)[5000] == 1.0

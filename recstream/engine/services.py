@@ -65,6 +65,9 @@ class Services:
 class PerWorker(Generic[X]):
     """One object a worker: bytewax runs each worker in a thread of its own, and its steps all in that thread.
 
+    Kept by the thread's id. `threading.local` would not do: in a cluster the threads are not Python's, so
+    Python takes each call from them for a new thread, and forgets what was local to the last one.
+
     >>> box = PerWorker(list)
     >>> box() is box()
     True
@@ -72,11 +75,11 @@ class PerWorker(Generic[X]):
 
     def __init__(self, make: Callable[[], X]) -> None:
         self._make = make
-        self._local = threading.local()
+        self._made: dict[int, X] = {}
 
     def __call__(self) -> X:
         """The calling worker's object, made on its first call."""
-        if not hasattr(self._local, "made"):
-            self._local.made = self._make()
-        made: X = self._local.made
-        return made
+        thread = threading.get_ident()
+        if thread not in self._made:
+            self._made[thread] = self._make()
+        return self._made[thread]

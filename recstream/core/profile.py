@@ -140,9 +140,9 @@ class Profile:
         return Outcome.APPLIED
 
     def settle(
-        self, catalogue: Catalogue, rules: ProfileRules, *, received_before: float
+        self, catalogue: Catalogue, rules: ProfileRules, *, now: float, wait_s: float
     ) -> tuple[list[tuple[Event, int]], list[Event]]:
-        """Apply the waiting events whose item has arrived; give up those received before a moment.
+        """Apply the waiting events whose item has arrived; give up those that waited ``wait_s``.
 
         Gives the applied events, each with its item's handle, and those given up.
         """
@@ -156,7 +156,7 @@ class Profile:
                 self.known.discard(digest)  # it is noted again if it enters the ring
                 self._apply(event, item, digest, catalogue, rules)
                 applied.append((event, item))
-            elif received_at < received_before:
+            elif received_at + wait_s <= now:
                 self.known.discard(digest)
                 given_up.append(event)
             else:

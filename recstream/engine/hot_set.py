@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from recstream.core.catalogue import Catalogue
+from recstream.core.events import Event
 from recstream.core.profile import Profile
 from recstream.engine.rows import profile_of, user_row
 from recstream.ports import Meters, UserStore
@@ -68,9 +69,15 @@ class HotSet:
         """Note that a profile differs from its row."""
         self._dirty[user_id] = None
 
-    def forget(self, user_id: str) -> None:
-        """Erase a user, from memory at once and from the store at the next flush."""
-        self._profiles[user_id] = Profile(user_id)
+    def forget(self, event: Event) -> None:
+        """Erase a user as the event asks, from memory at once and from the store at the next flush.
+
+        Only the fence stays, and is stored if the user comes back: so that the event, read again after a
+        crash, does not erase what came after it.
+        """
+        user_id = event.user_id
+        fence = self._profiles[user_id].fence | {event.partition.identity: event.offset}
+        self._profiles[user_id] = Profile(user_id, fence=fence)
         self._dirty.pop(user_id, None)
         self._forgotten[user_id] = None
 

@@ -105,7 +105,10 @@ class Worker:
         """When `step` wants to be called although no event has come (wall clock), or None."""
         if self.replica.arrived and self._wanted:
             return self.now()
-        return self._deadlines[0][0] if self._deadlines else None
+        looks = [self._deadlines[0][0]] if self._deadlines else []
+        if self._wanted:  # an item that arrives, here or in another process, wakes nobody by itself
+            looks.append(self.now() + self.rules.refresh_s)
+        return min(looks, default=None)
 
     def step(self) -> Step:
         """Work off the inbox: look cold users up at once, apply every event, say whose lists are due."""
@@ -117,7 +120,9 @@ class Worker:
         due: dict[str, tuple[Trigger, AsOf | None, float]] = {}
         touched: dict[str, None] = {}
         outcomes = dict.fromkeys(Outcome, 0)
-        for user_id in self._due_users():
+        looked_at = self._due_users()
+        self._note_loaded(self.users.load(looked_at))
+        for user_id in looked_at:
             self._settle(user_id, done, due, touched)
         for at, events, brought in received:
             for event in events:
@@ -193,7 +198,11 @@ class Worker:
         if kind == "forget":
             if profile.absorbed(event):
                 return Outcome.ABSORBED
-            self.users.forget(event.user_id)
+            # What waited was read and is erased like all else: it waits no more.
+            self.meters.add("events_waiting", -len(profile.waiting))
+            self.meters.add("events_applied", len(profile.waiting))
+            self._want_no_more(event.user_id, [waiting.event for waiting in profile.waiting])
+            self.users.forget(event)
             due.pop(event.user_id, None)
             done.forgotten.append(Forgotten(event.user_id))
             return Outcome.APPLIED
@@ -211,9 +220,10 @@ class Worker:
             due.setdefault(event.user_id, ("event", None, at))
         elif outcome is Outcome.WAITING:
             self.users.changed(event.user_id)
-            self._note_waiting(profile, only_last=True)
             if wait_s <= 0.0:
-                done.rejects.extend(self._give_up(profile, float("inf")))
+                done.rejects.extend(self._give_up(profile))
+            else:
+                self._note_waiting(profile, only_last=True)
         elif outcome is Outcome.TOO_MANY_WAITING:
             self.users.changed(event.user_id)
             most = self.rules.profile.max_waiting
@@ -263,6 +273,14 @@ class Worker:
             self._wanted.setdefault(event.item_id or "", {})[profile.user_id] = None
             heapq.heappush(self._deadlines, (received_at + self.rules.wait_for_item_s, profile.user_id))
 
+    def _want_no_more(self, user_id: str, events: Sequence[Event]) -> None:
+        """Forget that the user waits for these events' items."""
+        for event in events:
+            users = self._wanted.get(event.item_id or "", {})
+            users.pop(user_id, None)
+            if not users:
+                self._wanted.pop(event.item_id or "", None)
+
     def _hear(self, user_id: str, at: float) -> None:
         if user_id not in self._heard:
             heapq.heappush(self._deadlines, (at + self._patience_s, user_id))
@@ -283,8 +301,9 @@ class Worker:
         while self._deadlines and self._deadlines[0][0] <= now:
             user_id = heapq.heappop(self._deadlines)[1]
             users[user_id] = None
-            if now - self._heard.get(user_id, now - self._patience_s) < self._patience_s:
-                heapq.heappush(self._deadlines, (self._heard[user_id] + self._patience_s, user_id))
+            quiet_at = self._heard.get(user_id, float("-inf")) + self._patience_s
+            if quiet_at > now:
+                heapq.heappush(self._deadlines, (quiet_at, user_id))
         return list(users)
 
     def _settle(
@@ -294,14 +313,13 @@ class Worker:
         due: dict[str, tuple[Trigger, AsOf | None, float]],
         touched: dict[str, None],
     ) -> None:
-        self._note_loaded(self.users.load([user_id]))
         profile = self.users.get(user_id)
         touched[user_id] = None
         if not profile.waiting:
             return
         now = self.now()
         applied, given_up = profile.settle(
-            self.replica.catalogue, self.rules.profile, received_before=now - self.rules.wait_for_item_s
+            self.replica.catalogue, self.rules.profile, now=now, wait_s=self.rules.wait_for_item_s
         )
         if applied:
             self.meters.add("events_applied", len(applied))
@@ -311,14 +329,13 @@ class Worker:
                     others = (other for other in profile.engaged(RECENT_ITEMS) if other != item)
                     done.touches.append(Touch(item, tuple(others)))
         done.rejects.extend(self._unknown(event) for event in given_up)
+        self._want_no_more(user_id, given_up)
         if applied or given_up:
             self.users.changed(user_id)
             self.meters.add("events_waiting", -(len(applied) + len(given_up)))
 
-    def _give_up(self, profile: Profile, received_before: float) -> list[Reject]:
-        _, given_up = profile.settle(
-            self.replica.catalogue, self.rules.profile, received_before=received_before
-        )
+    def _give_up(self, profile: Profile) -> list[Reject]:
+        _, given_up = profile.settle(self.replica.catalogue, self.rules.profile, now=self.now(), wait_s=0.0)
         self.meters.add("events_waiting", -len(given_up))
         return [self._unknown(event) for event in given_up]
 
@@ -335,19 +352,15 @@ class Worker:
 
         Quiet is counted from when an event was *read*, so a replayed log closes no session early.
         """
-        if not profile.recent:
-            return
-        newest = profile.recent[-1].ts
-        heard = self._heard.get(profile.user_id, float("-inf"))
-        quiet = self.now() - heard >= self._patience_s
+        quiet = self._heard.get(profile.user_id, float("-inf")) + self._patience_s <= self.now()
+        if quiet:
+            self._heard.pop(profile.user_id, None)
+        newest = profile.recent[-1].ts if profile.recent else 0.0
         for session in sessions_of(profile.recent, self.rules.session_gap_s):
-            over = newest - session.end > self._patience_s or (session.end == newest and quiet)
-            if over and session.end > profile.announced:
+            if (quiet or newest - session.end > self._patience_s) and session.end > profile.announced:
                 profile.announced = session.end
                 self.users.changed(profile.user_id)
                 done.sessions.append(ClosedSession(profile.user_id, session))
-        if quiet:
-            self._heard.pop(profile.user_id, None)
 
     def _queries(self, due: dict[str, tuple[Trigger, AsOf | None, float]]) -> list[Query]:
         queries = []

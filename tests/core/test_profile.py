@@ -18,6 +18,7 @@ ITEMS = [f"i{k}" for k in range(8)]
 PARTITIONS = ["events/0", "events/1", "old.jsonl"]
 TIGHT = dataclasses.replace(RULES, recent=4, history=3)
 """Bounds that a handful of events exceeds."""
+flips: st.SearchStrategy[bool] = st.booleans()
 randoms = st.randoms(use_true_random=False)
 
 
@@ -181,18 +182,17 @@ def test_an_event_that_waited_counts_as_if_its_item_had_been_known(
     profile = Profile("u1")
     coming = sorted(late)
     by.shuffle(coming)
-    settled = 0
     for one in shuffled(events, by):
-        if coming and data.draw(st.booleans(), label="an item arrives"):
+        if coming and data.draw(flips, label="an item arrives"):
             item_id = coming.pop()
             catalogue.put(item_id, known.vector(known.handle(item_id) or 0))
-            if data.draw(st.booleans(), label="and is noticed"):
-                settled += len(profile.settle(catalogue, rules, received_before=-1.0)[0])
+            if data.draw(flips, label="and is noticed"):
+                profile.settle(catalogue, rules, now=0.0, wait_s=60.0)
         outcome = profile.observe(one, catalogue, rules, now=5.0)
         assert (outcome is Outcome.WAITING) == (one.item_id in coming)
     for item_id in coming:
         catalogue.put(item_id, known.vector(known.handle(item_id) or 0))
-    profile.settle(catalogue, rules, received_before=-1.0)
+    profile.settle(catalogue, rules, now=0.0, wait_s=60.0)
     assert not profile.waiting
     assert_same_state(view(profile, catalogue), wanted)
 
@@ -208,7 +208,7 @@ def test_what_waited_too_long_is_given_up_with_its_bytes_and_forgotten() -> None
     catalogue, profile = catalogue_of([]), Profile("u1")
     for at, one in enumerate(arrived([event(1.0, "view", "i0", event_id="e"), event(2.0, "view", "i1")])):
         profile.observe(one, catalogue, RULES, now=100.0 + at)
-    applied, given_up = profile.settle(catalogue, RULES, received_before=101.0)
+    applied, given_up = profile.settle(catalogue, RULES, now=160.0, wait_s=60.0)
     assert (applied, [one.raw for one in given_up]) == ([], [b"u1 1.0 view i0"])
     assert [waiting.event.item_id for waiting in profile.waiting] == ["i1"]
     again = event(1.0, "view", "i0", event_id="e", offset=9)
@@ -244,7 +244,7 @@ def test_as_of_does_not_step_back_when_a_waiting_event_counts() -> None:
     profile.observe(event(1.0, "view", "new", offset=1), catalogue, RULES, 0.0)
     profile.observe(event(2.0, "view", "i0", offset=2), catalogue, RULES, 0.0)
     catalogue.put("new", catalogue.vector(0))
-    profile.settle(catalogue, RULES, received_before=0.0)
+    profile.settle(catalogue, RULES, now=0.0, wait_s=60.0)
     assert (profile.as_of, profile.version) == (AsOf(2.0, "events/0", 2), 2)
 
 

@@ -55,9 +55,9 @@ def worlds(draw: st.DrawFn) -> World:
         for at in range(draw(st.integers(0, 8)) if known else 0):
             action = draw(st.sampled_from(["view", "rate", "search", "comment", "dislike", "hide", "skip"]))
             text = draw(st.sampled_from(["great", "jazz"])) if action in ("search", "comment") else None
-            item = None if action == "search" else draw(st.sampled_from(known))
+            about = None if action == "search" else draw(st.sampled_from(known))
             rating = 3.0 if action == "rate" else None
-            events.append(event(float(at), action, item, text=text, rating=rating, user=f"u{k}"))
+            events.append(event(float(at), action, about, text=text, rating=rating, user=f"u{k}"))
         profiles.append(profile_after(arrived(events), catalogue, user=f"u{k}"))
     return World(catalogue, statistics, [query(profile) for profile in profiles], profiles)
 
@@ -145,7 +145,7 @@ def listed(
     catalogue: Catalogue, *events: Event, statistics: ItemStatistics | None = None, n: int = 5
 ) -> list[str]:
     profile = profile_after(arrived(list(events)), catalogue)
-    (ranked,) = rank([query(profile)], catalogue, statistics or ItemStatistics(8), RankingRules(top_n=n))
+    (ranked,) = rank([query(profile)], catalogue, ItemStatistics(8), RankingRules(top_n=n))
     return [catalogue.ids[one.item] for one in ranked]
 
 

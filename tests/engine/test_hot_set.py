@@ -1,0 +1,159 @@
+"""The hot set: a bounded window on the user table that nobody can tell from an unbounded one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recstream.core.profile import Profile
+from recstream.engine.hot_set import HotSet
+from recstream.ports import UserRow
+from recstream.testing.meters import MemoryMeters
+from recstream.testing.stores import MemoryUserStore
+from tests.builders import DIM, RULES, catalogue_of, event
+
+ITEMS = ["a", "b", "c"]
+USERS = [f"u{k}" for k in range(6)]
+CATALOGUE = catalogue_of(ITEMS)
+
+# what happens: a micro-batch of (user, item) views, or a barrier
+steps = st.lists(
+    st.lists(st.tuples(st.sampled_from(USERS), st.sampled_from([*ITEMS, "forget"])), max_size=6), max_size=12
+)
+
+
+def hot(store: MemoryUserStore, limit: int) -> HotSet:
+    return HotSet(store, CATALOGUE, MemoryMeters(), limit=limit, shards=32)
+
+
+def played(batches: list[list[tuple[str, str]]], limit: int) -> MemoryUserStore:
+    store = MemoryUserStore(DIM)
+    users = hot(store, limit)
+    offset = 0
+    for batch in batches:
+        users.load(user for user, _ in batch)
+        for user, item in batch:
+            offset += 1
+            one = event(float(offset), "view", item, user=user, offset=offset)
+            if item == "forget":
+                users.forget(one)
+            else:
+                users.get(user).observe(one, CATALOGUE, RULES, 0.0)
+                users.changed(user)
+        users.flush()
+    return store
+
+
+def stored(store: MemoryUserStore) -> dict[str, tuple[int, bytes]]:
+    return {user: (row.version, row.state) for user, row in store.rows.items()}
+
+
+@given(steps, st.integers(0, 3))
+@settings(max_examples=100)
+def test_a_small_hot_set_writes_the_same_users_as_an_unlimited_one(
+    batches: list[list[tuple[str, str]]], limit: int
+) -> None:
+    few, all_of_them = stored(played(batches, limit)), stored(played(batches, 10**6))
+    assert few.keys() == all_of_them.keys()
+    for user, (version, state) in few.items():
+        assert version == all_of_them[user][0]
+        # a forgotten user's old fence may have left memory with them: nothing else may differ
+        if not any((user, "forget") in batch for batch in batches):
+            assert state == all_of_them[user][1]
+
+
+def test_one_look_up_brings_all_the_cold_users_of_a_batch() -> None:
+    store = played([[("u1", "a"), ("u2", "b"), ("u3", "c")]], 10)
+    store.calls.clear()
+    users = hot(store, 10)
+    loaded = users.load(["u1", "u9", "u2", "u1"])
+    assert [profile.user_id for profile in loaded] == ["u1", "u2"]
+    assert store.calls == [("fetch", ("u1", "u9", "u2"))]
+    users.load(["u9", "u2"])
+    assert len(store.calls) == 1
+
+
+def test_an_empty_store_is_not_asked_until_somebody_was_let_go() -> None:
+    store = MemoryUserStore(DIM)
+    users = hot(store, 1)
+    users.load(["u1", "u2"])
+    assert store.calls == []
+    users.flush()
+    users.load(["u3"])
+    assert store.calls == [("fetch", ("u3",))]
+
+
+def test_changed_users_stay_until_they_are_written() -> None:
+    store = MemoryUserStore(DIM)
+    users = hot(store, 1)
+    users.load(USERS)
+    for at, user in enumerate(USERS):
+        users.get(user).observe(event(1.0, "view", "a", user=user, offset=at), CATALOGUE, RULES, 0.0)
+        users.changed(user)
+    assert (len(users), users.overfull) == (6, True)
+    assert users.flush() == 6
+    assert (len(users), len(store.rows), users.overfull) == (1, 6, False)
+
+
+def test_the_least_recently_used_are_let_go_first() -> None:
+    users = hot(MemoryUserStore(DIM), 2)
+    users.load(["u1", "u2", "u3"])
+    users.load(["u1"])
+    users.flush()
+    assert {"u1", "u3"} == {user for user in USERS if _holds(users, user)}
+
+
+def test_users_whose_events_wait_are_not_let_go() -> None:
+    users = hot(MemoryUserStore(DIM), 0)
+    users.load(["u1", "u2"])
+    users.get("u1").observe(event(1.0, "view", "unknown"), CATALOGUE, RULES, 0.0)
+    users.flush()
+    assert (_holds(users, "u1"), _holds(users, "u2")) == (True, False)
+
+
+def test_nothing_is_written_twice() -> None:
+    store = MemoryUserStore(DIM)
+    users = hot(store, 10)
+    users.load(["u1"])
+    users.changed("u1")
+    assert (users.flush(), users.flush()) == (1, 0)
+    assert [call for call, _ in store.calls] == ["upsert"]
+
+
+def test_a_forgotten_user_is_erased_at_the_barrier_and_not_read_back_before() -> None:
+    store = played([[("u1", "a")]], 10)
+    users = hot(store, 10)
+    users.load(["u1"])
+    users.forget(event(5.0, "forget", offset=9))
+    assert users.load(["u1"]) == []
+    assert users.get("u1").version == 0
+    assert "u1" in store.rows
+    users.flush()
+    assert "u1" not in store.rows
+
+
+def test_a_forgotten_user_who_comes_back_is_a_new_one() -> None:
+    store = played([[("u1", "a"), ("u1", "forget"), ("u1", "b")]], 10)
+    row: UserRow = store.rows["u1"]
+    assert row.version == 1
+    assert [name for name, _ in store.calls] == ["upsert"]
+
+
+def test_a_forgotten_user_keeps_only_the_fence() -> None:
+    store = played([[("u1", "a")]], 10)
+    users = hot(store, 10)
+    users.load(["u1"])
+    users.forget(event(5.0, "forget", offset=9, partition="events/1"))
+    left: Profile = users.get("u1")
+    assert left.fence == {"events/0@1": 1, "events/1@1": 9}
+    assert (left.seen, left.recent, left.long_term, left.as_of) == ({}, [], None, None)
+
+
+def test_a_user_that_was_not_loaded_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        hot(MemoryUserStore(DIM), 10).get("u1")
+
+
+def _holds(users: HotSet, user: str) -> bool:
+    return user in users._profiles

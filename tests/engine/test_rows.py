@@ -1,0 +1,222 @@
+"""Stored rows: nothing of a state is lost, and nothing of a process is in it."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recstream.core.catalogue import Catalogue
+from recstream.core.events import Event
+from recstream.core.items import Item
+from recstream.core.profile import Outcome, Profile
+from recstream.core.ranking import RankingRules, rank
+from recstream.core.statistics import ItemStatistics, Touch
+from recstream.engine.rows import RowFormatError, profile_of, put_statistics, statistics_row, user_row
+from recstream.testing.strategies import hostile_ids
+from tests.builders import (
+    RULES,
+    arrived,
+    assert_same_state,
+    catalogue_of,
+    event,
+    profile_after,
+    query,
+    unit,
+    view,
+)
+from tests.core.test_profile import ITEMS, TIGHT, happenings, shuffled
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "user_state_v1.hex"
+randoms = st.randoms(use_true_random=False)
+
+
+def same_waiting(one: Profile, other: Profile) -> bool:
+    def plain(profile: Profile) -> list[tuple[float, Event, bytes | None]]:
+        return [
+            (at, waits._replace(vector=None), None if waits.vector is None else waits.vector.tobytes())
+            for at, waits in profile.waiting
+        ]
+
+    return plain(one) == plain(other)
+
+
+@given(happenings(), st.sets(st.sampled_from(ITEMS)), randoms, st.sampled_from([RULES, TIGHT]))
+@settings(max_examples=150)
+def test_a_state_comes_back_in_a_process_with_other_handles(
+    events: list[Event], unknown: set[str], by: random.Random, rules: object
+) -> None:
+    here = catalogue_of([item for item in ITEMS if item not in unknown])
+    there = catalogue_of(by.sample(here.ids, len(here.ids)))
+    profile = profile_after(arrived(events), here, rules)  # type: ignore[arg-type]  # sampled_from widens
+    profile.announced = 77.5
+    back = profile_of(user_row(profile, here, 32), there)
+    assert_same_state(view(back, there), view(profile, here))
+    assert same_waiting(back, profile)
+    assert (back.fence, back.as_of, back.announced) == (profile.fence, profile.as_of, 77.5)
+    assert user_row(back, there, 32).state == user_row(profile, here, 32).state
+
+
+@given(happenings(), st.integers(0, 24), randoms)
+def test_storing_in_between_changes_nothing(events: list[Event], cut: int, by: random.Random) -> None:
+    here, there = catalogue_of(ITEMS), catalogue_of(by.sample(ITEMS, len(ITEMS)))
+    events = shuffled(events, by)
+    half = profile_of(user_row(profile_after(events[:cut], here, TIGHT), here, 32), there)
+    for one in events[cut:]:
+        half.observe(one, there, TIGHT, 0.0)
+    assert_same_state(view(half, there), view(profile_after(events, here, TIGHT), here))
+
+
+@given(happenings(), randoms)
+@settings(max_examples=50)
+def test_a_restored_user_gets_the_same_list(events: list[Event], by: random.Random) -> None:
+    here = catalogue_of(ITEMS)
+    there = catalogue_of(by.sample(ITEMS, len(ITEMS)))
+    profile = profile_after(arrived(events), here)
+    back = profile_of(user_row(profile, here, 32), there)
+    one, other = (
+        [(catalogue.ids[r.item], pytest.approx(r.score, abs=1e-5)) for r in ranked]
+        for catalogue, state in ((here, profile), (there, back))
+        for ranked in rank([query(state)], catalogue, ItemStatistics(4), RankingRules(repeats=True))
+    )
+    assert one == other
+
+
+@given(hostile_ids, hostile_ids, hostile_ids)
+def test_any_legal_id_survives(user: str, item_id: str, event_id: str) -> None:
+    catalogue = catalogue_of([item_id])
+    events = [
+        event(1.0, "view", item_id, event_id=event_id, offset=0),
+        event(2.0, "view", "?" + item_id, offset=1),
+    ]
+    profile = profile_after([one._replace(user_id=user) for one in events], catalogue, user=user)
+    back = profile_of(user_row(profile, catalogue, 32), catalogue)
+    assert back.user_id == user
+    assert_same_state(view(back, catalogue), view(profile, catalogue))
+    assert same_waiting(back, profile)
+
+
+def test_an_empty_state_comes_back() -> None:
+    catalogue = catalogue_of([])
+    row = user_row(Profile("u1"), catalogue, 32)
+    assert (row.version, row.events, row.updated_at, row.vector.any()) == (0, 0, 0.0, False)
+    back = profile_of(row, catalogue)
+    assert_same_state(view(back, catalogue), view(Profile("u1"), catalogue))
+    assert (back.as_of, back.announced) == (None, float("-inf"))
+
+
+def test_an_item_record_that_an_event_brought_is_not_stored_with_it() -> None:
+    log = event(1.0).partition
+    item = Item("new", "New", None, (), (), None, True, False, None, log, 0, b"{}")
+    one = event(1.0, "rate", "new", rating=4.0, event_id="e")._replace(item=item, rec=(3, 1))
+    profile = profile_after([one], catalogue_of([]))
+    back = profile_of(user_row(profile, catalogue_of([]), 32), catalogue_of([]))
+    assert back.waiting[0].event == one._replace(item=None)
+    assert type(back.waiting[0].event.rec) is tuple
+
+
+def test_after_a_restart_a_waiting_event_is_still_known_by_its_id() -> None:
+    catalogue = catalogue_of([])
+    profile = profile_after([event(1.0, "view", "new", event_id="e", offset=1)], catalogue)
+    back = profile_of(user_row(profile, catalogue, 32), catalogue)
+    again = event(1.0, "view", "new", event_id="e", offset=2)
+    assert back.observe(again, catalogue, RULES, 0.0) is Outcome.DUPLICATE
+
+
+def test_items_that_left_the_catalogue_stay_in_the_state_and_off_the_list() -> None:
+    here = catalogue_of(["a", "gone"])
+    profile = profile_after(arrived([event(1.0, "view", "a"), event(2.0, "view", "gone")]), here)
+    there = catalogue_of(["b", "a"])
+    back = profile_of(user_row(profile, here, 32), there)
+    assert {there.ids[item] for item in back.seen} == {"a", "gone"}
+    (ranked,) = rank([query(back)], there, ItemStatistics(4), RankingRules())
+    assert [there.ids[one.item] for one in ranked] == ["b"]
+
+
+def test_the_searchable_vector_is_the_unit_long_term_taste() -> None:
+    catalogue = catalogue_of(["a"])
+    row = user_row(profile_after([event(1.0, "like", "a")], catalogue), catalogue, 32)
+    np.testing.assert_allclose(row.vector, unit("a"), atol=1e-6)
+    assert row.vector.dtype == np.float32
+
+
+@pytest.mark.parametrize(("state", "told"), [(b"", "layout nothing"), (b"\x02abc", "layout 2")])
+def test_a_state_of_another_layout_is_refused_with_the_mend(state: bytes, told: str) -> None:
+    catalogue = catalogue_of(["a"])
+    row = user_row(Profile("u1"), catalogue, 32)._replace(state=state)
+    with pytest.raises(RowFormatError, match=rf"user 'u1' has {told}.*recstream backfill"):
+        profile_of(row, catalogue)
+    statistics = ItemStatistics(4)
+    statistics.count([Touch(0, ())])
+    learned = statistics_row(0, statistics, catalogue, shard=0, seq=1)._replace(state=state)
+    with pytest.raises(RowFormatError, match=rf"item 'a' has {told}"):
+        put_statistics(learned, statistics, catalogue)
+
+
+def test_statistics_come_back_in_a_process_with_other_handles() -> None:
+    here, there = catalogue_of(["a", "b", "c"]), catalogue_of(["c", "b", "a"])
+    source, copy = ItemStatistics(4), ItemStatistics(4)
+    source.count([Touch(0, (1, 2)), Touch(1, (0,)), Touch(2, ())])
+    for handle in source.take_dirty():
+        put_statistics(statistics_row(handle, source, here, shard=0, seq=1), copy, there)
+
+    def told(statistics: ItemStatistics, catalogue: Catalogue) -> dict[str, object]:
+        names = {}
+        for item_id in ("a", "b", "c"):
+            counts, others, weights = statistics.row(catalogue.handle(item_id) or 0)
+            columns = zip(others.tolist(), *weights.tolist(), strict=True)
+            names[item_id] = (pytest.approx(counts), {catalogue.ids[o]: (f, t) for o, f, t in columns})
+        return names
+
+    assert told(copy, there) == {
+        name: (list(counts.expected), others)  # type: ignore[attr-defined]
+        for name, (counts, others) in told(source, here).items()  # type: ignore[misc]
+    }
+
+
+def test_statistics_of_items_nobody_knows_yet_are_kept() -> None:
+    here, there = catalogue_of(["a", "b"]), Catalogue(8)
+    source, copy = ItemStatistics(4), ItemStatistics(4)
+    source.count([Touch(0, (1,))])
+    for handle in source.take_dirty():
+        put_statistics(statistics_row(handle, source, here, shard=0, seq=1), copy, there)
+    assert (sorted(there.ids), there.known) == (["a", "b"], 0)
+
+
+def golden_profile() -> tuple[Profile, Catalogue]:
+    """The user that the golden state was written of; never change this, add another."""
+    catalogue = catalogue_of(["a", "b", "c"])
+    rows = [
+        event(1000.0, "like", "a", event_id="e1"),
+        event(1060.5, "comment", "b", text="great film", rating=4.5, event_id="e2"),
+        event(1030.0, "search", text="space travel"),
+        event(1100.0, "dislike", "c", event_id="e3"),
+        event(1110.0, "hide", "c", partition="old.jsonl"),
+        event(1120.0, "impression", "a"),
+        event(1130.0, "purchase", "unknown é", event_id="e4"),
+    ]
+    profile = profile_after(arrived(rows), catalogue)
+    profile.announced = 500.0
+    return profile, catalogue
+
+
+def test_a_state_of_layout_1_keeps_loading() -> None:
+    profile, catalogue = golden_profile()
+    row = user_row(profile, catalogue, 32)._replace(state=bytes.fromhex(GOLDEN.read_text()))
+    back = profile_of(row, catalogue)
+    assert_same_state(view(back, catalogue), view(profile, catalogue))
+    assert same_waiting(back, profile)
+    assert (back.fence, back.as_of, back.announced) == (profile.fence, profile.as_of, 500.0)
+
+
+def test_what_is_written_today_is_what_the_golden_state_says() -> None:
+    """Another layout under the same first byte would be read wrongly by the version before."""
+    profile, catalogue = golden_profile()
+    state = user_row(profile, catalogue, 32).state
+    written = bytes.fromhex(GOLDEN.read_text())
+    assert (state[0], len(state)) == (written[0], len(written))
+    assert state == written

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from hypothesis import settings
 
-settings.register_profile("recstream", deadline=None)
-settings.load_profile("recstream")
+if settings.get_current_profile_name() == "default":  # a profile asked for on the command line stays
+    settings.register_profile("recstream", deadline=None)
+    settings.load_profile("recstream")

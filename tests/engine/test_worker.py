@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from recstream.accounting import accounting
 from recstream.core.events import Event
 from recstream.core.items import Item
 from recstream.core.profile import AsOf
+from recstream.core.source import Partition
 from recstream.core.statistics import pairs_of
 from recstream.engine.rows import profile_of
 from recstream.engine.worker import Received, Step
@@ -50,7 +52,7 @@ def logs(draw: st.DrawFn, unknown: bool = True, forget: bool = True) -> list[Eve
 
 def play(bench: Bench, events: list[Event], cuts: list[int]) -> list[Step]:
     edges = [0, *sorted(min(cut, len(events)) for cut in cuts), len(events)]
-    return [bench.step(*events[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    return [bench.step(*events[a:b]) for a, b in pairwise(edges)]
 
 
 def states(bench: Bench) -> dict[str, tuple[int, bytes]]:
@@ -195,8 +197,12 @@ def test_absorbed_events_ask_for_the_list_again_and_impressions_for_none() -> No
 
 @pytest.mark.parametrize(
     ("action", "rating", "counted"),
-    [("view", None, True), ("rate", 5.0, True), ("rate", 1.0, False), ("dislike", None, False)]
-    + [("hide", None, False), ("impression", None, False), ("skip", None, False)],
+    [
+        ("view", None, True),
+        ("rate", 5.0, True),
+        ("rate", 1.0, False),
+        *((action, None, False) for action in ("dislike", "hide", "impression", "skip")),
+    ],
 )
 def test_only_engagement_is_counted_in_the_statistics(
     action: str, rating: float | None, counted: bool
@@ -517,10 +523,9 @@ def test_users_of_several_partitions_end_alike_in_any_order(by: random.Random) -
 
 def _in_partition_order(events: list[Event]) -> list[Event]:
     """The same interleaving of partitions, each in the order of its offsets."""
-    logs = {
-        name: sorted(o.offset for o in events if o.partition == name)
-        for name in {o.partition for o in events}
-    }
+    logs: dict[Partition, list[int]] = {}
+    for one in sorted(events, key=lambda one: one.offset):
+        logs.setdefault(one.partition, []).append(one.offset)
     by_place = {(one.partition, one.offset): one for one in events}
     return [by_place[one.partition, logs[one.partition].pop(0)] for one in events]
 

@@ -14,7 +14,7 @@ __all__ = ["demo"]
 
 def demo(
     events: Annotated[int, typer.Option(min=1, help="Ratings to replay, of 100,000.")] = 100_000,
-    rate: Annotated[float, typer.Option(min=1.0, help="Events sent a second, at most.")] = 2_500.0,
+    rate: Annotated[float, typer.Option(min=1.0, help="Events sent a second, at most.")] = 2_000.0,
     user: Annotated[
         str | None,
         typer.Option(help="User to follow; without it, one with a clear taste.", show_default=False),

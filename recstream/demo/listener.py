@@ -93,6 +93,11 @@ class Listener:
         """How many records were sent after the newest one that a list names, over all partitions."""
         return sum(len(times) - 1 - high for times, high in zip(self._sent_at, self._high, strict=True))
 
+    def reflects(self, user: str, at: tuple[int, int]) -> bool:
+        """Whether the user's newest list reflects the event at this partition and offset."""
+        partition, offset = self.reflected.get(user, (-1, -1))
+        return partition == at[0] and offset >= at[1]
+
     def recent_latency(self) -> Latency | None:
         """Latency over the last seconds."""
         start = time.monotonic() - _WINDOW_S
@@ -123,9 +128,11 @@ class Listener:
         record = orjson.loads(value)
         user, as_of = record["user_id"], record["as_of"]
         partition, offset = int(as_of["partition"].rpartition("/")[2]), as_of["offset"]
-        took = now - self._sent_at[partition][offset]
-        self.seconds.append(took)
-        self._recent.append((now, took))
+        times = self._sent_at[partition]
+        if offset < len(times):  # else somebody else sent the event (--keep-alive)
+            took = now - times[offset]
+            self.seconds.append(took)
+            self._recent.append((now, took))
         while self._recent and self._recent[0][0] < now - _WINDOW_S:
             self._recent.popleft()
         self._high[partition] = max(self._high[partition], offset)

@@ -21,6 +21,7 @@ _PARTS: Final = 20
 _SPREAD: Final = 8
 _FEWEST: Final = 6
 _LATEST: Final = 20
+_MOST: Final = 80
 
 
 class Fan(NamedTuple):
@@ -51,12 +52,15 @@ class Fan(NamedTuple):
 def fans(films: Mapping[str, Film], ratings: Sequence[Rating]) -> list[Fan]:
     """One fan of each telling genre, as far as there are any: the strongest taste among the last likes.
 
-    What counts is what they liked last, for that is what their lists at the end follow.
+    What counts is what they rated last, for that is what their lists at the end follow; and it should
+    be one with something left to see.
     """
+    counts = Counter(rating.user_id for rating in ratings)
     found: list[Fan] = []
     for genre in TELLING:
         taken = {fan.user_id for fan in found}
         candidates = [fan for fan in _fans_of(genre, films, ratings) if fan.user_id not in taken]
+        candidates = [fan for fan in candidates if counts[fan.user_id] <= _MOST] or candidates
         if candidates:
             found.append(max(candidates, key=lambda fan: (fan.late * min(fan.of, 20), fan.user_id)))
     return found

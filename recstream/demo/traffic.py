@@ -17,7 +17,7 @@ from recstream.io.kafka_client import client_config, client_log
 
 __all__ = ["Outgoing", "Sender", "producer", "send_films", "with_seasoning"]
 
-_TICK_S: Final = 0.002
+_TICK_S: Final = 0.005
 _BEHIND_S: Final = 1.0
 """The sender waits when the job is this far behind: a queue would say nothing about latency."""
 
@@ -35,7 +35,7 @@ class Outgoing(NamedTuple):
 
 def producer(bootstrap: str) -> Any:
     """A producer that hands on at once and is certain of what arrived."""
-    settings = client_config(bootstrap, None, linger_ms=1, acks="all", enable_idempotence=True)
+    settings = client_config(bootstrap, None, linger_ms=5, acks="all", enable_idempotence=True)
     return Producer(settings, logger=client_log)
 
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -234,32 +233,30 @@ def test_however_it_ends_nothing_is_left(
     first_run: str, folder: Path, how: int, after: str, code: int
 ) -> None:
     """Ctrl-C, SIGTERM, and even a kill end the broker and the dataflow with the demo."""
-    said = ""
-    for line in _lines(demo := subprocess.Popen(_command(folder), stdout=subprocess.PIPE, text=True)):
-        said += line
-        if after in line:
-            demo.send_signal(how)
-            break
+    demo = subprocess.Popen(_command(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said = _read_until(demo, after)
+    demo.send_signal(how)
     rest, _ = demo.communicate(timeout=30)
     assert demo.returncode == code, said + rest
     _all_gone(said)
 
 
-def _lines(demo: subprocess.Popen[str]) -> Iterator[str]:
+def _read_until(demo: subprocess.Popen[str], wanted: str) -> str:
     assert demo.stdout is not None
-    yield from demo.stdout
+    said = ""
+    for line in demo.stdout:
+        said += line
+        if wanted in line:
+            break
+    return said
 
 
 @pytest.mark.kafka
 def test_an_exception_leaves_nothing(folder: Path, first_run: str) -> None:
     """When the dataflow dies the demo says so, shows its log, and ends the broker."""
     demo = subprocess.Popen(_command(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    said = ""
-    for line in _lines(demo):
-        said += line
-        if "Kafka-protocol broker" in line:
-            os.kill(_number(r"as process (\d+)", said), signal.SIGKILL)
-            break
+    said = _read_until(demo, "Kafka-protocol broker")
+    os.kill(_number(r"as process (\d+)", said), signal.SIGKILL)
     _, complaint = demo.communicate(timeout=30)
     assert demo.returncode == 1
     assert "the dataflow ended (exit code -9); its log" in complaint

@@ -69,10 +69,8 @@ def main() -> int:
 
 
 def _bound_threads(processes: int) -> None:
-    """BLAS threads share the cores with the other processes; set before the libraries are loaded."""
-    cores = os.cpu_count() or 1
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, str(max(1, cores // processes)))
+    """The encoder's threads share the cores with the other processes; set before torch is loaded."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
 
 
 if __name__ == "__main__":

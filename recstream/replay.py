@@ -64,7 +64,7 @@ def load_items(settings: Settings, stop: Stop, progress: Progress) -> dict[str, 
 
 def _load_items(wiring: Wiring, progress: Progress) -> None:
     settings = wiring.settings
-    source = wiring.replay_source(settings.backfill.items)
+    source = _checked(wiring.replay_source(settings.backfill.items))
     progress.stage("items", _share(source))
     flow = catalogue.build(source, wiring.replay_outputs().rejects, wiring.services(), wiring.rules())
     run_flow(flow, recovery=None, epoch_s=settings.run.epoch_s)
@@ -91,7 +91,7 @@ def _replay(wiring: Wiring, stop: Stop, progress: Progress) -> Replayed:
     if chosen.items:
         _load_items(wiring, progress)
     if chosen.events and not stop.asked():
-        source = wiring.replay_source(chosen.events, limit=chosen.limit)
+        source = _checked(wiring.replay_source(chosen.events, limit=chosen.limit))
         progress.stage("events", _share(source))
         rules = backfill.replay_rules(wiring.rules(), chosen.refresh)
         outputs = wiring.replay_outputs()
@@ -109,6 +109,13 @@ def _replay(wiring: Wiring, stop: Stop, progress: Progress) -> Replayed:
             run_flow(flow, recovery=None, epoch_s=settings.run.epoch_s)
     summary = wiring.summary()
     return Replayed(summary, accounting(summary), stop.asked())
+
+
+def _checked(source: Source[RawBatch]) -> Source[RawBatch]:
+    """The source, once it is known that its files can be read: before a dataflow is started for them."""
+    if isinstance(source, FileSource):
+        source.check()
+    return source
 
 
 def _share(source: Source[RawBatch]) -> Callable[[], float] | None:

@@ -14,6 +14,7 @@ from types import FrameType
 from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.run import cli_main
+from threadpoolctl import threadpool_limits
 
 __all__ = ["RECOVERY_PARTS", "Stop", "recovery_dir", "run_flow"]
 
@@ -91,13 +92,16 @@ def run_flow(
     """
     config = None if recovery is None else RecoveryConfig(str(recovery), backup_interval=timedelta(0))
     _log.info("flow=%s process=%s recovery=%s", flow.flow_id, process_id, recovery)
-    cli_main(
-        flow,
-        workers_per_process=1,
-        process_id=process_id,
-        addresses=None if addresses is None else list(addresses),
-        epoch_interval=timedelta(seconds=epoch_s),
-        recovery_config=config,
-    )
+    # One thread for numpy's products: a list is a small product, which waits for its second thread far
+    # longer than it computes once anything else wants the core. Cores are used by processes.
+    with threadpool_limits(1, "blas"):
+        cli_main(
+            flow,
+            workers_per_process=1,
+            process_id=process_id,
+            addresses=None if addresses is None else list(addresses),
+            epoch_interval=timedelta(seconds=epoch_s),
+            recovery_config=config,
+        )
     if finish is not None:
         finish()

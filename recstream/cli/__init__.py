@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
 
-from recstream.cli import admin, catalogue, errors, replay, run, show, tail
+from recstream.cli import admin, catalogue, demo, errors, replay, run, show, tail
 
 __all__ = ["app", "main"]
 
@@ -19,6 +20,7 @@ app = typer.Typer(
     epilog="Settings: `recstream config`. Something wrong: `recstream doctor`.",
 )
 
+app.command()(demo.demo)
 app.command()(run.run)
 app.command()(replay.backfill)
 app.add_typer(catalogue.app, name="catalogue")
@@ -32,6 +34,8 @@ app.command()(admin.config)
 
 def main() -> None:
     """Run the command line; known faults end it with one clear message and exit code 1 (2: bad usage)."""
+    # A fault that stops a dataflow unwinds through bytewax, whose stack says nothing to anybody here.
+    os.environ["RUST_BACKTRACE"] = "0"
     try:
         app()
     except Exception as error:

@@ -40,7 +40,7 @@ def load(
 
     stop = Stop()
     stop.on_signals()
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     with Reporter(console) as reporter:
 
         def stage(name: str, share: Callable[[], float] | None) -> None:

@@ -36,7 +36,7 @@ def run(
     )
     stop = Stop()
     stop.on_signals()
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(
         f"recstream: {settings.kafka.events_topic} + {settings.kafka.items_topic} -> "
         f"{settings.kafka.lists_topic} at {settings.kafka.bootstrap}, store {settings.store_dir}, "

@@ -42,7 +42,7 @@ def show(
     if json:
         typer.echo(orjson.dumps(seen, option=orjson.OPT_INDENT_2).decode())
         return
-    _print(Console(highlight=False), seen, items)
+    _print(Console(highlight=False, soft_wrap=True), seen, items)
 
 
 def _print(console: Console, seen: dict[str, Any], items: int) -> None:

@@ -31,7 +31,7 @@ def tail(
     overrides: Overrides = None,
 ) -> None:
     """Print recommendation lists as they arrive."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     shown = 0
     for raw in _records(file, config, overrides, from_start=from_start, idle_s=idle_s):
         record: dict[str, Any] = orjson.loads(raw)

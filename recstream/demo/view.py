@@ -196,7 +196,10 @@ class LiveScreen:
         """Show figures and the followed user."""
         bar = ProgressBar(total=max(frame.total, 1), completed=frame.sent)
         panel = Panel(_followed(self._films, frame.followed, rated=6, items=10), border_style="cyan")
-        self._live.update(Group(bar, Text(_figures(frame)), panel))
+        rows = Table.grid(expand=True)  # a bar in a Group would swallow the line after it
+        for row in (bar, Text(_figures(frame)), panel):
+            rows.add_row(row)
+        self._live.update(rows)
 
 
 def _figures(frame: Frame) -> str:

@@ -92,6 +92,7 @@ def backfill(
         raise typer.Exit(1)
     if rejects > settings.backfill.max_rejects:
         console.print(
-            f"{rejects:,} records were rejected, --max-rejects allows {settings.backfill.max_rejects:,}: exit 3"
+            f"{rejects:,} records were rejected, --max-rejects allows "
+            f"{settings.backfill.max_rejects:,}: exit 3"
         )
         raise typer.Exit(EXIT_REJECTS)

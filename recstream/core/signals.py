@@ -40,7 +40,7 @@ DEFAULT_WEIGHTS: Final[dict[str, float]] = {
     "trending": 0.3,
     "popular": -0.1,
 }
-"""Within the noise of the best found on two logs (IFDB, MovieLens 100K); far apart from both, set your own."""
+"""Within the noise of the best found on two logs (IFDB, MovieLens 100K); for other logs set your own."""
 
 RECENT_ITEMS: Final = 20
 """How many of the user's last items speak for the short term and for what goes together."""

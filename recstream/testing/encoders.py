@@ -1,6 +1,5 @@
 """Contract suites of the encoder ports: subclass in ``tests/`` with ``make()``."""
 
-# ruff: noqa: S101 -- suites for pytest are made of asserts
 from __future__ import annotations
 
 import pickle

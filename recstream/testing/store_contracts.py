@@ -1,7 +1,5 @@
 """What every store must do, real or fake. Subclass in ``tests/`` with ``make()``."""
 
-# ruff: noqa: S101 -- these are tests, shipped for other stores to pass
-
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -202,8 +202,12 @@ def test_statistics_are_read_from_others_and_never_over_ones_own() -> None:
         replica.flush(world.seq)
     one.refresh()
     one.statistics.count([Touch(one.catalogue.handle(n) or 0, ()) for n in names if shard_of(n, keys) == 0])
+    theirs = next(name for name in names if shard_of(name, keys) == 1)
+    other.statistics.count([Touch(other.catalogue.handle(theirs) or 0, ())])
+    other.flush(world.seq)
     one.refresh()
     got = dict(zip(one.catalogue.ids, one.statistics.popularity(6).tolist(), strict=True))
+    got[theirs] -= 1.0
     assert got == {name: 3.0 if shard_of(name, keys) == 0 else 2.0 for name in names}
 
 

@@ -224,6 +224,12 @@ def test_forget_erases_and_says_so() -> None:
     assert states(bench)["u1"][0] == 1
 
 
+def test_a_list_asked_for_before_a_forget_is_not_made() -> None:
+    bench = Bench()
+    bench.know("i0")
+    assert bench.step(event(1.0, "request", offset=1), event(2.0, "forget", offset=2)).queries == []
+
+
 def test_lists_of_one_key_are_made_an_event_at_a_time_in_the_order_of_the_log() -> None:
     bench = Bench(every_event=True)
     bench.know(*ITEMS)
@@ -395,6 +401,12 @@ def test_each_event_puts_the_quiet_off() -> None:
     assert sessions(bench.step()) == []
     bench.clock.now += GAP + LATE - 1.0
     assert sessions(bench.step()) == [(0.0, 60.0)]
+
+
+def test_an_open_session_is_looked_at_once_however_many_its_events() -> None:
+    bench = with_sessions()
+    bench.step(*arrived([event(float(k), "view", "i0") for k in range(30)]))
+    assert len(bench.worker._deadlines) == 1
 
 
 def test_all_sessions_of_a_quiet_user_are_announced() -> None:

@@ -19,7 +19,8 @@ __all__ = ["DEFAULT_WEIGHTS", "SIGNALS", "Query", "Trigger", "query_of"]
 Trigger = Literal["event", "request", "drift"]
 
 SIGNALS: Final[dict[str, str]] = {
-    "short_term": "cosine of the item's text to the last items and words, newer ones weighing more",
+    "words": "cosine of the item's text to the user's latest searches and comments, fading as items follow",
+    "short_term": "cosine of the item's text to the last items, newer ones weighing more",
     "long_term": "cosine of the item's text to everything engaged with, halving every half-life",
     "disliked": "cosine of the item's text to what the user turned away from (weight negative)",
     "followed": "how often the item came next after one of the user's last three",
@@ -31,6 +32,7 @@ SIGNALS: Final[dict[str, str]] = {
 """Every signal and what it measures; the names appear in lists and in the settings."""
 
 DEFAULT_WEIGHTS: Final[dict[str, float]] = {
+    "words": 3.0,
     "short_term": 0.4,
     "long_term": 0.2,
     "disliked": -0.2,
@@ -64,7 +66,7 @@ class Query(NamedTuple):
     recent_weights: npt.NDArray[np.float32]
     """What each of them weighs in the short term: by place, and by the action's weight."""
     words: Vector | None
-    """Weighted sum of the encoded words among the recent events; not unit length."""
+    """Weighted sum of the encoded words among the recent events, ``words_weight`` the sum of its weights."""
     long_term: Vector | None
     """Decayed sum, with ``long_term_weight`` the sum of its weights."""
     long_term_weight: float
@@ -82,6 +84,7 @@ def query_of(profile: Profile, as_of: AsOf, trigger: Trigger, received_at: float
     items: dict[int, float] = {}
     words: Vector | None = None
     words_weight = 0.0
+    spoken = 0
     for place, entry in enumerate(reversed(profile.recent)):
         if len(items) == RECENT_ITEMS or place == 2 * RECENT_ITEMS:
             break
@@ -92,6 +95,8 @@ def query_of(profile: Profile, as_of: AsOf, trigger: Trigger, received_at: float
         if entry.item != NO_ITEM:
             items.setdefault(entry.item, weight)
         elif entry.digest in profile.words:
+            weight *= 0.5**spoken  # what was said last is what is meant now
+            spoken += 1
             part = np.float32(weight) * profile.words[entry.digest]
             words = part if words is None else words + part
             words_weight += weight
@@ -131,21 +136,27 @@ def popularity(statistics: ItemStatistics, items: int) -> dict[str, npt.NDArray[
 def text_tastes(
     queries: Sequence[Query], catalogue: Catalogue, centred: Matrix, mean: npt.NDArray[np.float64]
 ) -> dict[str, Matrix]:
-    """Unit directions in the centred text space, one row a query (zeros where there is no evidence)."""
+    """Unit directions in the centred text space, one row a query (zeros where there is no evidence).
+
+    That of ``words`` is shorter the more items have followed the words.
+    """
     shape = (len(queries), catalogue.dim)
-    short, long_term, disliked = (np.zeros(shape, np.float32) for _ in range(3))
+    words, short, long_term, disliked = (np.zeros(shape, np.float32) for _ in range(4))
     for k, query in enumerate(queries):
         if len(query.recent):
             short[k] = query.recent_weights @ centred[query.recent]
         if query.words is not None:
-            short[k] += query.words - query.words_weight * mean
+            words[k] = query.words - query.words_weight * mean
         if query.long_term is not None:
             long_term[k] = query.long_term - query.long_term_weight * mean
         if query.disliked is not None:
             disliked[k] = query.disliked - query.disliked_weight * mean
+    fades = np.array([min(query.words_weight, 1.0) for query in queries], np.float32)
     return {
-        name: _unit(matrix)
-        for name, matrix in (("short_term", short), ("long_term", long_term), ("disliked", disliked))
+        "words": _unit(words) * fades[:, None],
+        "short_term": _unit(short),
+        "long_term": _unit(long_term),
+        "disliked": _unit(disliked),
     }
 
 

@@ -13,9 +13,9 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 
-from flows.recommend import Inputs, Outputs
 from flows.recommend import build as build_recommend
 from recstream.core.source import RawBatch
+from recstream.engine.endpoints import Inputs, Outputs
 from recstream.engine.lists import Listed
 from recstream.engine.outputs import MessageSink, emit, list_messages
 from recstream.engine.services import EngineRules, Services

@@ -6,19 +6,16 @@ Run: ``python -m bytewax.run flows.recommend`` (settings: ``RECSTREAM_*``), or `
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow, Stream
-from bytewax.inputs import Source
 
 from recstream.core.rejects import Reject
-from recstream.core.source import RawBatch
 from recstream.engine.decode import decode
 from recstream.engine.encode import encode_events, encode_items
+from recstream.engine.endpoints import Inputs, Outputs
 from recstream.engine.items import count_touches, store_items
 from recstream.engine.outputs import (
-    MessageSink,
     dead_letters,
     emit,
     list_messages,
@@ -32,23 +29,6 @@ from recstream.engine.users import users
 from recstream.engine.worker import Worker
 
 __all__ = ["Inputs", "Outputs", "build", "flow"]
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Where records come from."""
-
-    events: Source[RawBatch]
-    items: Source[RawBatch] | None = None
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Where results go: sinks of messages, or of ``(key, message)`` pairs if they are partitioned."""
-
-    lists: MessageSink
-    rejects: MessageSink
-    sessions: MessageSink | None = None
 
 
 def build(

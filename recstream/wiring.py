@@ -10,7 +10,6 @@ from pathlib import Path
 
 from bytewax.inputs import Source
 
-from flows.recommend import Inputs, Outputs
 from recstream.accounting import Summary
 from recstream.config import Settings
 from recstream.core.items import TEMPLATE
@@ -19,6 +18,7 @@ from recstream.core.ranking import RankingRules
 from recstream.core.rules import DecodeRules, actions_with
 from recstream.core.signals import DEFAULT_WEIGHTS
 from recstream.core.source import RawBatch
+from recstream.engine.endpoints import Inputs, Outputs
 from recstream.engine.outputs import MessageSink
 from recstream.engine.services import EngineRules, Services
 from recstream.io.cached_encoder import CachedEncoder

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import orjson
 import typer
-from rich.console import Console
 
+from recstream.cli import console as consoles
 from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
 
 __all__ = ["config", "doctor", "forget", "schema"]
@@ -56,7 +56,7 @@ def doctor(config: ConfigFile = None, store: Store = None, overrides: Overrides 
 
     named = {} if store is None else {"store.path": str(store)}
     findings = diagnose(lambda: load_settings(config, overrides, named))
-    console = Console(highlight=False, soft_wrap=True)
+    console = consoles.output()
     for finding in findings:
         sign = "[green]ok  [/]" if finding.ok else "[bold red]BAD [/]"
         console.print(f"{sign} {finding.name}: ", end="")

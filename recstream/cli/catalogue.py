@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from recstream.cli import console as consoles
 from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
 from recstream.cli.progress import Reporter
 from recstream.cli.summary import print_summary
@@ -40,7 +40,7 @@ def load(
 
     stop = Stop()
     stop.on_signals()
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = consoles.errors()
     with Reporter(console) as reporter:
 
         def stage(name: str, share: Callable[[], float] | None) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.text import Text
 
+from recstream.cli import console as consoles
 from recstream.config import ConfigError
 from recstream.engine.rows import RowFormatError
 from recstream.engine.users import BarrierError
@@ -60,5 +60,5 @@ def exit_code(fault: Exception) -> int:
 
 def report(fault: Exception) -> None:
     """Print a fault on stderr."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = consoles.errors()
     console.print(Text.assemble(("error: ", "bold red"), str(fault)))

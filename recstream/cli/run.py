@@ -7,9 +7,9 @@ import os
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from recstream.accounting import accounting, merge_summaries
+from recstream.cli import console as consoles
 from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
 from recstream.cli.summary import print_summary
 
@@ -36,7 +36,7 @@ def run(
     )
     stop = Stop()
     stop.on_signals()
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = consoles.errors()
     console.print(
         f"recstream: {settings.kafka.events_topic} + {settings.kafka.items_topic} -> "
         f"{settings.kafka.lists_topic} at {settings.kafka.bootstrap}, store {settings.store_dir}, "

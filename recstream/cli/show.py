@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from recstream.cli import console as consoles
 from recstream.cli.lists import print_list
 from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
 
@@ -42,7 +43,7 @@ def show(
     if json:
         typer.echo(orjson.dumps(seen, option=orjson.OPT_INDENT_2).decode())
         return
-    _print(Console(highlight=False, soft_wrap=True), seen, items)
+    _print(consoles.output(), seen, items)
 
 
 def _print(console: Console, seen: dict[str, Any], items: int) -> None:

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
 
+from recstream.cli import console as consoles
 from recstream.cli.lists import print_list
 from recstream.cli.options import ConfigFile, Overrides, load_settings
 
@@ -31,7 +31,7 @@ def tail(
     overrides: Overrides = None,
 ) -> None:
     """Print recommendation lists as they arrive."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = consoles.output()
     shown = 0
     for raw in _records(file, config, overrides, from_start=from_start, idle_s=idle_s):
         record: dict[str, Any] = orjson.loads(raw)

@@ -126,7 +126,8 @@ class Profile:
         digest = digest_of(event)
         if event.event_id is not None and digest in self.known:
             return Outcome.DUPLICATE
-        if event.item_id is not None:
+        # A search moves the short term by its words alone, even if it names an item.
+        if event.item_id is not None and rules.decode.actions[event.action].kind != "search":
             item = catalogue.handle(event.item_id)
             if item is None:
                 if len(self.waiting) >= rules.max_waiting:

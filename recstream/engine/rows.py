@@ -58,7 +58,7 @@ def user_row(profile: Profile, catalogue: Catalogue, shards: int) -> UserRow:
         shard=shard_of(profile.user_id, shards),
         version=profile.version,
         events=profile.version,
-        updated_at=profile.as_of.ts if profile.as_of is not None else 0.0,
+        updated_at=_newest(profile),
         vector=taste,
         state=bytes((_VERSION,)) + _encode(state),
     )
@@ -134,6 +134,12 @@ def _payload(state: bytes, what: str) -> Any:
         )
         raise RowFormatError(msg)
     return _decode(memoryview(state)[1:])
+
+
+def _newest(profile: Profile) -> float:
+    if profile.recent:
+        return profile.recent[-1].ts
+    return 0.0 if profile.as_of is None else profile.as_of.ts
 
 
 def _id_or_none(item: int, ids: list[str]) -> str | None:

@@ -185,6 +185,7 @@ def test_two_processes_give_the_rows_of_one_and_one_goes_on_from_two(world: Worl
     world.assert_as_without_trouble(log)
 
 
+@pytest.mark.slow
 def test_one_dead_process_of_two_restarts_both_and_loses_nothing(world: World) -> None:
     log = events(300, items=ITEMS, seed=4)
     with live_job(world.log, world.settings(), "--processes", "2") as job:

@@ -1,0 +1,172 @@
+"""The command line as an operator meets it: help, contracts, settings, inspection, and clear faults."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import jsonschema
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from recstream.cli import app
+from recstream.config import Settings
+from tests.flows.support import HASHING, Record, events, item, read_lines, recstream, write_lines
+
+HELP = {
+    "run": ("--config", "--processes", "--store", "--set"),
+    "backfill": ("--events", "--items", "--out", "--refresh", "--state", "--limit", "--max-rejects", "--set"),
+    "catalogue": ("load",),
+    "catalogue load": ("--store", "--set"),
+    "tail": ("--user", "--file", "--from-start", "--json"),
+    "show": ("--search", "--json", "--store"),
+    "forget": ("--offline", "--store"),
+    "doctor": ("--config", "--store"),
+    "schema": ("recommendation", "session"),
+    "config": ("--env", "--set"),
+}
+"""Each command and what its help names."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store and lists that a backfill made."""
+    folder = tmp_path_factory.mktemp("made")
+    write_lines(folder / "items.jsonl", [item(number) for number in range(30)])
+    write_lines(folder / "events.jsonl", events(60, users=5, items=30))
+    done = recstream(
+        *("backfill", "--items", "items.jsonl", "--events", "events.jsonl", "--out", "lists.jsonl"),
+        *("--refresh", "event", "--state", "state", *HASHING),
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def fails(done: subprocess.CompletedProcess[str], code: int, *said: str) -> None:
+    """The command failed with this code, said this on stderr, and showed no traceback."""
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    for part in said:
+        assert part in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("name", HELP)
+def test_help_names_every_option(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "dumb")
+    shown = CliRunner().invoke(app, [*name.split(), "--help"])
+    assert shown.exit_code == 0, shown.output
+    for word in HELP[name]:
+        assert word in shown.output
+
+
+def test_the_console_script_lists_the_commands() -> None:
+    done = recstream("--help")
+    assert done.returncode == 0
+    for name in HELP:
+        assert name.split()[0] in done.stdout
+
+
+def test_published_schemas_accept_what_is_emitted(made: Path) -> None:
+    done = recstream("schema")
+    assert done.returncode == 0
+    schemas = orjson.loads(done.stdout)
+    assert sorted(schemas) == ["event", "item", "recommendation", "reject", "session"]
+    for schema in schemas.values():
+        jsonschema.validators.validator_for(schema).check_schema(schema)
+    for name, file in (("recommendation", "lists"), ("event", "events"), ("item", "items")):
+        for record in read_lines(made / f"{file}.jsonl"):
+            jsonschema.validate(record, schemas[name])
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"user_id": "u"}, schemas["recommendation"])
+
+
+def test_the_printed_settings_load_again(tmp_path: Path) -> None:
+    done = recstream("config", "--set", "ranking.top_n=7", "--set", "events.actions.like=2.5")
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / "recstream.toml"
+    file.write_text(done.stdout)
+    again = Settings.load(file, {})
+    assert (again.ranking.top_n, again.events.actions) == (7, {"like": 2.5})
+    assert recstream("config", "-c", file).stdout == done.stdout
+    printed = recstream("config", "-c", file, "--env")
+    environ = dict(line.split("=", 1) for line in printed.stdout.splitlines())
+    assert Settings.load(None, environ) == again
+
+
+def test_show_tells_a_user_and_their_list(made: Path) -> None:
+    done = recstream("show", "u1", "--store", "state", *HASHING, cwd=made)
+    assert done.returncode == 0, done.stderr
+    assert "user u1: " in done.stdout
+    assert "list:" in done.stdout
+    shown = recstream(
+        "show", "u1", "--json", "--search", "zebra jazz", "--store", "state", *HASHING, cwd=made
+    )
+    seen: Record = orjson.loads(shown.stdout)
+    last = [one for one in read_lines(made / "lists.jsonl") if one["user_id"] == "u1"][-1]
+    assert seen["version"] == last["version"] == seen["list"]["version"]
+    assert seen["after_search"]["version"] == seen["version"] + 1
+    again = recstream("show", "u1", "--json", "--store", "state", *HASHING, cwd=made)
+    assert orjson.loads(again.stdout)["version"] == seen["version"], "a look changes nothing"
+    fails(recstream("show", "nobody", "--store", "state", *HASHING, cwd=made), 1, "user 'nobody' is not in")
+
+
+def test_tail_reads_lists_from_a_file(made: Path) -> None:
+    lists = read_lines(made / "lists.jsonl")
+    own = [one for one in lists if one["user_id"] == "u2"]
+    done = recstream("tail", "--file", "lists.jsonl", "--user", "u2", "--json", cwd=made)
+    assert [orjson.loads(line) for line in done.stdout.splitlines()] == own
+    told = recstream("tail", "--file", "lists.jsonl", "-n", "3", cwd=made)
+    assert told.stdout.count("user u") == 3
+    fails(
+        recstream("tail", "--file", "lists.jsonl", "--user", "nobody", cwd=made),
+        1,
+        "no list of user 'nobody'",
+    )
+
+
+def test_forget_offline_erases_once(made: Path) -> None:
+    done = recstream("forget", "u4", "--offline", "--store", "state", *HASHING, cwd=made)
+    assert (done.returncode, done.stdout) == (0, "user 'u4' erased\n"), done.stderr
+    again = recstream("forget", "u4", "--offline", "--store", "state", *HASHING, cwd=made)
+    assert again.returncode == 1
+    fails(recstream("show", "u4", "--store", "state", *HASHING, cwd=made), 1, "is not in")
+
+
+def test_a_misspelt_setting_exits_2_and_names_the_closest(tmp_path: Path) -> None:
+    fails(recstream("config", "--set", "ranking.topn=3"), 2, "ranking.topn", "top_n")
+    fails(recstream("config", env={"RECSTREAM_RANKING__TOPN": "3"}), 2, "RECSTREAM_RANKING__TOPN", "TOP_N")
+    file = tmp_path / "bad.toml"
+    file.write_text('[kafka]\nbootstrp = "x:1"\n[run]\nepoch_s = 0\n')
+    fails(recstream("config", "-c", file), 2, "bootstrp", "bootstrap", "epoch_s")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("backfill", "--events", "no-such.jsonl"), "no-such.jsonl"),
+        pytest.param(
+            ("backfill", "--events", "kafka:events", "--set", "kafka.bootstrap=127.0.0.1:1"),
+            "127.0.0.1:1",
+            marks=pytest.mark.slow,
+        ),
+        (("run", "--set", "kafka.bootstrap=127.0.0.1:1", "--set", "run.restarts=0"), "127.0.0.1:1"),
+        pytest.param(("tail", "--set", "kafka.bootstrap=127.0.0.1:1"), "127.0.0.1:1", marks=pytest.mark.slow),
+        (("tail", "--file", "no-such.jsonl"), "no-such.jsonl"),
+        (("catalogue", "load", "no-such.jsonl"), "no-such.jsonl"),
+    ],
+    ids=["events", "broker", "run", "tail", "tail-file", "items"],
+)
+def test_a_broken_set_up_is_one_clear_message(tmp_path: Path, args: tuple[str, ...], said: str) -> None:
+    hashing = () if "--file" in args else HASHING
+    done = recstream(*args, *hashing, env={"RECSTREAM_RUN__METRICS_PORT": "0"}, cwd=tmp_path)
+    fails(done, 1, "error: ", said)
+
+
+def test_a_store_made_with_another_encoder_is_refused_with_a_mend(made: Path) -> None:
+    other = ("--set", "encoder.backend=hashing", "--set", "encoder.dim=64")
+    for command in (("show", "u1"), ("backfill", "--events", "events.jsonl")):
+        done = recstream(*command, "--store", "state", *other, cwd=made)
+        fails(done, 1, "error: store ", "encoder", "To mend it")

@@ -73,5 +73,19 @@ def _bound_threads(processes: int) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
 
 
+def _reported() -> int:
+    """Run `main`; a fault that says how to mend it needs no traceback."""
+    try:
+        return main()
+    except Exception as error:
+        from recstream.cli import errors
+
+        fault = errors.known_fault(error)
+        if fault is None:
+            raise
+        errors.report(fault)
+        return errors.exit_code(fault)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_reported())

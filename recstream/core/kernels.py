@@ -11,7 +11,7 @@ from numba import njit
 
 from recstream.core.arrays import AnyArray
 
-__all__ = ["count_pairs", "pair_parts", "score_row", "select_top"]
+__all__ = ["count_pairs", "pair_parts", "score_row", "select_top", "split_scores"]
 
 
 @njit(cache=True, nogil=True)
@@ -209,3 +209,54 @@ def pair_parts(
                         / (root_counts[item] * root_counts[other])
                     )
                     break
+
+
+@njit(cache=True, nogil=True)
+def split_scores(
+    rows: AnyArray,
+    recent: AnyArray,
+    text: AnyArray,
+    text_weights: AnyArray,
+    norms: AnyArray,
+    pair_weights: AnyArray,
+    popularity: AnyArray,
+    popularity_weights: AnyArray,
+    pairs: AnyArray,
+    parts: AnyArray,
+    causes: AnyArray,
+) -> None:
+    """What each signal contributed to the scores of ``rows``, and the two recent items behind each most.
+
+    With t taste directions, r recent items and p popularity scales: ``text`` is ``(rows, t + r)``, each row's
+    product with the directions and with the recent items' texts, ``text_weights`` what these count for
+    (``(t + r,)``); ``pairs`` is what `pair_parts` gives, ``(2, rows, r)``, ``norms`` what `score_row` gives.
+    Filled are ``parts``, ``(rows, t + 2 + p)``, and ``causes``, ``(rows, 2)``: places in ``recent``, -1 where
+    nothing contributed; the first of equals comes first.
+    """
+    count = len(recent)
+    directions = text.shape[1] - count
+    shares = np.zeros(2, np.float32)
+    for k in range(len(rows)):
+        for d in range(directions):
+            parts[k, d] = text_weights[d] * text[k, d]
+        for signal in range(2):
+            total = np.float32(0.0)
+            for r in range(count):
+                total += pairs[signal, k, r]
+            part = np.float32(0.0)
+            if norms[signal] > 0.0:
+                part = pair_weights[signal] * np.sqrt(total / norms[signal])
+            parts[k, directions + signal] = part
+            shares[signal] = part / total if total > 0.0 else 0.0
+        for scale in range(len(popularity_weights)):
+            parts[k, directions + 2 + scale] = popularity_weights[scale] * popularity[scale, rows[k]]
+        causes[k, 0] = causes[k, 1] = -1
+        best, second = np.float32(0.0), np.float32(0.0)
+        for r in range(count):
+            cause = text_weights[directions + r] * text[k, directions + r]
+            cause += shares[0] * pairs[0, k, r] + shares[1] * pairs[1, k, r]
+            if cause > best:
+                second, causes[k, 1] = best, causes[k, 0]
+                best, causes[k, 0] = cause, r
+            elif cause > second:
+                second, causes[k, 1] = cause, r

@@ -23,6 +23,11 @@ _BLOCK_BYTES: Final = 8 << 20
 _TIEBREAK: Final = np.float32(1e-6)
 _CAUSES: Final = 2
 """Most items named in ``because``."""
+_PAIRS: Final = ("followed", "together")
+_POPULARITY: Final = ("rising", "trending", "popular")
+_TEXT: Final = tuple(name for name in signals.SIGNALS if name not in _PAIRS + _POPULARITY)
+_SIGNALS: Final = _TEXT + _PAIRS + _POPULARITY
+"""In the order in which `kernels.split_scores` gives their parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +92,12 @@ class _World:
     mean: npt.NDArray[np.float64]
     tables: tuple[Handles, npt.NDArray[np.float32], npt.NDArray[np.float32]]
     root_counts: npt.NDArray[np.float32]
-    popularity: dict[str, npt.NDArray[np.float32]]
+    popularity: Matrix
+    """Shape ``(3, items)``."""
     base: npt.NDArray[np.float32]
+    text_weights: npt.NDArray[np.float32]
     pair_weights: npt.NDArray[np.float32]
+    popularity_weights: npt.NDArray[np.float32]
     scratch: npt.NDArray[np.float32]
     touched: Handles
     rules: RankingRules
@@ -108,13 +116,19 @@ class _World:
             mean=catalogue.mean,
             tables=statistics.tables,
             root_counts=np.sqrt(statistics.popularity(items) + 1.0).astype(np.float32),
-            popularity=popularity,
+            popularity=np.stack([popularity[name] for name in _POPULARITY]),
             base=base,
-            pair_weights=np.array([rules.weights["followed"], rules.weights["together"]], np.float32),
+            text_weights=_weights(rules, _TEXT),
+            pair_weights=_weights(rules, _PAIRS),
+            popularity_weights=_weights(rules, _POPULARITY),
             scratch=np.zeros(len(statistics.tables[0]), np.float32),
             touched=np.zeros(len(statistics.tables[0]), np.int32),
             rules=rules,
         )
+
+
+def _weights(rules: RankingRules, names: Sequence[str]) -> npt.NDArray[np.float32]:
+    return np.array([rules.weights[name] for name in names], np.float32)
 
 
 def _rank_block(queries: Sequence[Query], world: _World) -> list[list[Ranked]]:
@@ -125,12 +139,13 @@ def _rank_block(queries: Sequence[Query], world: _World) -> list[list[Ranked]]:
         combined += np.float32(weights[name]) * matrix
     scores = combined @ world.centred.T
     scores += world.base
+    directions = np.stack([tastes[name] for name in _TEXT], axis=1)
     top = world.rules.top_n
     rows, values = np.zeros(top, np.int32), np.zeros(top, np.float32)
+    norms = np.zeros(2, np.float32)
     lists = []
     for k, query in enumerate(queries):
         recent, followed, together = signals.pair_evidence(query)
-        norms = np.zeros(2, np.float32)
         kernels.score_row(
             scores[k],
             recent,
@@ -145,48 +160,64 @@ def _rank_block(queries: Sequence[Query], world: _World) -> list[list[Ranked]]:
             norms,
         )
         found = kernels.select_top(scores[k], top, rows, values)
-        lists.append(_explain(query, k, rows[:found], values[:found], norms, tastes, world))
+        lists.append(_explain(query, directions[k], rows[:found], values[:found], norms, world))
     return lists
 
 
 def _explain(
     query: Query,
-    k: int,
+    directions: Matrix,
     rows: Handles,
     values: npt.NDArray[np.float32],
     norms: npt.NDArray[np.float32],
-    tastes: Mapping[str, Matrix],
     world: _World,
 ) -> list[Ranked]:
-    """Split each score of the list into what its signals contributed, and name the items behind it."""
-    weights = world.rules.weights
-    chosen = world.centred[rows]
-    parts: dict[str, npt.NDArray[np.float32]] = {}
-    for name, matrix in tastes.items():
-        parts[name] = np.float32(weights[name]) * (chosen @ matrix[k])
+    """Split each score of the list into what its signals contributed, and name the items behind it.
+
+    ``directions`` are the user's tastes, one a signal of `_TEXT`, shape ``(tastes, dim)``.
+    """
     recent, followed, together = signals.pair_evidence(query)
-    evidence = signals.pair_contributions(rows, recent, (followed, together), world.tables, world.root_counts)
-    causes = np.zeros((len(rows), len(recent)), np.float32)
-    for name, by_recent, norm in zip(("followed", "together"), evidence, norms, strict=True):
-        total = by_recent.sum(axis=1)
-        part = np.float32(weights[name]) * np.sqrt(total / norm) if norm > 0 else np.zeros_like(total)
-        parts[name] = part.astype(np.float32)
-        shares = by_recent / np.where(total > 0, total, 1.0)[:, None]
-        causes += shares * parts[name][:, None]
-    for name, values_of in world.popularity.items():
-        parts[name] = np.float32(weights[name]) * values_of[rows]
-    causes += signals.text_contributions(query, chosen, world.centred, weights["short_term"])
-    order = np.argsort(-causes, axis=1, kind="stable")[:, :_CAUSES] if len(recent) else None
-    names = [name for name, part in parts.items() if np.any(part)]
-    columns = [parts[name].tolist() for name in names]
-    ranked = []
-    for at, (row, score) in enumerate(zip(rows.tolist(), values.tolist(), strict=True)):
-        split = {
-            name: round(column[at], 5) for name, column in zip(names, columns, strict=True) if column[at]
-        }
-        because: tuple[int, ...] = ()
-        if order is not None:
-            because = tuple(int(recent[c]) for c in order[at] if causes[at, c] > 0.0)
-        ranked.append(Ranked(row, score, split, because))
-    ranked.sort(key=lambda one: (-one.score, world.catalogue.ids[one.item]))
+    vectors = world.centred[recent]
+    text = world.centred[rows] @ np.concatenate([directions, vectors]).T
+    text_weights = np.empty(text.shape[1], np.float32)
+    text_weights[: len(directions)] = world.text_weights
+    length = max(float(np.linalg.norm(query.recent_weights @ vectors)), 1e-9)
+    text_weights[len(directions) :] = query.recent_weights * np.float32(
+        world.rules.weights["short_term"] / length
+    )
+    pairs = np.zeros((2, len(rows), len(recent)), np.float32)
+    kernels.pair_parts(rows, recent, followed, together, *world.tables, world.root_counts, pairs)
+    parts = np.empty((len(rows), len(_SIGNALS)), np.float32)
+    causes = np.empty((len(rows), _CAUSES), np.int32)
+    kernels.split_scores(
+        rows,
+        recent,
+        text,
+        text_weights,
+        norms,
+        world.pair_weights,
+        world.popularity,
+        world.popularity_weights,
+        pairs,
+        parts,
+        causes,
+    )
+    mine = recent.tolist()
+    ranked = [
+        Ranked(
+            row,
+            score,
+            {name: part for name, part in zip(_SIGNALS, split, strict=True) if part},
+            tuple([mine[cause] for cause in behind if cause >= 0]),
+        )
+        for row, score, split, behind in zip(
+            rows.tolist(),
+            values.tolist(),
+            np.round(parts.astype(np.float64), 5).tolist(),
+            causes.tolist(),
+            strict=True,
+        )
+    ]
+    if np.any(values[1:] == values[:-1]):  # ties break by id
+        ranked.sort(key=lambda one: (-one.score, world.catalogue.ids[one.item]))
     return ranked

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from recstream.core import kernels
 from recstream.core.arrays import Handles, Matrix, Vector
 from recstream.core.catalogue import Catalogue
 from recstream.core.profile import NO_ITEM, AsOf, Profile
@@ -50,6 +50,10 @@ FOLLOWED_ITEMS: Final = 3
 _WINDOW: Final = 5.0
 """An entry's weight in the short term falls by e every so many places back."""
 _POPULARITY: Final = ("rising", "trending", "popular")
+_PLACES: Final = np.arange(RECENT_ITEMS, dtype=np.float32)
+_PLACE_WEIGHTS: Final = tuple(math.exp(-place / _WINDOW) for place in range(RECENT_ITEMS))
+_FOLLOWED: Final = np.where(_PLACES < FOLLOWED_ITEMS, 1.0 / (1.0 + _PLACES), 0.0).astype(np.float32)
+_TOGETHER: Final = (1.0 / (1.0 + _PLACES / np.float32(_WINDOW))).astype(np.float32)
 
 
 class Query(NamedTuple):
@@ -91,7 +95,7 @@ def query_of(profile: Profile, as_of: AsOf, trigger: Trigger, received_at: float
         if entry.weight < 0.0:
             continue
         # A rating at the middle of its scale says "engaged with", if nothing about liking: it still counts.
-        weight = float(np.exp(-len(items) / _WINDOW)) * min(max(entry.weight, 0.5), 3.0)
+        weight = _PLACE_WEIGHTS[len(items)] * min(max(entry.weight, 0.5), 3.0)
         if entry.item != NO_ITEM:
             items.setdefault(entry.item, weight)
         elif entry.digest in profile.words:
@@ -163,34 +167,10 @@ def text_tastes(
 def pair_evidence(query: Query) -> tuple[Handles, npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """The user's recent items, and how much each counts for ``followed`` and for ``together``."""
     count = len(query.recent)
-    places = np.arange(count, dtype=np.float32)
-    followed = np.where(places < FOLLOWED_ITEMS, 1.0 / (1.0 + places), 0.0).astype(np.float32)
-    together = (1.0 / (1.0 + places / _WINDOW)).astype(np.float32)
-    return query.recent, followed, together
-
-
-def pair_contributions(
-    rows: Handles,
-    recent: Handles,
-    evidence: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
-    tables: tuple[Handles, npt.NDArray[np.float32], npt.NDArray[np.float32]],
-    root_counts: npt.NDArray[np.float32],
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """What each recent item adds to each chosen row's raw sums, two arrays of shape ``(rows, recent)``."""
-    found = np.zeros((2, len(rows), len(recent)), np.float32)
-    kernels.pair_parts(rows, recent, *evidence, *tables, root_counts, found)
-    return found[0], found[1]
-
-
-def text_contributions(
-    query: Query, chosen: Matrix, centred: Matrix, weight: float
-) -> npt.NDArray[np.float32]:
-    """What each recent item's text adds to each chosen item's short-term signal, ``(chosen, recent)``."""
-    sums = query.recent_weights @ centred[query.recent] if len(query.recent) else np.zeros(1, np.float32)
-    length = max(float(np.linalg.norm(sums)), 1e-9)
-    parts = (chosen @ centred[query.recent].T) * (np.float32(weight) * query.recent_weights / length)
-    result: npt.NDArray[np.float32] = parts.astype(np.float32)
-    return result
+    if count > len(_PLACES):
+        msg = f"{count} recent items, at most {len(_PLACES)} are looked at"
+        raise ValueError(msg)
+    return query.recent, _FOLLOWED[:count], _TOGETHER[:count]
 
 
 def _unit(rows: Matrix) -> Matrix:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from recstream.core.arrays import Matrix, Vector
@@ -100,6 +100,8 @@ class UserRow(NamedTuple):
     """Unit long-term taste, zeros when there is none; searchable by any reader of the table."""
     state: bytes
     """The whole profile, encoded (its first byte is the codec's version)."""
+    waiting: int = 0
+    """Events that wait for their item."""
 
 
 class UserStore(Protocol):
@@ -110,7 +112,8 @@ class UserStore(Protocol):
     * ``upsert(rows)``: insert or replace by ``user_id``; ids must be distinct (``ValueError``), no rows
       do nothing. Visible to the next ``fetch`` of this object; durable when it returns; all rows or none.
     * ``delete(ids)``: unknown ids are ignored.
-    * ``ids()``: all of them, in order of their code points.
+    * ``ids()``: all of them, in order of their code points; ``waiting(shards)``: those of these shards
+      whose ``waiting`` is not 0.
     * ``near(vector, n)``: the n users whose ``vector`` is most similar, best first.
     * ``maintain()``: compacts and cleans up when due; cheap when not. Called from one process only.
     """
@@ -133,6 +136,10 @@ class UserStore(Protocol):
 
     def ids(self) -> list[str]:
         """Ids of all stored users, in order of their code points."""
+        ...
+
+    def waiting(self, shards: Collection[int]) -> list[str]:
+        """Ids of the users in these shards with events that wait, in order of their code points."""
         ...
 
     def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from recstream.core.catalogue import Catalogue
 from recstream.core.events import Event
@@ -56,6 +56,10 @@ class HotSet:
                 loaded.append(profile)
         self._meters.add("users_loaded", len(loaded))
         return loaded
+
+    def load_waiting(self, shards: Collection[int]) -> list[Profile]:
+        """Bring those users of these shards into memory that an earlier run left waiting."""
+        return [] if self._complete else self.load(self._store.waiting(shards))
 
     def get(self, user_id: str) -> Profile:
         """A user that was loaded before.

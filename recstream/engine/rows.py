@@ -61,6 +61,7 @@ def user_row(profile: Profile, catalogue: Catalogue, shards: int) -> UserRow:
         updated_at=_newest(profile),
         vector=taste,
         state=bytes((_VERSION,)) + _encode(state),
+        waiting=len(profile.waiting),
     )
 
 

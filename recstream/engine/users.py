@@ -46,18 +46,24 @@ class UsersOut:
     forgotten: Stream[Forgotten]
 
 
-class _ShardLogic(StatefulBatchLogic[Received, Step, int]):
+class _ShardLogic(StatefulBatchLogic[Received, Step, int | None]):
     """Collects its events with those of the worker's other shards; the first one notified works them off.
 
     Bytewax hands every shard its batch, then notifies, within one activation and before the epoch can
     close. So a batch of cold users costs one look-up a worker rather than one a shard.
     """
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, shard: int | None = None) -> None:
         self.worker = worker
+        self.shard = shard
+        if shard is not None:
+            worker.adopt(shard)
 
     @override
     def on_batch(self, values: list[Received]) -> tuple[Iterable[Step], bool]:
+        if self.shard is None:  # bytewax does not tell a logic its key; the first event does
+            self.shard = shard_of(values[0].events[0].user_id, self.worker.rules.shards)
+            self.worker.adopt(self.shard)
         self.worker.inbox.extend(values)
         return (), self.RETAIN
 
@@ -78,7 +84,7 @@ class _ShardLogic(StatefulBatchLogic[Received, Step, int]):
         return (), self.RETAIN
 
     @override
-    def snapshot(self) -> int:
+    def snapshot(self) -> int | None:
         """The barrier: bytewax asks every shard that was awake before it commits; the first flushes."""
         if self.worker.inbox:
             msg = (
@@ -87,7 +93,7 @@ class _ShardLogic(StatefulBatchLogic[Received, Step, int]):
             )
             raise BarrierError(msg)
         self.worker.flush()
-        return 1
+        return self.shard
 
 
 @operator
@@ -113,10 +119,10 @@ def users(
             for shard, places in shards.items()
         ]
 
-    def logic(_: int | None) -> _ShardLogic:
+    def logic(shard: int | None) -> _ShardLogic:
         if rules.every_event:
             worker().replica.own(0)
-        return _ShardLogic(worker())
+        return _ShardLogic(worker(), shard)
 
     keyed: KeyedStream[Received] = op.flat_map("by_shard", received, by_shard)
     steps = op.key_rm("shard_rm", op.stateful_batch("shards", keyed, logic))

@@ -14,6 +14,7 @@ from recstream.core.rejects import Reject
 from recstream.core.sessions import Session, sessions_of
 from recstream.core.signals import RECENT_ITEMS, Query, Trigger, query_of
 from recstream.core.statistics import Touch
+from recstream.engine.garbage import LongLived
 from recstream.engine.hot_set import HotSet
 from recstream.engine.lists import Listed
 from recstream.engine.replica import Replica
@@ -79,6 +80,7 @@ class Worker:
             refresh_s=rules.refresh_s,
         )
         self._maintain = services.maintain
+        self._long_lived = LongLived()
         self.users = HotSet(
             services.users(),
             self.replica.catalogue,
@@ -94,7 +96,17 @@ class Worker:
         """Heap of (wall clock, user): when to look at a user again, for waiting events or a session."""
         self._heard: dict[str, float] = {}
         """Wall clock of the newest event of each user whose last session is open (only if announced)."""
+        self._adopted: dict[int, bool] = {}
+        """User shards that this worker owns, and whether those who wait in them were looked for."""
         self._seq = 0
+
+    def adopt(self, shard: int) -> None:
+        """Note that this worker owns a user shard.
+
+        Users whose events wait for an item are then looked for at the next step: they may never come
+        back by themselves, and the events were read by an earlier run.
+        """
+        self._adopted.setdefault(shard, False)
 
     def next_seq(self) -> int:
         """A number greater than all before it: the wall clock in ns, made strictly growing."""
@@ -103,7 +115,7 @@ class Worker:
 
     def next_look(self) -> float | None:
         """When `step` wants to be called although no event has come (wall clock), or None."""
-        if self.replica.arrived and self._wanted:
+        if not all(self._adopted.values()) or (self.replica.arrived and self._wanted):
             return self.now()
         looks = [self._deadlines[0][0]] if self._deadlines else []
         if self._wanted:  # an item that arrives, here or in another process, wakes nobody by itself
@@ -117,6 +129,10 @@ class Worker:
         done = Step([], [], [], [], [], [])
         loaded = self.users.load(event.user_id for batch in received for event in batch.events)
         self._note_loaded(loaded)
+        new_shards = [shard for shard, looked in self._adopted.items() if not looked]
+        if new_shards:
+            self._note_loaded(self.users.load_waiting(new_shards))
+            self._adopted.update(dict.fromkeys(new_shards, True))
         due: dict[str, tuple[Trigger, AsOf | None, float]] = {}
         touched: dict[str, None] = {}
         outcomes = dict.fromkeys(Outcome, 0)
@@ -182,6 +198,7 @@ class Worker:
             self.meters.observe("flush_seconds", time.perf_counter() - begin)
             for table, rows in (("users", users), ("items", items), ("item_stats", statistics)):
                 self.meters.add("flushed_rows", rows, table=table)
+            self._long_lived.at_barrier()
             if self._maintain is not None:
                 self._maintain()
 
@@ -208,7 +225,8 @@ class Worker:
             return Outcome.APPLIED
         previous = profile.engaged(RECENT_ITEMS)
         wait_s = self.rules.wait_for_item_s
-        outcome = profile.observe(event, self.replica.catalogue, self.rules.profile, at)
+        # Counted from now and not from when it was read: a worker's first batch waits for its model.
+        outcome = profile.observe(event, self.replica.catalogue, self.rules.profile, self.now())
         if outcome is Outcome.APPLIED:
             self.users.changed(event.user_id)
             item = self._engaged_item(event)

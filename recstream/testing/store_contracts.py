@@ -106,6 +106,10 @@ def same_row(one: Sequence[Any], other: Sequence[Any]) -> bool:
     )
 
 
+WAITING_ROWS = (("d", 2, 1), ("a", 1, 3), ("b", 1, 0), ("c", 3, 1))
+"""User, shard, events that wait."""
+
+
 class UserStoreContract:
     """Every :class:`recstream.ports.UserStore` passes these."""
 
@@ -121,6 +125,14 @@ class UserStoreContract:
         )
         store.upsert([row])
         assert same_row(store.fetch(["u1"])["u1"], row)
+
+    def test_who_waits_is_found_by_shard(self) -> None:
+        """Only users whose events wait, only in the shards asked for."""
+        store = self.make()
+        store.upsert([user_row(name)._replace(shard=shard, waiting=n) for name, shard, n in WAITING_ROWS])
+        assert store.waiting([1, 2]) == ["a", "d"]
+        assert store.waiting([]) == []
+        assert store.ids() == ["a", "b", "c", "d"]
 
     def test_unknown_ids_are_absent(self) -> None:
         """Also in an empty store, also for no ids, also for text that cannot be stored."""

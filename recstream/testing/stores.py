@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -78,6 +78,10 @@ class MemoryUserStore:
     def ids(self) -> list[str]:
         """Ids of all stored users."""
         return sorted(self.rows)
+
+    def waiting(self, shards: Collection[int]) -> list[str]:
+        """Ids of the users in these shards with events that wait."""
+        return sorted(row.user_id for row in self.rows.values() if row.waiting and row.shard in shards)
 
     def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:
         """``(user_id, cosine similarity)`` of the n nearest users; ties by id."""

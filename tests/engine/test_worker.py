@@ -297,6 +297,20 @@ def test_an_item_that_arrives_after_a_restart_settles_what_waited_for_it() -> No
     assert accounting(bench.meters.snapshot()).balanced
 
 
+def test_who_waits_is_found_after_a_restart_without_coming_back() -> None:
+    bench = Bench()
+    bench.step(event(2.0, "view", "new0", offset=2))
+    bench.worker.flush()
+    bench.again()
+    bench.know("new0")
+    (shard,) = {row.shard for row in bench.users.rows.values()}
+    bench.worker.adopt(shard)
+    assert bench.worker.next_look() == bench.clock()
+    (query,) = bench.step().queries
+    assert (query.user_id, query.version) == ("u1", 1)
+    assert accounting(bench.meters.snapshot()).balanced
+
+
 @pytest.mark.parametrize("past", [0.0, 0.001, 900.0])
 @pytest.mark.parametrize("wait_s", [60.0, 0.1, 33.3])
 def test_an_event_that_waited_long_enough_is_rejected_with_its_bytes(past: float, wait_s: float) -> None:

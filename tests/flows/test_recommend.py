@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -288,6 +289,17 @@ def test_events_that_wait_survive_a_restart(run_flow: Run, workers: int) -> None
     assert [known.ids[entry.item] for entry in profile.recent] == ["i7", "i1"]
     assert not profile.waiting
     assert job.account() == (2, 2, 0, 0, 0, 0, True)
+
+
+def test_who_waits_at_a_restart_gets_their_list_without_coming_back(run_flow: Run, tmp_path: Path) -> None:
+    job = Job(run_flow, 1)
+    job.know(ITEMS[:5])
+    run_flow(job.flow(Script(*raw([view("u1", "i7")]), 0.0), wait_for_item_s=60.0), store=tmp_path)
+    assert len(job.profile("u1")[0].waiting) == 1
+    job.know([ITEMS[7]])
+    run_flow(job.flow(Script(1.0), wait_for_item_s=60.0), store=tmp_path)
+    profile, _ = job.profile("u1")
+    assert (profile.version, profile.waiting) == (1, [])
 
 
 @WORKERS

@@ -193,12 +193,13 @@ class KeyedTable:
         with translated(self.where, "counting rows"):
             return read_again(read)
 
-    def keys(self) -> list[str]:
-        """All keys, in order of their code points."""
+    def keys(self, where: str | None = None) -> list[str]:
+        """All keys, or those of the rows that an SQL filter selects, in order of their code points."""
 
         def read() -> Any:
             self.handle.checkout_latest()
-            return self.handle.search().select([self.key]).limit(None).to_arrow()
+            rows = self.handle.search() if where is None else self.handle.search().where(where)
+            return rows.select([self.key]).limit(None).to_arrow()
 
         with translated(self.where, "reading the keys"):
             rows = read_again(read)

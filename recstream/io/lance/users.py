@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from recstream.core.arrays import Vector
@@ -53,6 +53,14 @@ class LanceUserStore:
     def ids(self) -> list[str]:
         """Ids of all stored users."""
         return self._table.keys()
+
+    def waiting(self, shards: Collection[int]) -> list[str]:
+        """Ids of the users in these shards with events that wait."""
+        if not shards:
+            return []
+        return self._table.keys(
+            f"waiting > 0 AND shard IN ({', '.join(str(int(s)) for s in sorted(shards))})"
+        )
 
     def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:
         """``(user_id, cosine similarity)`` of the n nearest users: an exact scan."""

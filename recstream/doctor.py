@@ -93,7 +93,7 @@ def _settings(problems: Sequence[str]) -> Iterator[Finding]:
 
 
 def _kafka(settings: Settings, timeout_s: float) -> Iterator[Finding]:
-    from recstream.io.kafka_admin import KafkaFault, list_topics
+    from recstream.io.kafka.admin import KafkaFault, list_topics
 
     kafka = settings.kafka
     try:

@@ -13,7 +13,7 @@ from recstream.accounting import Accounting, accounting
 from recstream.config import Settings
 from recstream.core.source import RawBatch
 from recstream.engine.final_lists import FinalListsSource
-from recstream.io.files import FileSource
+from recstream.io.files.source import FileSource
 from recstream.job_lock import job_lock
 from recstream.runner import Stop, recovery_dir, run_flow
 from recstream.wiring import Wiring

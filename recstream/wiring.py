@@ -21,14 +21,14 @@ from recstream.core.source import RawBatch
 from recstream.engine.endpoints import Inputs, Outputs
 from recstream.engine.outputs import MessageSink
 from recstream.engine.services import EngineRules, Services
-from recstream.io.cached_encoder import CachedEncoder
 from recstream.io.encoders import EncoderSpec, open_encoder
-from recstream.io.file_sink import JsonLinesSink
-from recstream.io.files import FileSource
-from recstream.io.kafka_sink import KafkaSink
-from recstream.io.kafka_source import KafkaSource
+from recstream.io.encoders.cached import CachedEncoder
+from recstream.io.encoders.metered import MeteredEncoder
+from recstream.io.files.sink import JsonLinesSink
+from recstream.io.files.source import FileSource
+from recstream.io.kafka.sink import KafkaSink
+from recstream.io.kafka.source import KafkaSource
 from recstream.io.lance import LanceDatabase, Upkeep
-from recstream.io.metered_encoder import MeteredEncoder
 from recstream.io.null_sink import NullSink
 from recstream.io.vector_cache import LmdbVectorCache
 from recstream.metrics import PrometheusMeters

@@ -13,8 +13,8 @@ from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import cluster_main
 
-from recstream.io.broker import EmbeddedBroker
-from recstream.io.kafka_admin import ensure_topics
+from recstream.io.kafka.admin import ensure_topics
+from recstream.io.kafka.broker import EmbeddedBroker
 
 _numbers = itertools.count()
 

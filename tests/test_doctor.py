@@ -11,8 +11,8 @@ import pytest
 
 from recstream.config import Settings
 from recstream.doctor import Finding, diagnose
-from recstream.io.broker import EmbeddedBroker
 from recstream.io.encoders import open_encoder
+from recstream.io.kafka.broker import EmbeddedBroker
 from recstream.io.lance import LanceDatabase
 from recstream.metrics import PrometheusMeters
 from recstream.ports import StoreMeta

@@ -166,7 +166,7 @@ RULES: dict[str, tuple[Rule, list[Path], str]] = {
     "engine knows ports only": (
         engine_imports,
         modules(PACKAGE / "engine"),
-        "from recstream.io.files import X",
+        "from recstream.io.files.source import X",
     ),
     "engine has no client": (engine_imports, modules(PACKAGE / "engine"), "import lancedb"),
     "no module is long": (too_long, modules(PACKAGE), "x = 1\n" * (MAX_LINES + 1)),

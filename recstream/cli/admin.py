@@ -38,7 +38,7 @@ def forget(
         raise typer.Exit(0 if known else 1)
 
     from recstream.core.messages import Message
-    from recstream.io.kafka_sink import KafkaSink
+    from recstream.io.kafka.sink import KafkaSink
 
     event = {"user_id": user, "ts": time.time(), "action": "forget"}
     sink = KafkaSink(settings.kafka.bootstrap, settings.kafka.events_topic, client=settings.kafka.client)

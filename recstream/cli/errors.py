@@ -8,11 +8,11 @@ from recstream.cli import console as consoles
 from recstream.config import ConfigError
 from recstream.engine.rows import RowFormatError
 from recstream.engine.users import BarrierError
-from recstream.io.broker import BrokerError
 from recstream.io.encoders.spec import EncoderError
-from recstream.io.file_formats import FileFault
-from recstream.io.kafka_admin import KafkaFault
-from recstream.io.kafka_sink import DeliveryError
+from recstream.io.files.formats import FileFault
+from recstream.io.kafka.admin import KafkaFault
+from recstream.io.kafka.broker import BrokerError
+from recstream.io.kafka.sink import DeliveryError
 from recstream.io.lance.errors import StoreError
 from recstream.job_lock import StoreBusyError
 from recstream.supervisor import JobError

@@ -22,8 +22,8 @@ from recstream.demo.people import Fan, fans, followed
 from recstream.demo.traffic import Outgoing, Sender, send_films, with_seasoning
 from recstream.demo.view import LiveScreen, PlainScreen, Screen
 from recstream.demo.watch import up_to_date, wait_for_catalogue, watch_events
-from recstream.io.broker import EmbeddedBroker
-from recstream.io.kafka_admin import ensure_topics
+from recstream.io.kafka.admin import ensure_topics
+from recstream.io.kafka.broker import EmbeddedBroker
 from recstream.job_lock import job_lock
 from recstream.runner import Stop
 

@@ -13,7 +13,7 @@ import orjson
 from confluent_kafka import Producer
 
 from recstream.demo.films import Film, Rating
-from recstream.io.kafka_client import client_config, client_log
+from recstream.io.kafka.client import client_config, client_log
 
 __all__ = ["Outgoing", "Sender", "producer", "send_films", "with_seasoning"]
 

@@ -18,8 +18,8 @@ from importlib.metadata import version
 
 import torch
 
-from recstream.io.cached_encoder import CachedEncoder, open_cached_encoder
 from recstream.io.encoders import EncoderSpec
+from recstream.io.encoders.cached import CachedEncoder, open_cached_encoder
 from recstream.io.encoders.hashing import HashingEncoder
 from recstream.io.encoders.transformers import TransformersEncoder
 from recstream.io.vector_cache import LmdbVectorCache

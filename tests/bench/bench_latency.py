@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from recstream.io.broker import EmbeddedBroker
-from recstream.io.kafka_admin import ensure_topics
+from recstream.io.kafka.admin import ensure_topics
+from recstream.io.kafka.broker import EmbeddedBroker
 from recstream.runner import recovery_dir
 from tests.bench.graph import prepared_store
 from tests.bench.report import Figures, emit, is_quick, percentiles

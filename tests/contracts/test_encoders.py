@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recstream.io.cached_encoder import CachedEncoder, open_cached_encoder
 from recstream.io.encoders import EncoderError, EncoderSpec, open_encoder
+from recstream.io.encoders.cached import CachedEncoder, open_cached_encoder
 from recstream.io.encoders.transformers import TransformersEncoder, batches
 from recstream.ports import Encoder
 from recstream.testing.encoders import EncoderContract
@@ -103,7 +103,7 @@ def test_a_fully_cached_run_never_imports_torch(tmp_path: Path) -> None:
     warm.encode(["jazz"])
     warm.close()
     code = (
-        "import sys; from recstream.io.cached_encoder import *;"
+        "import sys; from recstream.io.encoders.cached import *;"
         "from recstream.io.encoders import EncoderSpec;"
         "e = open_cached_encoder(EncoderSpec(), sys.argv[1]); assert e.encode(['jazz']).shape == (1, 384);"
         "assert e.label == 'minilm-l6-v2@53aa5117', e.label;"

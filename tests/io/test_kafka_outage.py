@@ -12,11 +12,11 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Producer
 
-from recstream.io.broker import EmbeddedBroker
-from recstream.io.kafka_admin import ensure_topics
-from recstream.io.kafka_client import KafkaFault
-from recstream.io.kafka_partition import KafkaPartition
-from recstream.io.kafka_source import KafkaSource
+from recstream.io.kafka.admin import ensure_topics
+from recstream.io.kafka.broker import EmbeddedBroker
+from recstream.io.kafka.client import KafkaFault
+from recstream.io.kafka.partition import KafkaPartition
+from recstream.io.kafka.source import KafkaSource
 
 pytestmark = pytest.mark.kafka
 

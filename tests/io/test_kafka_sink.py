@@ -14,10 +14,10 @@ from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSource
 
 from recstream.core.messages import Message
-from recstream.io.broker import EmbeddedBroker
-from recstream.io.kafka_admin import KafkaFault, ensure_topics
-from recstream.io.kafka_read import read_topic
-from recstream.io.kafka_sink import DeliveryError, KafkaSink, TopicWriter
+from recstream.io.kafka.admin import KafkaFault, ensure_topics
+from recstream.io.kafka.broker import EmbeddedBroker
+from recstream.io.kafka.read import read_topic
+from recstream.io.kafka.sink import DeliveryError, KafkaSink, TopicWriter
 
 pytestmark = pytest.mark.kafka
 Topics = Callable[..., str]

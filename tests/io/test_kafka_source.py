@@ -19,14 +19,14 @@ from confluent_kafka.admin import AdminClient
 
 from recstream.core.messages import Message
 from recstream.core.source import RawBatch
-from recstream.io.broker import EmbeddedBroker
-from recstream.io.kafka_admin import ensure_topics
-from recstream.io.kafka_bounds import Position, first_offset, parse_bound, resumed_offset
-from recstream.io.kafka_client import KafkaFault
-from recstream.io.kafka_offsets import Watermarks, watermarks
-from recstream.io.kafka_partition import KafkaPartition
-from recstream.io.kafka_sink import TopicWriter
-from recstream.io.kafka_source import KafkaSource
+from recstream.io.kafka.admin import ensure_topics
+from recstream.io.kafka.bounds import Position, first_offset, parse_bound, resumed_offset
+from recstream.io.kafka.broker import EmbeddedBroker
+from recstream.io.kafka.client import KafkaFault
+from recstream.io.kafka.offsets import Watermarks, watermarks
+from recstream.io.kafka.partition import KafkaPartition
+from recstream.io.kafka.sink import TopicWriter
+from recstream.io.kafka.source import KafkaSource
 
 pytestmark = pytest.mark.kafka
 Topics = Callable[..., str]

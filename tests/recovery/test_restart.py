@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from recstream.accounting import accounting, merge_summaries
-from recstream.io.broker import EmbeddedBroker
+from recstream.io.kafka.broker import EmbeddedBroker
 from recstream.ports import UserRow
 from tests.flows.support import (
     HASHING,
@@ -133,7 +133,7 @@ def test_a_killed_supervisor_leaves_no_orphan_and_a_new_one_goes_on(world: World
     log = events(300, items=ITEMS, seed=1)
     with live_job(world.log, world.settings()) as job:
         world.up(log[:20], job)
-        thread = producing(world.bootstrap, world.topics["events"], log[20:], pace_s=0.1)
+        thread = producing(world.bootstrap, world.topics["events"], log[20:], pace_s=0.3)
         wait_until(lambda: sum(world.lists.versions().values()) > 100, job.text)
         (child,) = job.children()
         job.kill()
@@ -186,11 +186,14 @@ def test_two_processes_give_the_rows_of_one_and_one_goes_on_from_two(world: Worl
 
 
 @pytest.mark.slow
-def test_one_dead_process_of_two_restarts_both_and_loses_nothing(world: World) -> None:
+@pytest.mark.parametrize("known_to_run", [True, False])
+def test_one_dead_process_of_two_restarts_both_and_loses_nothing(world: World, *, known_to_run: bool) -> None:
     log = events(300, items=ITEMS, seed=4)
+    sent = 20 if known_to_run else 0  # else events come before their items, and wait for them over the kill
     with live_job(world.log, world.settings(), "--processes", "2") as job:
-        world.up(log[:20], job)
-        thread = producing(world.bootstrap, world.topics["events"], log[20:], pace_s=0.15)
+        if known_to_run:
+            world.up(log[:sent], job)
+        thread = producing(world.bootstrap, world.topics["events"], log[sent:], pace_s=0.15)
         wait_until(lambda: sum(world.lists.versions().values()) > 60, job.text)
         first = job.children()
         os.kill(first[1], signal.SIGKILL)

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from recstream.io.file_formats import unreadable
+from recstream.io.files.formats import unreadable
 
 __all__ = ["RowReader"]
 

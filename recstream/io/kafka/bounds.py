@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, TypedDict
 
 from recstream.core.fields import Refused, timestamp
-from recstream.io.kafka_client import KafkaFault
-from recstream.io.kafka_offsets import Watermarks
+from recstream.io.kafka.client import KafkaFault
+from recstream.io.kafka.offsets import Watermarks
 
 __all__ = [
     "At",

@@ -13,7 +13,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from typing_extensions import override
 
 from recstream.core.messages import Message
-from recstream.io.file_formats import FileFault, suffix_of
+from recstream.io.files.formats import FileFault, suffix_of
 
 __all__ = ["JsonLinesSink"]
 

@@ -13,8 +13,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from typing_extensions import override
 
 from recstream.core.messages import Message
-from recstream.io.kafka_admin import topics
-from recstream.io.kafka_client import KafkaFault, bad_settings, client_config, client_log, redact, unreachable
+from recstream.io.kafka.admin import topics
+from recstream.io.kafka.client import KafkaFault, bad_settings, client_config, client_log, redact, unreachable
 
 __all__ = ["DeliveryError", "KafkaSink", "TopicWriter"]
 

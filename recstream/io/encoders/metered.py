@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from threading import Lock
 
 from recstream.core.arrays import Matrix
-from recstream.io.cached_encoder import CachedEncoder, CacheStats
+from recstream.io.encoders.cached import CachedEncoder, CacheStats
 from recstream.ports import Meters
 
 __all__ = ["MeteredEncoder"]

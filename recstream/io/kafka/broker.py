@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from recstream.io.kafka_admin import list_topics
-from recstream.io.kafka_client import KafkaFault
+from recstream.io.kafka.admin import list_topics
+from recstream.io.kafka.client import KafkaFault
 
 __all__ = ["BrokerError", "EmbeddedBroker"]
 

@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
-from recstream.io.file_formats import MAX_RECORD, FileFault, RecordReader, suffix_of, unreadable
-from recstream.io.file_lines import LineReader
-from recstream.io.file_rows import RowReader
+from recstream.io.files.formats import MAX_RECORD, FileFault, RecordReader, suffix_of, unreadable
+from recstream.io.files.lines import LineReader
+from recstream.io.files.rows import RowReader
 
 __all__ = ["count_records", "fingerprint", "open_records"]
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, TopicPartition
 
-from recstream.io.kafka_admin import topics
-from recstream.io.kafka_bounds import first_offset, parse_bound
-from recstream.io.kafka_client import (
+from recstream.io.kafka.admin import topics
+from recstream.io.kafka.bounds import first_offset, parse_bound
+from recstream.io.kafka.client import (
     NO_GROUP,
     KafkaFault,
     bad_settings,
@@ -18,7 +18,7 @@ from recstream.io.kafka_client import (
     client_log,
     redact,
 )
-from recstream.io.kafka_offsets import watermarks
+from recstream.io.kafka.offsets import watermarks
 
 __all__ = ["TopicRecord", "read_topic"]
 

@@ -12,8 +12,8 @@ from bytewax.inputs import FixedPartitionedSource
 from typing_extensions import override
 
 from recstream.core.source import Partition, RawBatch
-from recstream.io.kafka_admin import Topic, topics
-from recstream.io.kafka_bounds import (
+from recstream.io.kafka.admin import Topic, topics
+from recstream.io.kafka.bounds import (
     At,
     Position,
     check_names,
@@ -22,9 +22,9 @@ from recstream.io.kafka_bounds import (
     resumed_offset,
     stop_offset,
 )
-from recstream.io.kafka_client import KafkaFault
-from recstream.io.kafka_offsets import Watermarks, offsets_at, watermarks
-from recstream.io.kafka_partition import KafkaPartition, Reading
+from recstream.io.kafka.client import KafkaFault
+from recstream.io.kafka.offsets import Watermarks, offsets_at, watermarks
+from recstream.io.kafka.partition import KafkaPartition, Reading
 
 __all__ = ["KafkaSource"]
 

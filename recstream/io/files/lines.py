@@ -12,7 +12,7 @@ from typing import IO, Any, Final
 
 import zstandard
 
-from recstream.io.file_formats import suffix_of, unreadable
+from recstream.io.files.formats import suffix_of, unreadable
 
 __all__ = ["LineReader"]
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import NewTopic
 
-from recstream.io.kafka_client import KafkaFault, admin_client, result_of, unreachable
-from recstream.io.kafka_offsets import Watermarks, watermarks
+from recstream.io.kafka.client import KafkaFault, admin_client, result_of, unreachable
+from recstream.io.kafka.offsets import Watermarks, watermarks
 
 __all__ = [
     "Cluster",

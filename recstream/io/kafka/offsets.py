@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from recstream.io.kafka_client import (
+from recstream.io.kafka.client import (
     NO_GROUP,
     KafkaFault,
     admin_client,

@@ -16,10 +16,10 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Kafka
 from typing_extensions import override
 
 from recstream.core.source import Partition, RawBatch
-from recstream.io.kafka_admin import topics
-from recstream.io.kafka_bounds import Position
-from recstream.io.kafka_client import NO_GROUP, KafkaFault, bad_settings, client_config, client_log, redact
-from recstream.io.kafka_mirror import GroupMirror
+from recstream.io.kafka.admin import topics
+from recstream.io.kafka.bounds import Position
+from recstream.io.kafka.client import NO_GROUP, KafkaFault, bad_settings, client_config, client_log, redact
+from recstream.io.kafka.mirror import GroupMirror
 
 __all__ = ["KafkaPartition", "Reading"]
 

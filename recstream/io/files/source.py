@@ -12,8 +12,8 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from typing_extensions import override
 
 from recstream.core.source import Partition, RawBatch
-from recstream.io.file_formats import MAX_RECORD, SUFFIXES, FileFault, suffix_of
-from recstream.io.file_records import count_records, fingerprint, open_records
+from recstream.io.files.formats import MAX_RECORD, SUFFIXES, FileFault, suffix_of
+from recstream.io.files.records import count_records, fingerprint, open_records
 
 __all__ = [
     "MAX_RECORD",

@@ -1,0 +1,1 @@
+"""Kafka: source with exact positions, confirmed sink, what an operator asks of a cluster, embedded broker."""

@@ -62,8 +62,7 @@ class DecayedSum:
             self.total *= left
             self.weight = self.weight * left + weight
             self.as_of = ts
-            self.total += weight * vector.astype(np.float64)
         else:
             weight *= decay(self.as_of - ts, half_life_s)
-            self.total += weight * vector.astype(np.float64)
             self.weight += weight
+        self.total += np.multiply(vector, weight, dtype=np.float64)

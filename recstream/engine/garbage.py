@@ -16,7 +16,8 @@ class LongLived:
 
     A million ring entries of twenty thousand users hold no cycles, yet the collector walks them again and
     again: *measured* 17 % of the time of a replay, in pauses of up to 0.2 s. What is set aside is still freed
-    when nothing refers to it any more; only a cycle that survived a barrier stays, until the next full search.
+    when nothing refers to it any more; only a cycle that survived a barrier stays, until the next search of
+    all there is.
     """
 
     def __init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import msgspec
@@ -37,8 +38,8 @@ def user_row(profile: Profile, catalogue: Catalogue, shards: int) -> UserRow:
         _sum_out(profile.long_term),
         _sum_out(profile.disliked),
         [
-            (entry.ts, entry.digest, _id_or_none(entry.item, ids), entry.weight, entry.action)
-            for entry in profile.recent
+            (ts, digest, None if item == NO_ITEM else ids[item], weight, action)
+            for ts, digest, item, weight, action in profile.recent
         ],
         {str(digest): vector.tobytes() for digest, vector in sorted(profile.words.items())},
         _latest_out(profile.seen, ids),
@@ -49,10 +50,11 @@ def user_row(profile: Profile, catalogue: Catalogue, shards: int) -> UserRow:
         [(w.received_at, _event_out(w.event)) for w in profile.waiting],
         profile.announced,
     ]
-    taste = np.zeros(catalogue.dim, np.float32)
-    if profile.long_term is not None:
-        length = float(np.linalg.norm(profile.long_term.total))
-        taste = (profile.long_term.total / (length or 1.0)).astype(np.float32)
+    if profile.long_term is None:
+        taste = np.zeros(catalogue.dim, np.float32)
+    else:
+        total = profile.long_term.total
+        taste = (total / (math.sqrt(total @ total) or 1.0)).astype(np.float32)
     return UserRow(
         user_id=profile.user_id,
         shard=shard_of(profile.user_id, shards),
@@ -143,10 +145,6 @@ def _newest(profile: Profile) -> float:
     return 0.0 if profile.as_of is None else profile.as_of.ts
 
 
-def _id_or_none(item: int, ids: list[str]) -> str | None:
-    return None if item == NO_ITEM else ids[item]
-
-
 def _sum_out(total: DecayedSum | None) -> tuple[bytes, float, float] | None:
     return None if total is None else (total.total.tobytes(), total.weight, total.as_of)
 
@@ -159,8 +157,9 @@ def _sum_in(stored: Any) -> DecayedSum | None:
 
 
 def _latest_out(latest: Latest, ids: list[str]) -> tuple[list[str], list[float]]:
-    pairs = sorted((ids[item], ts) for item, ts in latest.items())
-    return [item for item, _ in pairs], [ts for _, ts in pairs]
+    stamps = {ids[item]: ts for item, ts in latest.items()}
+    names = sorted(stamps)
+    return names, [stamps[name] for name in names]
 
 
 def _latest_in(stored: Any, catalogue: Catalogue) -> Latest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -84,7 +85,8 @@ class ItemStatistics:
         self._neighbours = np.zeros((0, cap), np.int32)
         self._followed_by = np.zeros((0, cap), np.float32)
         self._together_with = np.zeros((0, cap), np.float32)
-        self._dirty: set[int] = set()
+        self._dirty: dict[int, None] = {}
+        """Handles changed and not taken yet, those that have waited longest first."""
 
     def reserve(self, items: int) -> None:
         """Make room for handles below ``items``."""
@@ -112,10 +114,10 @@ class ItemStatistics:
         for touch in touches:
             self.tick += ticks_each
             self._counts[touch.item] += self._gain()
-            self._dirty.add(touch.item)
+            self._dirty[touch.item] = None
         if len(pairs.rows):
             kernels.count_pairs(*pairs, self._neighbours, self._followed_by, self._together_with)
-            self._dirty.update(pairs.rows.tolist())
+            self._dirty.update(dict.fromkeys(np.unique(pairs.rows).tolist()))
 
     def popularity(self, items: int, scale: int = -1) -> npt.NDArray[np.float64]:
         """Counts of handles below ``items`` at one of `SCALES` as of now, shape ``(items,)``."""
@@ -129,11 +131,23 @@ class ItemStatistics:
         """Neighbours (int32, -1 where free) and their followed and together weights, ``(rows, cap)`` each."""
         return self._neighbours, self._followed_by, self._together_with
 
-    def take_dirty(self) -> list[int]:
-        """Handles changed since the last call, in order, and forget that they changed."""
-        dirty = sorted(self._dirty)
-        self._dirty.clear()
-        return dirty
+    @property
+    def dirty(self) -> int:
+        """How many rows have changed and were not taken yet."""
+        return len(self._dirty)
+
+    def take_dirty(self, most: int | None = None) -> list[int]:
+        """Handles changed since they were last taken, in order, and forget that they changed.
+
+        With ``most`` only so many: those that have waited longest.
+        """
+        dirty = list(islice(self._dirty, most))
+        if len(dirty) == len(self._dirty):
+            self._dirty.clear()
+        else:
+            for handle in dirty:
+                del self._dirty[handle]
+        return sorted(dirty)
 
     def row(self, handle: int) -> tuple[tuple[float, ...], Handles, npt.NDArray[np.float32]]:
         """One item's counts as of ``tick``, its neighbours, and their weights, ``(2, neighbours)``."""

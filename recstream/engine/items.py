@@ -63,6 +63,11 @@ class _CountLogic(StatefulBatchLogic[_Counts, int, int]):
         return (), self.RETAIN
 
     @override
+    def on_eof(self) -> tuple[Iterable[int], bool]:
+        self.worker.ending = True
+        return (), self.RETAIN
+
+    @override
     def snapshot(self) -> int:
         self.worker.flush()
         return 1

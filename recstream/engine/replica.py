@@ -19,6 +19,9 @@ _OVERLAP_NS: Final = 10 * 10**9
 """Rows this much older than the newest seen are read again: writers' clocks and commits overlap."""
 
 
+_STATISTICS_A_FLUSH: Final = 500
+"""Rows of statistics written at a barrier even if most of them could wait."""
+
 _NO_VECTOR: Final = np.zeros(0, np.float32)
 """Kept in place of a stored item's vector, which the catalogue has (and which would pin a whole batch)."""
 
@@ -55,6 +58,7 @@ class Replica:
         self._versions = (-1, -1)
         self._seqs = (-1, -1)
         self._refreshed_at = float("-inf")
+        self._flushed_at_tick = 0.0
         self.arrived: list[str] = []
         """Items that became known since the reader last emptied this list."""
         self.refresh()
@@ -109,8 +113,13 @@ class Replica:
         self._versions = (items_at, statistics_at)
         self._tell()
 
-    def flush(self, next_seq: Callable[[], int]) -> tuple[int, int]:
-        """Write the items taken in and the statistics that changed; gives how many rows of each."""
+    def flush(self, next_seq: Callable[[], int], *, all_statistics: bool = True) -> tuple[int, int]:
+        """Write the items taken in and the statistics that changed; gives how many rows of each.
+
+        Without ``all_statistics`` only those of the statistics that have waited longest, an eighth of them
+        but at least 500: each event changes some forty rows, and writing all of them every second would hold
+        up the events behind. A row then waits for some ten barriers, and a crash loses its counts of these.
+        """
         rows = [row._replace(seq=next_seq()) for row in self._unwritten.values()]
         if rows:
             self._items.upsert(rows)
@@ -120,12 +129,20 @@ class Replica:
             self.catalogue.version = self._items.version()
             self._tell()
         learned = []
-        for handle in self.statistics.take_dirty():
+        for handle in self.statistics.take_dirty(self._due_statistics(all_statistics)):
             key = shard_of(self.catalogue.ids[handle], self._keys)
             learned.append(statistics_row(handle, self.statistics, self.catalogue, shard=key, seq=next_seq()))
         if learned:
             self._rows.upsert(learned)
         return len(rows), len(learned)
+
+    def _due_statistics(self, all_of_them: bool) -> int:
+        """How many rows are written now: none again while the other shards come to the same barrier."""
+        dirty, before = self.statistics.dirty, self._flushed_at_tick
+        self._flushed_at_tick = self.statistics.tick
+        if all_of_them:
+            return dirty
+        return 0 if self.statistics.tick == before else max(_STATISTICS_A_FLUSH, dirty // 8)
 
     def _tell(self) -> None:
         self._meters.set("catalogue_items", self.catalogue.known)

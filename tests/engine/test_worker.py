@@ -85,7 +85,7 @@ def test_every_event_read_is_in_exactly_one_account(
     got = accounting(bench.meters.snapshot())
     assert got.balanced, str(got)
     assert got.waiting == 0
-    assert not bench.worker._wanted
+    assert not bench.worker.agenda.wanted
     # and after a restart, of what is stored
     bench.worker.flush()
     bench.again()
@@ -283,7 +283,7 @@ def test_an_item_that_arrives_settles_what_waited_for_it() -> None:
     assert (query.version, query.trigger) == (2, "event")
     assert pairs_of(done.touches).rows.tolist() == [0, 1]
     assert bench.meters.values["events_waiting",] == 0
-    assert bench.worker._wanted == {}
+    assert bench.worker.agenda.wanted == {}
 
 
 def test_an_item_that_arrives_after_a_restart_settles_what_waited_for_it() -> None:
@@ -326,7 +326,7 @@ def test_an_event_that_waited_long_enough_is_rejected_with_its_bytes(past: float
     bench.clock.now = due + past
     (reject,) = bench.step().rejects
     assert (reject.reason, reject.raw, reject.offset) == ("unknown_item", one.raw, 2)
-    assert (bench.worker.next_look(), bench.worker._wanted) == (None, {})
+    assert (bench.worker.next_look(), bench.worker.agenda.wanted) == (None, {})
     assert bench.meters.values["events_waiting",] == 0
     assert bench.meters.values["records_rejected", "events", "unknown_item"] == 1
 
@@ -335,7 +335,7 @@ def test_without_waiting_an_unknown_item_is_rejected_at_once() -> None:
     bench = Bench(wait_for_item_s=0.0)
     (reject,) = bench.step(event(2.0, "view", "new0", offset=2)).rejects
     assert reject.reason == "unknown_item"
-    assert (bench.worker.next_look(), bench.worker._wanted) == (None, {})
+    assert (bench.worker.next_look(), bench.worker.agenda.wanted) == (None, {})
     assert bench.meters.values["events_waiting",] == 0
 
 
@@ -401,7 +401,7 @@ def test_a_session_is_announced_once_when_the_user_went_quiet(gap_s: float) -> N
     assert sessions(bench.step()) == []
     bench.clock.now = look
     assert sessions(bench.step()) == [(5.0, 5.0)]
-    assert (bench.worker.next_look(), bench.worker._heard) == (None, {})
+    assert (bench.worker.next_look(), bench.worker.agenda.heard) == (None, {})
     bench.clock.now += 9999.0
     assert sessions(bench.step()) == []
 
@@ -420,7 +420,7 @@ def test_each_event_puts_the_quiet_off() -> None:
 def test_an_open_session_is_looked_at_once_however_many_its_events() -> None:
     bench = with_sessions()
     bench.step(*arrived([event(float(k), "view", "i0") for k in range(30)]))
-    assert len(bench.worker._deadlines) == 1
+    assert len(bench.worker.agenda.deadlines) == 1
 
 
 def test_all_sessions_of_a_quiet_user_are_announced() -> None:
@@ -436,7 +436,7 @@ def test_a_user_who_only_asked_before_is_still_heard_when_something_happens() ->
     bench.step(event(0.0, "request", offset=1))
     bench.clock.now += GAP + LATE
     assert sessions(bench.step()) == []
-    assert bench.worker._heard == {}
+    assert bench.worker.agenda.heard == {}
     bench.step(event(9000.0, "view", "i0", offset=2))
     bench.clock.now += GAP + LATE
     assert sessions(bench.step()) == [(9000.0, 9000.0)]

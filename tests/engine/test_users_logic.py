@@ -12,6 +12,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSink, TestingSource
 
 from recstream.core.events import Event
+from recstream.core.shards import shard_of
 from recstream.engine.items import count_touches, store_items
 from recstream.engine.lists import Listed
 from recstream.engine.recommend import recommend

@@ -375,6 +375,10 @@ class Backfill(Section):
         """``stop`` as the source wants it: offsets as a mapping, all else as it is."""
         return parse_bound(self.stop, ("end",))
 
+    epoch_s: PositiveSeconds = Field(
+        default=5.0,
+        description="Seconds between commits of a replay: each writes every user touched since the last.",
+    )
     max_rejects: int = Field(
         default=0, ge=0, description="Exit with an error when more records than this are rejected."
     )

@@ -67,7 +67,7 @@ def _load_items(wiring: Wiring, progress: Progress) -> None:
     source = _checked(wiring.replay_source(settings.backfill.items))
     progress.stage("items", _share(source))
     flow = catalogue.build(source, wiring.replay_outputs().rejects, wiring.services(), wiring.rules())
-    run_flow(flow, recovery=None, epoch_s=settings.run.epoch_s)
+    run_flow(flow, recovery=None, epoch_s=settings.backfill.epoch_s)
 
 
 def replay(settings: Settings, stop: Stop, progress: Progress) -> Replayed:
@@ -100,13 +100,13 @@ def _replay(wiring: Wiring, stop: Stop, progress: Progress) -> Replayed:
         run_flow(
             flow,
             recovery=recovery_dir(settings.store_dir, name),
-            epoch_s=settings.run.epoch_s,
+            epoch_s=settings.backfill.epoch_s,
         )
         if chosen.refresh == "end" and chosen.out and not stop.asked():
             progress.stage("final lists", None)
             final = FinalListsSource(wiring.services(), rules)
             flow = backfill.build_final(final, outputs.lists)
-            run_flow(flow, recovery=None, epoch_s=settings.run.epoch_s)
+            run_flow(flow, recovery=None, epoch_s=settings.backfill.epoch_s)
     summary = wiring.summary()
     return Replayed(summary, accounting(summary), stop.asked())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Final
 
 from recstream.core.catalogue import Catalogue
 from recstream.core.events import Event
@@ -11,6 +12,12 @@ from recstream.engine.rows import profile_of, user_row
 from recstream.ports import Meters, UserStore
 
 __all__ = ["HotSet"]
+
+_UPSERT_ROWS: Final = 4000
+"""Rows an upsert: *measured* 48-67 k rows/s in calls of 2,000 to 5,000 (6 KB each), 14-26 k in one of 20,000.
+
+A crash in between leaves some users newer than others, which their fences make harmless.
+"""
 
 
 class HotSet:
@@ -86,18 +93,19 @@ class HotSet:
         self._forgotten[user_id] = None
 
     def flush(self) -> int:
-        """Write what changed by one upsert, then let go of the least recently used; gives rows written."""
+        """Write what changed, then let go of the least recently used; gives the rows written."""
         gone = [user_id for user_id in self._forgotten if user_id not in self._dirty]
         if gone:
             self._store.delete(gone)
-        rows = [user_row(self._profiles[user_id], self._catalogue, self._shards) for user_id in self._dirty]
-        if rows:
-            self._store.upsert(rows)
+        changed = list(self._dirty)
+        for at in range(0, len(changed), _UPSERT_ROWS):
+            profiles = [self._profiles[user_id] for user_id in changed[at : at + _UPSERT_ROWS]]
+            self._store.upsert([user_row(profile, self._catalogue, self._shards) for profile in profiles])
         self._forgotten.clear()
         self._dirty.clear()
         self._evict()
         self._meters.set("users_hot", len(self._profiles))
-        return len(rows)
+        return len(changed)
 
     @property
     def overfull(self) -> bool:

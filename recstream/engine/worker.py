@@ -224,7 +224,6 @@ class Worker:
             due.pop(event.user_id, None)
             done.forgotten.append(Forgotten(event.user_id))
             return Outcome.APPLIED
-        previous = profile.engaged(RECENT_ITEMS)
         wait_s = self.rules.wait_for_item_s
         # Counted from now and not from when it was read: a worker's first batch waits for its model.
         outcome = profile.observe(event, self.replica.catalogue, self.rules.profile, self.now())
@@ -232,8 +231,7 @@ class Worker:
             self.users.changed(event.user_id)
             item = self._engaged_item(event)
             if item is not None:
-                others = tuple([o for o in previous if o != item]) if item in previous else previous
-                done.touches.append(Touch(item, others))
+                done.touches.append(_touch(item, profile))
             if kind != "impression":
                 due[event.user_id] = ("event", None, at)
         elif outcome is Outcome.ABSORBED:
@@ -305,8 +303,7 @@ class Worker:
             due[user_id] = ("event", None, now)
             for event, item in applied:
                 if self._engaged_item(event) is not None:
-                    others = (other for other in profile.engaged(RECENT_ITEMS) if other != item)
-                    done.touches.append(Touch(item, tuple(others)))
+                    done.touches.append(_touch(item, profile))
         done.rejects.extend(self._unknown(event) for event in given_up)
         self.agenda.want_no_more(user_id, given_up)
         if applied or given_up:
@@ -361,3 +358,9 @@ class Worker:
             self.meters.add("records_rejected", reason=reject.reason)
         if done.sessions:
             self.meters.add("sessions_closed", len(done.sessions))
+
+
+def _touch(item: int, profile: Profile) -> Touch:
+    """An engagement just applied, with the user's other latest items, newest first."""
+    others = [other for other in profile.engaged(RECENT_ITEMS + 1) if other != item]
+    return Touch(item, tuple(others[:RECENT_ITEMS]))

@@ -3,8 +3,9 @@
 Run: ``python -m tests.bench.bench_state [--quick]``; prints one JSON line.
 
 ``state`` is the real job from memory to LanceDB: parse, route to shards, the ring that sessions are cut
-from, decayed sums, seen items, fences, rows written every second, positions committed. ``with_statistics``
-also counts what followed what; ``stored_users`` too, and each user is looked up when first met.
+from, decayed sums, seen items, fences, rows written every second, positions committed.
+``replay`` is the same with a backfill's epochs instead of the live job's. ``with_statistics`` also
+counts what followed what; ``stored_users`` too, and each user is looked up when first met.
 
 The references do less: parse, 30-minute sessions by event time, one decayed vector a user, a result per
 event; nothing is stored. ``windows``: bytewax's `SessionWindower` and `EventClock`, tuned: the clock never
@@ -34,6 +35,7 @@ from bytewax.testing import TestingSource
 from typing_extensions import override
 
 from flows.recommend import build
+from recstream.config import Settings
 from recstream.core.catalogue import Catalogue
 from recstream.core.decay import decay
 from recstream.core.decoding import decode_events
@@ -189,10 +191,13 @@ def measure(folder: Path, *, events: int, users: int, items: int, rounds: int) -
     matrix = np.stack([row.vector for row in rows])
     catalogue = Catalogue(DIM)
     numbers = {row.item_id: catalogue.put(row.item_id, row.vector) for row in rows}
-    timed: dict[str, list[Timed]] = {"state": [], "with_statistics": [], "stored_users": []}
+    timed: dict[str, list[Timed]] = {"state": [], "replay": [], "with_statistics": [], "stored_users": []}
 
-    def ours(name: str, graph: Any) -> float:
-        one = in_copy(prepared, folder, lambda store: run_graph(store, made, lists=False, graph=graph))
+    def ours(name: str, graph: Any, epoch_s: float | None = None) -> float:
+        def run(store: Path) -> Timed:
+            return run_graph(store, made, lists=False, graph=graph, epoch_s=epoch_s)
+
+        one = in_copy(prepared, folder, run)
         timed[name].append(one)
         return one.events / one.seconds
 
@@ -208,6 +213,7 @@ def measure(folder: Path, *, events: int, users: int, items: int, rounds: int) -
     found = interleaved(
         {
             "state": lambda: ours("state", build_state),
+            "replay": lambda: ours("replay", build_state, Settings().backfill.epoch_s),
             "with_statistics": lambda: ours("with_statistics", build),
             "stored_users": again,
             "windows": lambda: part / seconds(lambda: windows(some, vectors, ordered=True)),

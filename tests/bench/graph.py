@@ -117,9 +117,14 @@ def build_state(
 
 
 def run_graph(
-    store: Path, batches: list[RawBatch], *, lists: bool, graph: Callable[..., Dataflow] = build
+    store: Path,
+    batches: list[RawBatch],
+    *,
+    lists: bool,
+    graph: Callable[..., Dataflow] = build,
+    epoch_s: float | None = None,
 ) -> Timed:
-    """Run the graph over the batches: recovery store, epochs of a second and metrics as in production.
+    """Run the graph over the batches: recovery store, epochs (by default the live job's) and metrics.
 
     Raises:
         RuntimeError: not every event was applied.
@@ -142,7 +147,7 @@ def run_graph(
         wiring.services(),
         replace(wiring.rules(), lists=lists),
     )
-    run_flow(flow, recovery=recovery_dir(store, flow.flow_id), epoch_s=settings.run.epoch_s)
+    run_flow(flow, recovery=recovery_dir(store, flow.flow_id), epoch_s=epoch_s or settings.run.epoch_s)
     took = time.perf_counter() - started[0]
     after = wiring.summary()
     wiring.close()

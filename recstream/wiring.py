@@ -11,7 +11,7 @@ from pathlib import Path
 from bytewax.inputs import Source
 
 from recstream.accounting import Summary
-from recstream.config import Settings
+from recstream.config import ConfigError, Settings
 from recstream.core.items import TEMPLATE
 from recstream.core.profile import ProfileRules
 from recstream.core.ranking import RankingRules
@@ -189,6 +189,9 @@ class Wiring:
     def replay_source(self, where: str, *, limit: int = 0) -> Source[RawBatch]:
         """The log to replay: a file, or ``kafka:TOPIC`` between ``kafka.start`` and ``backfill.stop``."""
         if where.startswith(_KAFKA):
+            if limit:
+                msg = f"backfill.limit={limit} counts records of files; end a topic by backfill.stop"
+                raise ConfigError([msg])
             topic = where[len(_KAFKA) :]
             return self._topic(
                 topic, start=self.settings.kafka.start_from, stop=self.settings.backfill.stop_at

@@ -84,6 +84,11 @@ def backfill(
     console.print(f"store    {settings.store_dir}" + (f", lists {out}" if out else ""))
     if rejects:
         console.print(f"         {rejects:,} rejected records, each with its reason, in {letters}")
+    if not done.account.read and not done.interrupted and settings.backfill.refresh != "end":
+        console.print(
+            "nothing new to read: this store has absorbed the log; for the lists of all of it, "
+            "replay it into another --state"
+        )
     if done.interrupted:
         console.print("interrupted: all that was read is stored; the same command goes on from here")
         raise typer.Exit(EXIT_INTERRUPTED)

@@ -19,6 +19,7 @@ from recstream.engine.endpoints import Inputs, Outputs
 from recstream.engine.lists import Listed
 from recstream.engine.outputs import MessageSink, emit, list_messages
 from recstream.engine.services import EngineRules, Services
+from recstream.engine.worker import Forgotten
 
 __all__ = ["build", "build_final", "flow", "replay_rules"]
 
@@ -31,6 +32,7 @@ def replay_rules(rules: EngineRules, refresh: str) -> EngineRules:
         lists=refresh != "end",
         wait_for_item_s=0.0,
         processes=1,
+        sessions=False,  # there is no output for them; the live job announces what is still open
     )
 
 
@@ -39,7 +41,7 @@ def build(events: Source[RawBatch], outputs: Outputs, services: Services, rules:
     return build_recommend(Inputs(events), outputs, services, rules, name="backfill")
 
 
-def build_final(lists: Source[Listed], sink: MessageSink) -> Dataflow:
+def build_final(lists: Source[Listed | Forgotten], sink: MessageSink) -> Dataflow:
     """The second half of a backfill that emits only the last list of each user."""
     df = Dataflow("backfill-final")
     emit("lists", list_messages("list_messages", op.input("users", df, lists)), sink)

@@ -57,7 +57,7 @@ def flow() -> Dataflow:
     wiring.stop.on_signals()
     return build(
         wiring.replay_source(settings.backfill.items),
-        wiring.replay_outputs().rejects,
+        wiring.item_rejects(),
         wiring.services(),
         wiring.rules(),
     )

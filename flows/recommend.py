@@ -21,7 +21,6 @@ from recstream.engine.outputs import (
     list_messages,
     none_of,
     session_messages,
-    tombstones,
 )
 from recstream.engine.recommend import recommend
 from recstream.engine.services import EngineRules, PerWorker, Services
@@ -56,12 +55,8 @@ def build(
     spoken = encode_events("encode_events", heard.events, lambda: worker().encoder)
     done = users("users", spoken, worker, rules)
     counted = count_touches("count_touches", done.touches, worker, rules)
-    lists = op.merge("all_lists", recommend("recommend", done.queries, worker), done.lists)
-    messages = op.merge(
-        "all_messages",
-        list_messages("list_messages", lists),
-        tombstones("tombstones", done.forgotten),
-    )
+    lists = op.merge("all_lists", recommend("recommend", done.due, worker), done.lists)
+    messages = list_messages("list_messages", lists)
     emit("lists", messages, outputs.lists)
 
     rejects += [done.rejects, none_of("no_counted", counted)]

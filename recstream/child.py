@@ -12,7 +12,7 @@ from pathlib import Path
 
 import orjson
 
-from recstream.config import Settings
+from recstream.config import ConfigError, Settings
 from recstream.runner import Stop, recovery_dir, run_flow
 
 __all__ = ["ADDRESSES", "PROCESS_ID", "main", "summary_path"]
@@ -45,7 +45,10 @@ def main() -> int:
 
     wiring = Wiring(settings, stop=stop, maintains=process_id == 0)
     if settings.run.metrics_port:
-        wiring.meters.serve(settings.run.metrics_port + process_id)
+        try:
+            wiring.meters.serve(settings.run.metrics_port + process_id)
+        except OSError as error:
+            raise ConfigError([str(error)]) from error
     rules = wiring.rules()
     if settings.encoder.preload and settings.encoder.backend == "transformers":
         wiring.preload()

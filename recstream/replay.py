@@ -66,7 +66,7 @@ def _load_items(wiring: Wiring, progress: Progress) -> None:
     settings = wiring.settings
     source = _checked(wiring.replay_source(settings.backfill.items))
     progress.stage("items", _share(source))
-    flow = catalogue.build(source, wiring.replay_outputs().rejects, wiring.services(), wiring.rules())
+    flow = catalogue.build(source, wiring.item_rejects(), wiring.services(), wiring.rules())
     run_flow(flow, recovery=None, epoch_s=settings.backfill.epoch_s)
 
 

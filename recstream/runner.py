@@ -40,9 +40,11 @@ class Stop:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._is_heard = False
 
     def asked(self) -> bool:
         """Whether the sources should end."""
+        self._is_heard = True
         return self._event.is_set()
 
     def ask(self) -> None:
@@ -52,12 +54,16 @@ class Stop:
     def on_signals(self, signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)) -> None:
         """Ask on the first of these signals; a second SIGINT ends the process at once.
 
+        So does the first signal while nobody has begun to ask: nothing is read yet, nothing is in flight.
+
         Raises:
             ValueError: not called from the main thread.
         """
 
         def handle(number: int, _: FrameType | None) -> None:
-            if self.asked() and number == signal.SIGINT:
+            if not self._is_heard:
+                os._exit(0 if number == signal.SIGTERM else 128 + number)
+            if self._event.is_set() and number == signal.SIGINT:
                 os._exit(128 + number)
             self.ask()
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Final
 
@@ -25,6 +25,10 @@ _log = logging.getLogger(__name__)
 _STABLE_S: Final = 60.0
 """A job that ran this long before it failed gets all its restarts again."""
 _PR_SET_PDEATHSIG: Final = 1
+_CLEAN: Final = (0, -signal.SIGTERM)
+"""Exit codes of a process that was asked to end; the second before it could install a handler."""
+EXIT_SETTINGS: Final = 2
+"""Exit code of a process whose settings are wrong."""
 
 
 class JobError(Exception):
@@ -44,19 +48,12 @@ class Supervisor:
         self._environ = settings.environ_for_child(environ)
         self._children: list[subprocess.Popen[bytes]] = []
 
-    @property
-    def pids(self) -> list[int]:
-        """Process ids, in the order of the processes."""
-        return [child.pid for child in self._children]
-
-    def run(self, on_tick: Callable[[], None] | None = None) -> list[dict[str, object]]:
-        """Keep the job running until a stop is asked for; gives each process's summary.
-
-        ``on_tick`` is called a few times a second.
+    def run(self) -> list[dict[str, object]]:
+        """Keep the job running until a stop is asked for; gives the summaries of those that had begun.
 
         Raises:
-            JobError: it failed more often than ``run.restarts``, or did not stop within
-                ``run.stop_timeout_s``.
+            JobError: it failed more often than ``run.restarts``, refused its settings, or did not stop
+                within ``run.stop_timeout_s``.
         """
         failures = 0
         recovery_dir(self._settings.store_dir, "recommend")
@@ -64,13 +61,16 @@ class Supervisor:
             begin = time.monotonic()
             self._start()
             try:
-                codes = self._watch(on_tick)
+                codes = self._watch()
             finally:
                 self._kill()
-            if self._stop.asked() and not any(codes):
+            if self._stop.asked() and all(code in _CLEAN for code in codes):
                 return self._summaries()
             if self._stop.asked():
                 msg = f"the job was asked to stop and ended with exit codes {codes}: see the log above"
+                raise JobError(msg)
+            if EXIT_SETTINGS in codes:
+                msg = "a process refused its settings: see the log above; starting it again would not help"
                 raise JobError(msg)
             failures = 1 if time.monotonic() - begin > _STABLE_S else failures + 1
             if failures > self._settings.run.restarts:
@@ -86,7 +86,8 @@ class Supervisor:
             while time.monotonic() < deadline and not self._stop.asked():
                 time.sleep(0.05)
             if self._stop.asked():
-                return self._summaries()
+                msg = "stopped while waiting to restart after a failure: the reason is in the log above"
+                raise JobError(msg)
 
     def _start(self) -> None:
         count = self._settings.run.processes
@@ -103,14 +104,15 @@ class Supervisor:
                 )
             )
 
-    def _watch(self, on_tick: Callable[[], None] | None) -> list[int | None]:
+    def _watch(self) -> list[int | None]:
         """Wait until all ended, or one failed, or the stop took too long."""
         deadline: float | None = None
         while True:
             codes = [child.poll() for child in self._children]
             if all(code is not None for code in codes):
                 return codes
-            if any(code for code in codes):
+            clean = _CLEAN if self._stop.asked() else (0,)
+            if any(code is not None and code not in clean for code in codes):
                 return codes
             if self._stop.asked():
                 if deadline is None:
@@ -126,8 +128,6 @@ class Supervisor:
                         "run.stop_timeout_s"
                     )
                     raise JobError(msg)
-            if on_tick is not None:
-                on_tick()
             time.sleep(0.05)
 
     def _kill(self) -> None:

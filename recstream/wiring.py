@@ -72,11 +72,14 @@ def store_meta(settings: Settings, encoder: Encoder) -> StoreMeta:
 class Wiring:
     """The parts of one process. Each is opened once, when it is first used, whatever number of workers."""
 
-    def __init__(self, settings: Settings, *, stop: Stop | None = None, maintains: bool = True) -> None:
+    def __init__(
+        self, settings: Settings, *, stop: Stop | None = None, maintains: bool = True, create: bool = True
+    ) -> None:
         self.settings = settings
         self.stop = Stop() if stop is None else stop
         self.meters = PrometheusMeters()
         self._maintains = maintains
+        self._create = create
         self._lock = threading.RLock()
 
     @cached_property
@@ -106,9 +109,8 @@ class Wiring:
         upkeep = Upkeep(
             every_s=self.settings.store.compact_every_s, keep_s=self.settings.store.keep_versions_s
         )
-        return LanceDatabase.open(
-            self.settings.store_dir, store_meta(self.settings, self.encoder), upkeep=upkeep
-        )
+        meta = store_meta(self.settings, self.encoder)
+        return LanceDatabase.open(self.settings.store_dir, meta, create=self._create, upkeep=upkeep)
 
     def services(self) -> Services:
         """What the engine asks for."""
@@ -200,8 +202,20 @@ class Wiring:
 
     @property
     def dead_letters(self) -> str:
-        """Where a replay's rejects go."""
+        """Where the rejects of a replayed event log go."""
         return self.settings.backfill.dead_letter or str(self.settings.store_dir / "dead-letter.jsonl")
+
+    @property
+    def item_dead_letters(self) -> str:
+        """Where rejected items of a load go: a file anew with each load, for each reads all its items."""
+        chosen = self.settings.backfill.dead_letter
+        return (
+            chosen if chosen.startswith(_KAFKA) else str(self.settings.store_dir / "dead-letter-items.jsonl")
+        )
+
+    def item_rejects(self) -> MessageSink:
+        """The sink at `item_dead_letters`."""
+        return self._sink(self.item_dead_letters)
 
     def replay_outputs(self) -> Outputs:
         """Where a replay's lists and rejects go; without ``backfill.out``, lists go nowhere."""

@@ -31,7 +31,7 @@ def forget(
         from recstream.wiring import Wiring
 
         with job_lock(settings.store_dir, "forget"):
-            users = Wiring(settings).database.users
+            users = Wiring(settings, create=False).database.users
             known = bool(users.fetch([user]))
             users.delete([user])
         typer.echo(f"user {user!r} erased" if known else f"user {user!r} is not in {settings.store_dir}")

@@ -37,6 +37,7 @@ def load(
 
     from recstream.replay import Progress, load_items
     from recstream.runner import Stop
+    from recstream.wiring import Wiring
 
     stop = Stop()
     stop.on_signals()
@@ -50,5 +51,6 @@ def load(
     print_summary(console, summary)
     console.print(f"store    {settings.store_dir}")
     if summary.get("records_rejected"):
-        console.print("some records were rejected (exit 3): see the dead letters in the store's folder")
+        letters = Wiring(settings).item_dead_letters
+        console.print(f"some records were rejected, each with its reason, in {letters} (exit 3)")
         raise typer.Exit(3)

@@ -20,9 +20,19 @@ def reasons(item: Mapping[str, Any], titles: Mapping[str, str], *, signals: int 
     'together .40, trending .10; because of Alien'
     """
     strongest = sorted(item["signals"].items(), key=lambda pair: -abs(pair[1]))[:signals]
-    text = ", ".join(f"{name} {value:.2f}".replace("0.", ".", 1) for name, value in strongest)
+    text = ", ".join(f"{name} {_short(value)}" for name, value in strongest)
     because = " and ".join(titles.get(cause) or cause for cause in item["because"])
     return f"{text}; because of {because}" if because else text
+
+
+def _short(value: float) -> str:
+    """Two places, without a zero before the point.
+
+    >>> _short(0.4), _short(-0.25), _short(10.05)
+    ('.40', '-.25', '10.05')
+    """
+    text = f"{value:.2f}"
+    return text.replace("0.", ".", 1) if abs(value) < 1.0 and not text.strip("-").startswith("1") else text
 
 
 def print_list(

@@ -80,10 +80,14 @@ def backfill(
         done = replay(settings, stop, Progress(stage))
     print_summary(console, done.summary)
     rejects = sum(done.summary.get("records_rejected", {}).values())
-    letters = Wiring(settings).dead_letters
+    wiring = Wiring(settings)
     console.print(f"store    {settings.store_dir}" + (f", lists {out}" if out else ""))
     if rejects:
-        console.print(f"         {rejects:,} rejected records, each with its reason, in {letters}")
+        console.print(
+            f"         {rejects:,} rejected records, each with its reason, in {wiring.dead_letters}"
+        )
+        if items is not None:
+            console.print(f"         (those of items in {wiring.item_dead_letters})")
     if not done.account.read and not done.interrupted and settings.backfill.refresh != "end":
         console.print(
             "nothing new to read: this store has absorbed the log; for the lists of all of it, "

@@ -44,7 +44,11 @@ def run(
     )
     with job_lock(settings.store_dir, "run"):
         summaries = Supervisor(settings, stop, os.environ).run()
+    if not summaries:
+        console.print("stopped before anything was read")
+        return
     total = merge_summaries(summaries)
     print_summary(console, total)
     if not accounting(total).balanced:
+        console.print("the account does not balance: this is a bug in recstream, please report it")
         raise typer.Exit(1)

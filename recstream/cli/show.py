@@ -36,7 +36,7 @@ def show(
 
     named = {"store.path": None if store is None else str(store)}
     settings = load_settings(config, overrides, named)
-    seen = inspect_user(Wiring(settings), user, search=search, now=time.time())
+    seen = inspect_user(Wiring(settings, create=False), user, search=search, now=time.time())
     if seen is None:
         typer.echo(f"user {user!r} is not in {settings.store_dir}", err=True)
         raise typer.Exit(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -13,14 +13,14 @@ from recstream.core.signals import query_of
 from recstream.engine.lists import Listed
 from recstream.engine.rows import profile_of
 from recstream.engine.services import EngineRules, Services
-from recstream.engine.worker import Worker
+from recstream.engine.worker import Forgotten, Worker
 
 __all__ = ["FinalListsSource"]
 
 _CHUNK: Final = 1000
 
 
-class FinalListsSource(FixedPartitionedSource[Listed, None]):
+class FinalListsSource(FixedPartitionedSource[Listed | Forgotten, None]):
     """Ranks every user of the store, a thousand at a time, in order of user id."""
 
     def __init__(self, services: Services, rules: EngineRules) -> None:
@@ -36,12 +36,12 @@ class FinalListsSource(FixedPartitionedSource[Listed, None]):
         return _Users(self._services, self._rules)
 
 
-class _Users(StatefulSourcePartition[Listed, None]):
+class _Users(StatefulSourcePartition[Listed | Forgotten, None]):
     def __init__(self, services: Services, rules: EngineRules) -> None:
         self._chunks = _lists(services, rules)
 
     @override
-    def next_batch(self) -> list[Listed]:
+    def next_batch(self) -> Iterable[Listed | Forgotten]:
         return next(self._chunks)
 
     @override

@@ -23,7 +23,6 @@ __all__ = [
     "list_messages",
     "none_of",
     "session_messages",
-    "tombstones",
 ]
 
 X = TypeVar("X")
@@ -41,15 +40,13 @@ def emit(step_id: str, messages: Messages, sink: MessageSink) -> None:
 
 
 @operator
-def list_messages(step_id: str, lists: Stream[Listed]) -> Messages:
-    """Each list under its user's key."""
-    return op.map("message", lists, lambda listed: (listed.user_id, listed.message()))
+def list_messages(step_id: str, lists: Stream[Listed | Forgotten]) -> Messages:
+    """Each list under its user's key, and a null value for every erased user, in their order."""
+    return op.map("message", lists, _list_message)
 
 
-@operator
-def tombstones(step_id: str, forgotten: Stream[Forgotten]) -> Messages:
-    """A null value for every erased user."""
-    return op.map("message", forgotten, lambda gone: (gone.user_id, tombstone(gone.user_id)))
+def _list_message(one: Listed | Forgotten) -> tuple[str, Message]:
+    return one.user_id, tombstone(one.user_id) if isinstance(one, Forgotten) else one.message()
 
 
 @operator

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import bytewax.operators as op
 from bytewax.dataflow import Stream, operator
 
 from recstream.core.signals import Query
 from recstream.engine.lists import Listed
-from recstream.engine.worker import Worker
+from recstream.engine.worker import Forgotten, Worker
 
-__all__ = ["recommend"]
+__all__ = ["Due", "recommend"]
+
+
+class Due(NamedTuple):
+    """What leaves for the users of one micro-batch."""
+
+    forgotten: list[Forgotten]
+    """Users erased in it; a list that is due of one of them follows from later events."""
+    queries: list[Query]
 
 
 @operator
-def recommend(step_id: str, queries: Stream[list[Query]], worker: Callable[[], Worker]) -> Stream[Listed]:
-    """Rank the users of all micro-batches that are ready, together."""
+def recommend(step_id: str, due: Stream[Due], worker: Callable[[], Worker]) -> Stream[Listed | Forgotten]:
+    """Rank the users of all micro-batches that are ready, together; what leaves keeps their order.
 
-    def shim(batches: list[list[Query]]) -> Iterable[Listed]:
-        return worker().rank([query for batch in batches for query in batch])
+    A user's tombstone and lists are in one stream, for a tombstone that overtook or fell behind a list
+    would bring back what was erased, or erase what came after.
+    """
 
-    return op.flat_map_batch("rank", queries, shim)
+    def shim(batches: list[Due]) -> Iterable[Listed | Forgotten]:
+        lists = iter(worker().rank([query for batch in batches for query in batch.queries]))
+        for batch in batches:
+            yield from batch.forgotten
+            for _ in batch.queries:
+                yield next(lists)
+
+    return op.flat_map_batch("rank", due, shim)

@@ -14,9 +14,9 @@ from typing_extensions import override
 
 from recstream.core.rejects import Reject
 from recstream.core.shards import shard_key, shard_of
-from recstream.core.signals import Query
 from recstream.core.statistics import Touch
 from recstream.engine.lists import Listed
+from recstream.engine.recommend import Due
 from recstream.engine.services import EngineRules
 from recstream.engine.worker import ClosedSession, Forgotten, Received, Step, Worker
 
@@ -36,14 +36,13 @@ class BarrierError(Exception):
 class UsersOut:
     """All must be consumed."""
 
-    queries: Stream[list[Query]]
-    """Users whose lists are due, by micro-batch of the worker."""
-    lists: Stream[Listed]
+    due: Stream[Due]
+    """Users erased and users whose lists are due, by micro-batch of the worker."""
+    lists: Stream[Listed | Forgotten]
     """Lists made in place (`EngineRules.every_event`), in the order of the log."""
     touches: Stream[list[Touch]]
     rejects: Stream[Reject]
     sessions: Stream[ClosedSession]
-    forgotten: Stream[Forgotten]
 
 
 class _ShardLogic(StatefulBatchLogic[Received, Step, int | None]):
@@ -128,10 +127,13 @@ def users(
     keyed: KeyedStream[Received] = op.flat_map("by_shard", received, by_shard)
     steps = op.key_rm("shard_rm", op.stateful_batch("shards", keyed, logic))
     return UsersOut(
-        op.filter_map("queries", steps, lambda step: step.queries or None),
+        op.filter_map("due", steps, _due),
         op.flat_map("lists", steps, lambda step: step.lists),
         op.filter_map("touches", steps, lambda step: step.touches or None),
         op.flat_map("rejects", steps, lambda step: step.rejects),
         op.flat_map("sessions", steps, lambda step: step.sessions),
-        op.flat_map("forgotten", steps, lambda step: step.forgotten),
     )
+
+
+def _due(step: Step) -> Due | None:
+    return Due(step.forgotten, step.queries) if step.forgotten or step.queries else None

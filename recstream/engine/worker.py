@@ -51,8 +51,8 @@ class Step(NamedTuple):
 
     queries: list[Query]
     """One a user whose list is due (none when lists were made in place)."""
-    lists: list[Listed]
-    """Lists made in place, in the order of the log."""
+    lists: list[Listed | Forgotten]
+    """Lists made in place, and users erased between them, in the order of the log."""
     touches: list[Touch]
     """What item statistics are still to count."""
     rejects: list[Reject]
@@ -211,10 +211,13 @@ class Worker:
         if kind == "request":
             position = AsOf(event.ts, event.partition.name, event.offset)
             # Replayed after a crash, the state may be ahead of the request: then it says how far.
-            due[event.user_id] = ("request", None if profile.absorbed(event) else position, at)
+            ahead = profile.as_of is not None and profile.absorbed(event)
+            due[event.user_id] = ("request", None if ahead else position, at)
             return Outcome.APPLIED
         if kind == "forget":
             if profile.absorbed(event):
+                # Its tombstone may have been lost in the crash that has it read again.
+                self._forgotten(event, done)
                 return Outcome.ABSORBED
             # What waited was read and is erased like all else: it waits no more.
             self.meters.add("events_waiting", -len(profile.waiting))
@@ -222,7 +225,7 @@ class Worker:
             self.agenda.want_no_more(event.user_id, [waiting.event for waiting in profile.waiting])
             self.users.forget(event)
             due.pop(event.user_id, None)
-            done.forgotten.append(Forgotten(event.user_id))
+            self._forgotten(event, done)
             return Outcome.APPLIED
         wait_s = self.rules.wait_for_item_s
         # Counted from now and not from when it was read: a worker's first batch waits for its model.
@@ -253,6 +256,13 @@ class Worker:
         else:
             self.users.changed(event.user_id)  # its fence moved
         return outcome
+
+    def _forgotten(self, event: Event, done: Step) -> None:
+        gone = Forgotten(event.user_id)
+        if self.rules.every_event:
+            done.lists.append(gone)
+        else:
+            done.forgotten.append(gone)
 
     def _bring(self, row: ItemRow) -> None:
         """Take in an item that came with an event, so that the event need not wait for it.
@@ -311,7 +321,12 @@ class Worker:
             self.meters.add("events_waiting", -(len(applied) + len(given_up)))
 
     def _give_up(self, profile: Profile) -> list[Reject]:
-        _, given_up = profile.settle(self.replica.catalogue, self.rules.profile, now=self.now(), wait_s=0.0)
+        applied, given_up = profile.settle(
+            self.replica.catalogue, self.rules.profile, now=self.now(), wait_s=0.0
+        )
+        if applied:
+            msg = f"user {profile.user_id!r}: an event of a known item was left waiting"
+            raise RuntimeError(msg)
         self.meters.add("events_waiting", -len(given_up))
         return [self._unknown(event) for event in given_up]
 

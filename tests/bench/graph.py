@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import bytewax.operators as op
-from bytewax.dataflow import Dataflow
+from bytewax.dataflow import Dataflow, Stream
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from typing_extensions import override
 
@@ -108,8 +108,8 @@ def build_state(
     heard = decode("decode_events", op.input("events", df, inputs.events), "events", *decoding)
     spoken = encode_events("encode_events", heard.events, lambda: worker().encoder)
     done = users("users", spoken, worker, rules)
-    unused = [("items", heard.items), ("queries", done.queries), ("lists", done.lists)]
-    unused += [("touches", done.touches), ("sessions", done.sessions), ("forgotten", done.forgotten)]
+    unused: list[tuple[str, Stream[Any]]] = [("items", heard.items), ("due", done.due), ("lists", done.lists)]
+    unused += [("touches", done.touches), ("sessions", done.sessions)]
     rejects = [heard.rejects, done.rejects, *(none_of(f"no_{step}", stream) for step, stream in unused)]
     letters = dead_letters("dead_letters", op.merge("all_rejects", *rejects), services.now)
     emit("dead_letter", letters, outputs.rejects)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import bytewax.operators as op
 import pytest
@@ -14,7 +15,6 @@ from bytewax.testing import TestingSink, TestingSource
 from recstream.core.events import Event
 from recstream.core.shards import shard_of
 from recstream.engine.items import count_touches, store_items
-from recstream.engine.lists import Listed
 from recstream.engine.recommend import recommend
 from recstream.engine.services import PerWorker
 from recstream.engine.users import BarrierError, _ShardLogic, users
@@ -35,7 +35,7 @@ class Job:
 
     def __init__(self, bench: Bench, events: list[Event | TestingSource.ABORT], *, batch: int = 5) -> None:
         self.bench = bench
-        self.lists: list[Listed] = []
+        self.lists: list[Any] = []
         self.workers: list[Worker] = []
         self.source = TestingSource(events, batch_size=batch)
         self.items: list[list[ItemRow]] = [[item_row(item_id) for item_id in ITEMS]]
@@ -53,7 +53,7 @@ class Job:
         stored = store_items("items", op.input("item_rows", flow, TestingSource(self.items)), worker, rules)
         received = op.map("receive", events, lambda one: Received(self.bench.clock(), [one]))
         out = users("users", received, worker, rules)
-        listed = recommend("recommend", out.queries, worker)
+        listed = recommend("recommend", out.due, worker)
         counted = count_touches("count", out.touches, worker, rules)
         op.output("lists", op.merge("all", listed, out.lists), TestingSink(self.lists))
         for name, stream in (
@@ -61,7 +61,6 @@ class Job:
             ("counted", counted),
             ("rejects", out.rejects),
             ("sessions", out.sessions),
-            ("forgotten", out.forgotten),
         ):
             op.output(name, stream, TestingSink([]))
         return flow

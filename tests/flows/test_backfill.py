@@ -256,6 +256,20 @@ def test_rejects_beyond_the_allowed_exit_3_and_are_kept_with_their_reason(tmp_pa
     again.go("batch", "--max-rejects", "2")
 
 
+def test_rejected_items_and_events_are_all_kept_when_a_backfill_is_repeated(tmp_path: Path) -> None:
+    run = prepared(tmp_path, [{"user_id": "u1", "ts": T0, "action": "view", "item_id": "nowhere"}])
+    with (tmp_path / "items.jsonl").open("ab") as items:
+        items.write(b'{"title": "no id"}\n')
+    for _ in range(2):
+        told = run.go("batch", "--max-rejects", "2")
+        assert "dead-letter-items.jsonl" in told
+        for name, reason in (
+            ("dead-letter.jsonl", "unknown_item"),
+            ("dead-letter-items.jsonl", "missing_field"),
+        ):
+            assert [one["reason"] for one in read_lines(run.state / name)] == [reason]
+
+
 def test_a_second_job_on_a_store_is_refused(tmp_path: Path) -> None:
     run = prepared(tmp_path, events(5, items=36))
     with job_lock(run.state, "run"):

@@ -1,6 +1,7 @@
 """Events and items in, refreshed top-N lists out: the live job.
 
-Run: ``python -m bytewax.run flows.recommend`` (settings: ``RECSTREAM_*``), or ``recstream run``.
+Run: ``recstream run``, or ``python -m bytewax.run flows.recommend`` (settings: ``RECSTREAM_*``), which
+takes no lock on the store, keeps positions only with ``-r``, and leaves one job a store to you.
 """
 
 from __future__ import annotations

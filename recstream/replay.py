@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from bytewax.inputs import Source
 
@@ -18,20 +18,11 @@ from recstream.job_lock import job_lock
 from recstream.runner import Stop, recovery_dir, run_flow
 from recstream.wiring import Wiring
 
-__all__ = ["Progress", "Replayed", "load_items", "replay"]
+__all__ = ["Replayed", "Stage", "load_items", "replay"]
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How a caller follows a replay; each function may be called from any thread."""
-
-    stage: Callable[[str, Callable[[], float] | None], None]
-    """A stage begins: its name, and a function that tells the share done (None: not known)."""
-
-    @classmethod
-    def silent(cls) -> Progress:
-        """For callers that do not look."""
-        return cls(lambda _name, _share: None)
+Stage: TypeAlias = Callable[[str, Callable[[], float] | None], None]
+"""Told when a stage begins: its name, and what tells, from any thread, the share done (None: not known)."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +35,7 @@ class Replayed:
     """It was asked to stop; the same command resumes it."""
 
 
-def load_items(settings: Settings, stop: Stop, progress: Progress) -> dict[str, Any]:
+def load_items(settings: Settings, stop: Stop, on_stage: Stage) -> dict[str, Any]:
     """Encode and store the items of ``backfill.items``; gives the run's summary.
 
     Those that did not change are left as they are.
@@ -56,21 +47,21 @@ def load_items(settings: Settings, stop: Stop, progress: Progress) -> dict[str, 
     with job_lock(settings.store_dir, "catalogue load"):
         wiring = Wiring(settings, stop=stop)
         try:
-            _load_items(wiring, progress)
+            _load_items(wiring, on_stage)
             return wiring.summary()
         finally:
             wiring.close()
 
 
-def _load_items(wiring: Wiring, progress: Progress) -> None:
+def _load_items(wiring: Wiring, on_stage: Stage) -> None:
     settings = wiring.settings
     source = _checked(wiring.replay_source(settings.backfill.items))
-    progress.stage("items", _share(source))
+    on_stage("items", _share(source))
     flow = catalogue.build(source, wiring.item_rejects(), wiring.services(), wiring.rules())
     run_flow(flow, recovery=None, epoch_s=settings.backfill.epoch_s)
 
 
-def replay(settings: Settings, stop: Stop, progress: Progress) -> Replayed:
+def replay(settings: Settings, stop: Stop, on_stage: Stage) -> Replayed:
     """Run a backfill as ``settings.backfill`` says; interrupted, the same call goes on where it was.
 
     Raises:
@@ -80,19 +71,19 @@ def replay(settings: Settings, stop: Stop, progress: Progress) -> Replayed:
     with job_lock(settings.store_dir, "backfill"):
         wiring = Wiring(settings, stop=stop)
         try:
-            return _replay(wiring, stop, progress)
+            return _replay(wiring, stop, on_stage)
         finally:
             wiring.close()
 
 
-def _replay(wiring: Wiring, stop: Stop, progress: Progress) -> Replayed:
+def _replay(wiring: Wiring, stop: Stop, on_stage: Stage) -> Replayed:
     settings = wiring.settings
     chosen = settings.backfill
     if chosen.items:
-        _load_items(wiring, progress)
+        _load_items(wiring, on_stage)
     if chosen.events and not stop.asked():
         source = _checked(wiring.replay_source(chosen.events, limit=chosen.limit))
-        progress.stage("events", _share(source))
+        on_stage("events", _share(source))
         rules = backfill.replay_rules(wiring.rules(), chosen.refresh)
         outputs = wiring.replay_outputs()
         flow = backfill.build(source, outputs, wiring.services(), rules)
@@ -103,7 +94,7 @@ def _replay(wiring: Wiring, stop: Stop, progress: Progress) -> Replayed:
             epoch_s=settings.backfill.epoch_s,
         )
         if chosen.refresh == "end" and chosen.out and not stop.asked():
-            progress.stage("final lists", None)
+            on_stage("final lists", None)
             final = FinalListsSource(wiring.services(), rules)
             flow = backfill.build_final(final, outputs.lists)
             run_flow(flow, recovery=None, epoch_s=settings.backfill.epoch_s)

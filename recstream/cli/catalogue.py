@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -35,7 +34,7 @@ def load(
     settings = load_settings(config, overrides, named)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
 
-    from recstream.replay import Progress, load_items
+    from recstream.replay import load_items
     from recstream.runner import Stop
     from recstream.wiring import Wiring
 
@@ -43,11 +42,7 @@ def load(
     stop.on_signals()
     console = consoles.errors()
     with Reporter(console) as reporter:
-
-        def stage(name: str, share: Callable[[], float] | None) -> None:
-            reporter.stage(name, share)
-
-        summary = load_items(settings, stop, Progress(stage))
+        summary = load_items(settings, stop, reporter.stage)
     print_summary(console, summary)
     console.print(f"store    {settings.store_dir}")
     if summary.get("records_rejected"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -65,7 +64,7 @@ def backfill(
     settings = load_settings(config, overrides, named)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
 
-    from recstream.replay import Progress, replay
+    from recstream.replay import replay
     from recstream.runner import Stop
     from recstream.wiring import Wiring
 
@@ -73,11 +72,7 @@ def backfill(
     stop.on_signals()
     console = consoles.errors()
     with Reporter(console) as reporter:
-
-        def stage(name: str, share: Callable[[], float] | None) -> None:
-            reporter.stage(name, share)
-
-        done = replay(settings, stop, Progress(stage))
+        done = replay(settings, stop, reporter.stage)
     print_summary(console, done.summary)
     rejects = sum(done.summary.get("records_rejected", {}).values())
     wiring = Wiring(settings)

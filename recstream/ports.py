@@ -100,8 +100,9 @@ class UserRow(NamedTuple):
     """Unit long-term taste, zeros when there is none; searchable by any reader of the table."""
     state: bytes
     """The whole profile, encoded (its first byte is the codec's version)."""
-    waiting: int = 0
-    """Events that wait for their item."""
+    unfinished: int = 0
+    """Why to come back to the user after a restart, as a sum: 1 has events that wait for their items,
+    2 has output that is not confirmed yet, 4 has an open session. 0: no reason."""
 
 
 class UserStore(Protocol):
@@ -112,8 +113,8 @@ class UserStore(Protocol):
     * ``upsert(rows)``: insert or replace by ``user_id``; ids must be distinct (``ValueError``), no rows
       do nothing. Visible to the next ``fetch`` of this object; durable when it returns; all rows or none.
     * ``delete(ids)``: unknown ids are ignored.
-    * ``ids()``: all of them, in order of their code points; ``waiting(shards)``: those of these shards
-      whose ``waiting`` is not 0.
+    * ``ids()``: all of them, in order of their code points; ``unfinished(shards)``: those of these
+      shards whose ``unfinished`` is not 0.
     * ``near(vector, n)``: the n users whose ``vector`` is most similar, best first.
     * ``maintain()``: compacts and cleans up when due; cheap when not. Called from one process only.
     """
@@ -138,8 +139,8 @@ class UserStore(Protocol):
         """Ids of all stored users, in order of their code points."""
         ...
 
-    def waiting(self, shards: Collection[int]) -> list[str]:
-        """Ids of the users in these shards with events that wait, in order of their code points."""
+    def unfinished(self, shards: Collection[int]) -> list[str]:
+        """Ids of the users in these shards with something to come back to after a restart, in order."""
         ...
 
     def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:

@@ -37,7 +37,7 @@ from recstream.runner import Stop
 
 __all__ = ["SCHEMA", "Wiring", "encoder_spec", "store_meta"]
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the store's layout."""
 _KAFKA = "kafka:"
 

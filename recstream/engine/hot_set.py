@@ -66,7 +66,7 @@ class HotSet:
 
     def load_waiting(self, shards: Collection[int]) -> list[Profile]:
         """Bring those users of these shards into memory that an earlier run left waiting."""
-        return [] if self._complete else self.load(self._store.waiting(shards))
+        return [] if self._complete else self.load(self._store.unfinished(shards))
 
     def get(self, user_id: str) -> Profile:
         """A user that was loaded before.

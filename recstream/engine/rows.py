@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from typing import Any, Final
 
 import msgspec
@@ -13,16 +14,21 @@ from recstream.core.arrays import Vector
 from recstream.core.catalogue import Catalogue
 from recstream.core.decay import DecayedSum
 from recstream.core.events import Event
-from recstream.core.profile import NO_ITEM, AsOf, Latest, Profile, Recent, Waiting, digest_of
+from recstream.core.outbox import Refusal, Unconfirmed
+from recstream.core.profile import AsOf, Latest, Profile, Waiting, digest_of
+from recstream.core.recent import NO_ITEM, Recent
+from recstream.core.sessions import Session
 from recstream.core.shards import shard_of
 from recstream.core.source import Partition
 from recstream.core.statistics import ItemStatistics
-from recstream.ports import StatisticsRow, UserRow
+from recstream.ports import OPEN_SESSION, UNCONFIRMED, WAITING, StatisticsRow, UserRow
 
 __all__ = ["RowFormatError", "profile_of", "put_statistics", "statistics_row", "user_row"]
 
-_VERSION: Final = 1
-"""First byte of every encoded state; a change of the layout raises it."""
+_USER: Final = 2
+"""First byte of every encoded user state; a change of the layout raises it. Those of 1 are read as well."""
+_STATISTICS: Final = 1
+"""The same of item statistics."""
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 
@@ -31,8 +37,11 @@ class RowFormatError(Exception):
     """A stored state was written by another version of recstream."""
 
 
-def user_row(profile: Profile, catalogue: Catalogue, shards: int) -> UserRow:
-    """A profile as it is stored. Nothing of this process (handles) is left in it."""
+def user_row(profile: Profile, catalogue: Catalogue, shards: int, *, sessions: bool = False) -> UserRow:
+    """A profile as it is stored. Nothing of this process (handles) is left in it.
+
+    With ``sessions``, a user whose last session was not announced is marked as having one open.
+    """
     ids = catalogue.ids
     state = [
         _sum_out(profile.long_term),
@@ -49,6 +58,9 @@ def user_row(profile: Profile, catalogue: Catalogue, shards: int) -> UserRow:
         profile.as_of,
         [(w.received_at, _event_out(w.event)) for w in profile.waiting],
         profile.announced,
+        _ids_out(profile.ids),
+        [(one.barrier, *_output_out(one.what, ids)) for one in profile.outbox],
+        [(*where, *refusal) for where, refusal in profile.refused.items()],
     ]
     if profile.long_term is None:
         taste = np.zeros(catalogue.dim, np.float32)
@@ -62,8 +74,8 @@ def user_row(profile: Profile, catalogue: Catalogue, shards: int) -> UserRow:
         events=profile.version,
         updated_at=_newest(profile),
         vector=taste,
-        state=bytes((_VERSION,)) + _encode(state),
-        waiting=len(profile.waiting),
+        state=bytes((_USER,)) + _encode(state),
+        unfinished=_unfinished(profile, sessions=sessions),
     )
 
 
@@ -73,19 +85,22 @@ def profile_of(row: UserRow, catalogue: Catalogue) -> Profile:
     Raises:
         RowFormatError: the state has another layout than this version writes.
     """
-    state = _payload(row.state, f"user {row.user_id!r}")
-    long_term, disliked, ring, words, seen, hidden, shown, fence, as_of, waiting, announced = state
-    recent = [
-        Recent(ts, digest, NO_ITEM if item is None else catalogue.intern(item), weight, action)
-        for ts, digest, item, weight, action in ring
-    ]
+    version, state = _payload(row.state, f"user {row.user_id!r}", (1, _USER))
+    if version == 1:
+        state = _second(state)
+    long_term, disliked, ring, words, seen, hidden, shown, fence, as_of, waiting, announced = state[:11]
+    stamps, outbox, refused = state[11:]
     waits = [Waiting(received_at, _event_in(event)) for received_at, event in waiting]
+    ids = _ids_in(stamps)
     return Profile(
         user_id=row.user_id,
         version=row.version,
         long_term=_sum_in(long_term),
         disliked=_sum_in(disliked),
-        recent=recent,
+        recent=[
+            Recent(ts, digest, NO_ITEM if item is None else catalogue.intern(item), weight, action)
+            for ts, digest, item, weight, action in ring
+        ],
         words={int(digest): np.frombuffer(raw, np.float32) for digest, raw in words.items()},
         seen=_latest_in(seen, catalogue),
         hidden=_latest_in(hidden, catalogue),
@@ -94,7 +109,10 @@ def profile_of(row: UserRow, catalogue: Catalogue) -> Profile:
         as_of=None if as_of is None else AsOf(*as_of),
         waiting=waits,
         announced=announced,
-        known={entry.digest & ~1 for entry in recent} | {digest_of(wait.event) for wait in waits},
+        ids=ids,
+        known={digest for _, digest in ids} | {digest_of(wait.event) for wait in waits},
+        outbox=[Unconfirmed(barrier, _output_in(kind, what, catalogue)) for barrier, kind, what in outbox],
+        refused={(log, offset): Refusal(barrier, reason) for log, offset, barrier, reason in refused},
     )
 
 
@@ -110,7 +128,7 @@ def statistics_row(
         seq=seq,
         tick=statistics.tick,
         counts=counts,
-        state=bytes((_VERSION,)) + _encode([[ids[n] for n in neighbours.tolist()], weights.tobytes()]),
+        state=bytes((_STATISTICS,)) + _encode([[ids[n] for n in neighbours.tolist()], weights.tobytes()]),
     )
 
 
@@ -120,7 +138,7 @@ def put_statistics(row: StatisticsRow, statistics: ItemStatistics, catalogue: Ca
     Raises:
         RowFormatError: the state has another layout than this version writes.
     """
-    neighbours, raw = _payload(row.state, f"statistics of item {row.item_id!r}")
+    _, (neighbours, raw) = _payload(row.state, f"statistics of item {row.item_id!r}", (_STATISTICS,))
     handles = np.array([catalogue.intern(item) for item in neighbours], np.int32)
     weights: npt.NDArray[np.float32] = np.frombuffer(raw, np.float32).reshape(2, len(handles))
     statistics.put_row(
@@ -128,15 +146,32 @@ def put_statistics(row: StatisticsRow, statistics: ItemStatistics, catalogue: Ca
     )
 
 
-def _payload(state: bytes, what: str) -> Any:
-    if not state or state[0] != _VERSION:
+def _payload(state: bytes, what: str, layouts: tuple[int, ...]) -> tuple[int, Any]:
+    if not state or state[0] not in layouts:
         got = state[0] if state else "nothing"
         msg = (
-            f"the stored state of {what} has layout {got}, this version of recstream reads {_VERSION}: "
-            "run the version that wrote the store, or replay the log into a new one (recstream backfill)"
+            f"the stored state of {what} has layout {got}, this version of recstream reads "
+            f"{' and '.join(map(str, layouts))}: run the version that wrote the store, or replay the log "
+            "into a new one (recstream backfill)"
         )
         raise RowFormatError(msg)
-    return _decode(memoryview(state)[1:])
+    return state[0], _decode(memoryview(state)[1:])
+
+
+def _second(state: list[Any]) -> list[Any]:
+    """A state of layout 1 in layout 2: its fence knew one range a partition, its ring all event ids."""
+    fence = {log: [0, offset] for log, offset in state[7].items()}
+    ids = [(entry[0], entry[1]) for entry in state[2] if not entry[1] & 1]
+    return [*state[:7], fence, *state[8:], _ids_out(ids), [], []]
+
+
+def _unfinished(profile: Profile, *, sessions: bool) -> int:
+    is_open = sessions and bool(profile.recent) and profile.recent[-1].ts > profile.announced
+    return (
+        (WAITING if profile.waiting else 0)
+        | (UNCONFIRMED if profile.outbox else 0)
+        | (OPEN_SESSION if is_open else 0)
+    )
 
 
 def _newest(profile: Profile) -> float:
@@ -177,4 +212,30 @@ def _event_in(stored: Any) -> Event:
     vector: Vector | None = None if raw_vector is None else np.frombuffer(raw_vector, np.float32)
     event = Event._make([*fields, vector])
     rec = None if event.rec is None else (event.rec[0], event.rec[1])
-    return event._replace(partition=Partition._make(event.partition), rec=rec)
+    return event._replace(partition=Partition(*event.partition), rec=rec)
+
+
+def _ids_out(ids: list[tuple[float, int]]) -> tuple[bytes, bytes]:
+    return array("d", [ts for ts, _ in ids]).tobytes(), array("Q", [digest for _, digest in ids]).tobytes()
+
+
+def _ids_in(stored: Any) -> list[tuple[float, int]]:
+    stamps, digests = array("d", stored[0]), array("Q", stored[1])
+    return list(zip(stamps, digests, strict=True))
+
+
+def _output_out(what: Event | Session | None, ids: list[str]) -> tuple[str, Any]:
+    if what is None:
+        return "list", None
+    if isinstance(what, Event):
+        return "event", _event_out(what)
+    return "session", what._replace(items=tuple(ids[item] for item in what.items))  # type: ignore[arg-type]  # ids for handles
+
+
+def _output_in(kind: str, what: Any, catalogue: Catalogue) -> Event | Session | None:
+    if kind == "list":
+        return None
+    if kind == "event":
+        return _event_in(what)
+    start, end, events, actions, items = what
+    return Session(start, end, events, actions, tuple(catalogue.intern(item) for item in items))

@@ -106,8 +106,8 @@ def same_row(one: Sequence[Any], other: Sequence[Any]) -> bool:
     )
 
 
-WAITING_ROWS = (("d", 2, 1), ("a", 1, 3), ("b", 1, 0), ("c", 3, 1))
-"""User, shard, events that wait."""
+UNFINISHED_ROWS = (("d", 2, 1), ("a", 1, 6), ("b", 1, 0), ("c", 3, 1), ("e", 2, 4))
+"""User, shard, what is unfinished."""
 
 
 class UserStoreContract:
@@ -126,13 +126,15 @@ class UserStoreContract:
         store.upsert([row])
         assert same_row(store.fetch(["u1"])["u1"], row)
 
-    def test_who_waits_is_found_by_shard(self) -> None:
-        """Only users whose events wait, only in the shards asked for."""
+    def test_who_is_unfinished_is_found_by_shard(self) -> None:
+        """Only users with a reason to come back to, whichever it is, only in the shards asked for."""
         store = self.make()
-        store.upsert([user_row(name)._replace(shard=shard, waiting=n) for name, shard, n in WAITING_ROWS])
-        assert store.waiting([1, 2]) == ["a", "d"]
-        assert store.waiting([]) == []
-        assert store.ids() == ["a", "b", "c", "d"]
+        store.upsert(
+            [user_row(name)._replace(shard=shard, unfinished=n) for name, shard, n in UNFINISHED_ROWS]
+        )
+        assert store.unfinished([1, 2]) == ["a", "d", "e"]
+        assert store.unfinished([]) == []
+        assert store.ids() == ["a", "b", "c", "d", "e"]
 
     def test_unknown_ids_are_absent(self) -> None:
         """Also in an empty store, also for no ids, also for text that cannot be stored."""

@@ -79,9 +79,9 @@ class MemoryUserStore:
         """Ids of all stored users."""
         return sorted(self.rows)
 
-    def waiting(self, shards: Collection[int]) -> list[str]:
-        """Ids of the users in these shards with events that wait."""
-        return sorted(row.user_id for row in self.rows.values() if row.waiting and row.shard in shards)
+    def unfinished(self, shards: Collection[int]) -> list[str]:
+        """Ids of the users in these shards with something to come back to after a restart."""
+        return sorted(row.user_id for row in self.rows.values() if row.unfinished and row.shard in shards)
 
     def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:
         """``(user_id, cosine similarity)`` of the n nearest users; ties by id."""

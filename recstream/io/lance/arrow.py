@@ -51,7 +51,7 @@ def user_schema(dim: int, version: int) -> Any:
             pa.field("updated_at", pa.float64()),
             pa.field("vector", pa.list_(pa.float32(), dim)),
             pa.field("state", pa.large_binary()),
-            pa.field("waiting", pa.int32()),
+            pa.field("unfinished", pa.int32()),
         ],
         version,
     )
@@ -131,17 +131,17 @@ def users_table(rows: Sequence[UserRow], schema: Any) -> Any:
     Raises:
         ValueError: a vector of another length or not finite; an id that UTF-8 cannot hold.
     """
-    ids, shards, versions, events, updated, vectors, states, waiting = zip(*rows, strict=True)
+    ids, shards, versions, events, updated, vectors, states, unfinished = zip(*rows, strict=True)
     packed = _vectors(vectors, schema.field("vector").type.list_size)
-    return _build([ids, shards, versions, events, updated, packed, states, waiting], schema)
+    return _build([ids, shards, versions, events, updated, packed, states, unfinished], schema)
 
 
 def user_rows(table: Any, dim: int) -> list[UserRow]:
     """Rows of an Arrow table. Vectors are read-only views of one buffer: copy what you keep long."""
     plain = [table[name].to_pylist() for name in ("user_id", "shard", "version", "events", "updated_at")]
     vectors = matrix_of(table["vector"], dim)
-    states, waiting = table["state"].to_pylist(), table["waiting"].to_pylist()
-    return [UserRow(*row) for row in zip(*plain, vectors, states, waiting, strict=True)]
+    states, unfinished = table["state"].to_pylist(), table["unfinished"].to_pylist()
+    return [UserRow(*row) for row in zip(*plain, vectors, states, unfinished, strict=True)]
 
 
 def items_table(rows: Sequence[ItemRow], schema: Any) -> Any:

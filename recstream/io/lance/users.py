@@ -54,12 +54,12 @@ class LanceUserStore:
         """Ids of all stored users."""
         return self._table.keys()
 
-    def waiting(self, shards: Collection[int]) -> list[str]:
-        """Ids of the users in these shards with events that wait."""
+    def unfinished(self, shards: Collection[int]) -> list[str]:
+        """Ids of the users in these shards with something to come back to after a restart."""
         if not shards:
             return []
         return self._table.keys(
-            f"waiting > 0 AND shard IN ({', '.join(str(int(s)) for s in sorted(shards))})"
+            f"unfinished != 0 AND shard IN ({', '.join(str(int(s)) for s in sorted(shards))})"
         )
 
     def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:

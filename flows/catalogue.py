@@ -34,6 +34,7 @@ def build(items: Source[RawBatch], rejects: MessageSink, services: Services, rul
         rules.profile.decode,
         services.meters,
         services.now,
+        rules.fuse,
     )
     rows = encode_items("encode_items", listed.items, lambda: worker().encoder)
     stored = store_items("store_items", rows, worker, rules)

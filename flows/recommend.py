@@ -37,7 +37,7 @@ def build(
     """Wire the graph of DESIGN section 4. Opens nothing, reads no environment: tests call this."""
     df = Dataflow(name)
     worker = PerWorker(lambda: Worker(services, rules))
-    decoding = (rules.profile.decode, services.meters, services.now)
+    decoding = (rules.profile.decode, services.meters, services.now, rules.fuse)
 
     heard = decode("decode_events", op.input("events", df, inputs.events), "events", *decoding)
     rejects: list[Stream[Reject]] = [heard.rejects]

@@ -268,6 +268,21 @@ class Events(Section):
     max_waiting: int = Field(default=50, ge=0, description="Waiting events kept for a user.")
     history: int = Field(default=1000, ge=1, description="Seen items kept for a user.")
     recent: int = Field(default=64, ge=1, le=4096, description="Newest events kept for a user.")
+    dedup: int = Field(
+        default=128,
+        ge=1,
+        le=65_536,
+        description="Event ids remembered for a user: an event_id met again among them is a duplicate.",
+    )
+    fuse_share: float = Field(
+        default=0.5, ge=0, le=1, description="Stop (exit 4) above this share of rejects; 1: off."
+    )
+    fuse_records: int = Field(
+        default=1000, ge=1, le=1_000_000, description="Newest records that fuse_share is taken of."
+    )
+    fuse_run: int = Field(
+        default=1000, ge=0, description="Stop (exit 4) when so many in a row are rejected; 0: off."
+    )
 
     def conflicts(self) -> Iterator[Conflict]:
         """Scales run upwards, and a text fits into its record."""

@@ -17,9 +17,10 @@ import orjson
 
 from recstream.child import ADDRESSES, PROCESS_ID, summary_path
 from recstream.config import Settings
+from recstream.core.fuse import FuseError
 from recstream.runner import Stop, recovery_dir
 
-__all__ = ["JobError", "Supervisor"]
+__all__ = ["EXIT_FUSE", "EXIT_SETTINGS", "JobError", "Supervisor"]
 
 _log = logging.getLogger(__name__)
 _STABLE_S: Final = 60.0
@@ -29,6 +30,10 @@ _CLEAN: Final = (0, -signal.SIGTERM)
 """Exit codes of a process that was asked to end; the second before it could install a handler."""
 EXIT_SETTINGS: Final = 2
 """Exit code of a process whose settings are wrong."""
+EXIT_FUSE: Final = 4
+"""Exit code of a process that stopped because too many records were rejected."""
+_LAST_WORDS_S: Final = 3.0
+"""How long the others may take to end when one has: the one to blame may be the last to be gone."""
 
 
 class JobError(Exception):
@@ -54,6 +59,7 @@ class Supervisor:
         Raises:
             JobError: it failed more often than ``run.restarts``, refused its settings, or did not stop
                 within ``run.stop_timeout_s``.
+            FuseError: too many records were rejected; starting again would read the same ones.
         """
         failures = 0
         recovery_dir(self._settings.store_dir, "recommend")
@@ -72,6 +78,9 @@ class Supervisor:
             if EXIT_SETTINGS in codes:
                 msg = "a process refused its settings: see the log above; starting it again would not help"
                 raise JobError(msg)
+            if EXIT_FUSE in codes:
+                msg = "a process stopped at too many rejects: see the log above; not started again by itself"
+                raise FuseError(msg)
             failures = 1 if time.monotonic() - begin > _STABLE_S else failures + 1
             if failures > self._settings.run.restarts:
                 msg = (
@@ -113,7 +122,7 @@ class Supervisor:
                 return codes
             clean = _CLEAN if self._stop.asked() else (0,)
             if any(code is not None and code not in clean for code in codes):
-                return codes
+                return self._last_words()
             if self._stop.asked():
                 if deadline is None:
                     deadline = time.monotonic() + self._settings.run.stop_timeout_s
@@ -129,6 +138,13 @@ class Supervisor:
                     )
                     raise JobError(msg)
             time.sleep(0.05)
+
+    def _last_words(self) -> list[int | None]:
+        """Exit codes once all have ended, or after a while: the death of one ends the others."""
+        deadline = time.monotonic() + _LAST_WORDS_S
+        while any(child.poll() is None for child in self._children) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return [child.poll() for child in self._children]
 
     def _kill(self) -> None:
         for child in self._children:

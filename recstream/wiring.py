@@ -12,6 +12,7 @@ from bytewax.inputs import Source
 
 from recstream.accounting import Summary
 from recstream.config import ConfigError, Settings
+from recstream.core.fuse import FuseRules
 from recstream.core.items import TEMPLATE
 from recstream.core.profile import ProfileRules
 from recstream.core.ranking import RankingRules
@@ -35,7 +36,7 @@ from recstream.metrics import PrometheusMeters
 from recstream.ports import Encoder, StoreMeta
 from recstream.runner import Stop
 
-__all__ = ["SCHEMA", "Wiring", "encoder_spec", "store_meta"]
+__all__ = ["SCHEMA", "Wiring", "decode_rules", "encoder_spec", "store_meta"]
 
 SCHEMA = 2
 """Version of the store's layout."""
@@ -67,6 +68,19 @@ def encoder_spec(settings: Settings) -> EncoderSpec:
 def store_meta(settings: Settings, encoder: Encoder) -> StoreMeta:
     """What a store must have been made with to be used with these settings."""
     return StoreMeta(SCHEMA, f"{encoder.identity}+{TEMPLATE}", encoder.dim, settings.store.shards)
+
+
+def decode_rules(settings: Settings, dim: int) -> DecodeRules:
+    """Which records are accepted; ``dim`` is the length of vectors that items may bring along."""
+    events = settings.events
+    return DecodeRules(
+        actions=actions_with(events.actions),
+        rating_scale=(events.rating_min, events.rating_max),
+        max_text_bytes=events.max_text_bytes,
+        max_record_bytes=events.max_record_bytes,
+        future_tolerance_s=events.future_tolerance_s,
+        dim=dim,
+    )
 
 
 class Wiring:
@@ -137,16 +151,8 @@ class Wiring:
         """When and how the engine does its work."""
         settings = self.settings
         events = settings.events
-        decode = DecodeRules(
-            actions=actions_with(events.actions),
-            rating_scale=(events.rating_min, events.rating_max),
-            max_text_bytes=events.max_text_bytes,
-            max_record_bytes=events.max_record_bytes,
-            future_tolerance_s=events.future_tolerance_s,
-            dim=self.encoder.dim,
-        )
         profile = ProfileRules(
-            decode=decode,
+            decode=decode_rules(settings, self.encoder.dim),
             half_life_s=settings.profile.half_life_days * 86400.0,
             recent=events.recent,
             history=events.history,
@@ -170,6 +176,7 @@ class Wiring:
             sessions=bool(settings.kafka.sessions_topic),
             neighbours=settings.ranking.neighbours,
         )
+            fuse=FuseRules(share=events.fuse_share, records=events.fuse_records, run=events.fuse_run),
 
     def live_inputs(self) -> Inputs:
         """The topics of events and of items."""

@@ -6,6 +6,7 @@ from rich.text import Text
 
 from recstream.cli import console as consoles
 from recstream.config import ConfigError
+from recstream.core.fuse import FuseError
 from recstream.engine.rows import RowFormatError
 from recstream.engine.users import BarrierError
 from recstream.io.encoders.spec import EncoderError
@@ -15,7 +16,7 @@ from recstream.io.kafka.broker import BrokerError
 from recstream.io.kafka.sink import DeliveryError
 from recstream.io.lance.errors import StoreError
 from recstream.job_lock import StoreBusyError
-from recstream.supervisor import JobError
+from recstream.supervisor import EXIT_FUSE, EXIT_SETTINGS, JobError
 
 __all__ = ["FAULTS", "exit_code", "known_fault", "report"]
 
@@ -26,6 +27,7 @@ FAULTS: tuple[type[Exception], ...] = (
     DeliveryError,
     EncoderError,
     FileFault,
+    FuseError,
     JobError,
     KafkaFault,
     RowFormatError,
@@ -54,8 +56,10 @@ def known_fault(error: BaseException) -> Exception | None:
 
 
 def exit_code(fault: Exception) -> int:
-    """2 when the settings are wrong, 1 for any other fault."""
-    return 2 if isinstance(fault, ConfigError) else 1
+    """2 when the settings are wrong, 4 when too many records were rejected, 1 for any other fault."""
+    if isinstance(fault, FuseError):
+        return EXIT_FUSE
+    return EXIT_SETTINGS if isinstance(fault, ConfigError) else 1
 
 
 def report(fault: Exception) -> None:

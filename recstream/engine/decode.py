@@ -11,10 +11,12 @@ from bytewax.dataflow import Stream, operator
 
 from recstream.core.decoding import decode_events, decode_items
 from recstream.core.events import Event
+from recstream.core.fuse import Fuse, FuseRules
 from recstream.core.items import Item
 from recstream.core.rejects import Reject
 from recstream.core.rules import DecodeRules
 from recstream.core.source import RawBatch
+from recstream.engine.services import PerWorker
 from recstream.engine.worker import Received
 from recstream.ports import Meters
 
@@ -46,25 +48,29 @@ def decode(
     rules: DecodeRules,
     meters: Meters,
     now: Callable[[], float],
+    fuse: FuseRules,
 ) -> DecodeOut:
     """Decode batches of events or of items (``kind`` is ``"events"`` or ``"items"``).
 
     Bad data is a value: every record ends up in exactly one of the streams, an event that brings its
-    item along in two.
+    item along in two. Too much of it stops the flow (`FuseError`) before anything of the batch leaves.
     """
     if kind not in ("events", "items"):
         msg = f"step {step_id!r}: kind is {kind!r}, wanted 'events' or 'items'"
         raise ValueError(msg)
 
+    fuses = PerWorker(lambda: Fuse(kind, fuse))
+
     def shim(raw: RawBatch) -> _Decoded:
         at = now()
-        meters.add("records_read", len(raw.values), stream=kind)
         events: list[Event] = []
         if kind == "events":
             events, rejects = decode_events(raw, rules=rules, now=at, loads=orjson.loads)
             items = [event.item for event in events if event.item is not None]
         else:
             items, rejects = decode_items(raw, rules=rules, loads=orjson.loads)
+        fuses().observe_batch(raw.offsets, rejects)
+        meters.add("records_read", len(raw.values), stream=kind)
         for reject in rejects:
             meters.add("records_rejected", stream=kind, reason=reject.reason)
         return _Decoded(Received(at, events), items, rejects)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from recstream.core.profile import ProfileRules
+from recstream.core.fuse import FuseRules
 from recstream.core.ranking import RankingRules
 from recstream.ports import Encoder, ItemStore, Meters, StatisticsStore, UserStore
 
@@ -45,6 +46,8 @@ class EngineRules:
     @property
     def statistics_keys(self) -> int:
         """Keys that item statistics are spread over; a lone process has them all under one."""
+    fuse: FuseRules = field(default_factory=FuseRules)
+    """When too many rejects stop the flow."""
         return 1 if self.processes == 1 else 4 * self.processes
 
 

@@ -104,7 +104,7 @@ def build_state(
     """The graph without what belongs to ranking: no item statistics are counted, no list is made."""
     df = Dataflow(name)
     worker = PerWorker(lambda: Worker(services, rules))
-    decoding = (rules.profile.decode, services.meters, services.now)
+    decoding = (rules.profile.decode, services.meters, services.now, rules.fuse)
     heard = decode("decode_events", op.input("events", df, inputs.events), "events", *decoding)
     spoken = encode_events("encode_events", heard.events, lambda: worker().encoder)
     done = users("users", spoken, worker, rules)

@@ -175,8 +175,8 @@ class Wiring:
             lateness_s=settings.profile.lateness_s,
             sessions=bool(settings.kafka.sessions_topic),
             neighbours=settings.ranking.neighbours,
-        )
             fuse=FuseRules(share=events.fuse_share, records=events.fuse_records, run=events.fuse_run),
+        )
 
     def live_inputs(self) -> Inputs:
         """The topics of events and of items."""

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from recstream.core.profile import ProfileRules
 from recstream.core.fuse import FuseRules
+from recstream.core.profile import ProfileRules
 from recstream.core.ranking import RankingRules
 from recstream.ports import Encoder, ItemStore, Meters, StatisticsStore, UserStore
 
@@ -42,12 +42,12 @@ class EngineRules:
     """Rank after each event, strictly in the order of the log (one worker only), instead of once a batch."""
     lists: bool = True
     """Whether lists are made at all (a backfill may want only the last ones)."""
+    fuse: FuseRules = field(default_factory=FuseRules)
+    """When too many rejects stop the flow."""
 
     @property
     def statistics_keys(self) -> int:
         """Keys that item statistics are spread over; a lone process has them all under one."""
-    fuse: FuseRules = field(default_factory=FuseRules)
-    """When too many rejects stop the flow."""
         return 1 if self.processes == 1 else 4 * self.processes
 
 

@@ -91,11 +91,14 @@ def reject_record(reject: Reject, *, at: float) -> dict[str, object]:
 def raw_of(record: Mapping[str, object]) -> bytes:
     r"""Give the bytes that were refused, to mend and send them again.
 
+    Raises:
+        ValueError: it says that it is base64 and is not.
+
     >>> raw_of({"raw": "/w==", "raw_encoding": "base64"})
     b'\xff'
     """
     raw = str(record["raw"])
-    return b64decode(raw) if record.get("raw_encoding") == "base64" else raw.encode()
+    return b64decode(raw, validate=True) if record.get("raw_encoding") == "base64" else raw.encode()
 
 
 def _text(raw: bytes) -> str | None:

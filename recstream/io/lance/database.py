@@ -13,6 +13,7 @@ from recstream.io.lance.errors import StoreError, translated
 from recstream.io.lance.items import LanceItemStore
 from recstream.io.lance.locks import folder_lock
 from recstream.io.lance.maintenance import Maintenance, Upkeep
+from recstream.io.lance.memory import bounded_session, few_arenas
 from recstream.io.lance.statistics import LanceStatisticsStore
 from recstream.io.lance.table import KeyedTable, committed, creation_mode
 from recstream.io.lance.users import LanceUserStore
@@ -119,7 +120,8 @@ def _local(path: str | Path) -> Path:
 def _connect(folder: Path) -> Any:
     import lancedb
 
-    return lancedb.connect(str(folder))
+    few_arenas()
+    return lancedb.connect(str(folder), session=bounded_session())
 
 
 def _check_folder(folder: Path, *, create: bool) -> None:

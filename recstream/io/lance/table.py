@@ -21,6 +21,8 @@ CHUNK_IDS = 1000
 """Ids in one ``IN`` filter (*measured*: 20 ms per 1,000 of 100 k with a fresh index)."""
 CHUNK_CHARS = 256 * 1024
 """Length of one ``IN`` filter: ids may be 10 kB long."""
+MOVED = "rows not found where they were a moment ago: the table was compacted meanwhile"
+"""Read again, as all that is "not found"."""
 
 
 def sql_text(text: str) -> str:
@@ -150,6 +152,10 @@ class KeyedTable:
     def fetch(self, keys: Sequence[str]) -> Any:
         """The rows with those keys, as an Arrow table, in no order.
 
+        First where they are, then what they hold: a filter makes lance read every column of what the index
+        does not cover. *Measured* at 100 k users of 6 KB, for 10 of them: 66 ms at once and 17 ms in two
+        steps with 64 small files, 331 and 56 ms with 256.
+
         Raises:
             StoreError: a key is stored twice, or the table cannot be read.
         """
@@ -157,13 +163,20 @@ class KeyedTable:
 
         def read() -> Any:
             self.handle.checkout_latest()
-            return [self.handle.search().where(where).limit(2 * asked).to_arrow() for where, asked in filters]
+            return [self._read(where, 2 * asked) for where, asked in filters]
 
         with translated(self.where, f"reading {len(keys)} rows"):
             parts = read_again(read)
         found = pa.concat_tables(parts) if parts else self.schema.empty_table()
         self._check_single(found)
         return found
+
+    def _read(self, where: str, most: int) -> Any:
+        places = self.handle.search().where(where).select([self.key]).with_row_id(True).limit(most).to_arrow()
+        rows = self.handle.take_row_ids(places["_rowid"].to_pylist()).to_arrow()
+        if sorted(rows[self.key].to_pylist()) != sorted(places[self.key].to_pylist()):
+            raise RuntimeError(MOVED)  # compacted by another thread of this process in between
+        return rows
 
     def newer(self, seq: int) -> Any:
         """Rows whose ``seq`` is greater, as an Arrow table ordered by ``(seq, key)``."""

@@ -31,6 +31,7 @@ def replay_rules(rules: EngineRules, refresh: str) -> EngineRules:
         every_event=refresh == "event",
         lists=refresh != "end",
         wait_for_item_s=0.0,
+        unfinished=False,
         processes=1,
         sessions=False,  # there is no output for them; the live job announces what is still open
     )

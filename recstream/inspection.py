@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 
 from recstream.core.events import Event
-from recstream.core.profile import NO_ITEM, Profile
+from recstream.core.profile import Profile
+from recstream.core.recent import NO_ITEM
 from recstream.core.sessions import sessions_of
 from recstream.core.signals import query_of
 from recstream.core.source import Partition

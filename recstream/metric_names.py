@@ -21,6 +21,7 @@ MetricName = Literal[
     "events_waiting_at_start",
     "records_rejected",
     "lists_emitted",
+    "outputs_resent",
     "sessions_closed",
     "users_hot",
     "users_loaded",
@@ -104,6 +105,13 @@ METRICS: Final[dict[MetricName, Metric]] = {
     ),
     "lists_emitted": Metric(
         "counter", "lists", "Lists written, by trigger (event, request, drift).", "Nothing.", ("trigger",)
+    ),
+    "outputs_resent": Metric(
+        "counter",
+        "outputs",
+        "Outputs (list, reject, session) of an epoch that did not commit before a crash, sent again.",
+        "Nothing: it is how a crash loses none.",
+        ("kind",),
     ),
     "sessions_closed": Metric("counter", "sessions", "Sessions announced as closed.", "Nothing."),
     "users_hot": Metric(

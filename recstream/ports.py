@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from recstream.core.arrays import Matrix, Vector
 
 __all__ = [
+    "OPEN_SESSION",
+    "UNCONFIRMED",
+    "WAITING",
     "Encoder",
     "ItemRow",
     "ItemStore",
@@ -18,6 +21,13 @@ __all__ = [
     "UserStore",
     "VectorCache",
 ]
+
+WAITING: Final = 1
+"""In `UserRow.unfinished`: events wait for their items."""
+UNCONFIRMED: Final = 2
+"""In `UserRow.unfinished`: output of an epoch that may not have committed."""
+OPEN_SESSION: Final = 4
+"""In `UserRow.unfinished`: a session that was not announced as closed."""
 
 
 class Encoder(Protocol):
@@ -84,6 +94,9 @@ class StoreMeta(NamedTuple):
     dim: int
     shards: int
     """User shards: fixed when the store is made, the ceiling of parallelism."""
+    rules: str
+    """How its events were counted, as `recstream.core.counting.counting_rules` writes it; ``""`` in
+    layout 1, which did not note it."""
 
 
 class UserRow(NamedTuple):
@@ -101,8 +114,7 @@ class UserRow(NamedTuple):
     state: bytes
     """The whole profile, encoded (its first byte is the codec's version)."""
     unfinished: int = 0
-    """Why to come back to the user after a restart, as a sum: 1 has events that wait for their items,
-    2 has output that is not confirmed yet, 4 has an open session. 0: no reason."""
+    """Why to come back to the user after a restart: a sum of `WAITING`, `UNCONFIRMED`, `OPEN_SESSION`."""
 
 
 class UserStore(Protocol):
@@ -114,7 +126,7 @@ class UserStore(Protocol):
       do nothing. Visible to the next ``fetch`` of this object; durable when it returns; all rows or none.
     * ``delete(ids)``: unknown ids are ignored.
     * ``ids()``: all of them, in order of their code points; ``unfinished(shards)``: those of these
-      shards whose ``unfinished`` is not 0.
+      shards whose ``unfinished`` is not 0, with it.
     * ``near(vector, n)``: the n users whose ``vector`` is most similar, best first.
     * ``maintain()``: compacts and cleans up when due; cheap when not. Called from one process only.
     """
@@ -139,8 +151,8 @@ class UserStore(Protocol):
         """Ids of all stored users, in order of their code points."""
         ...
 
-    def unfinished(self, shards: Collection[int]) -> list[str]:
-        """Ids of the users in these shards with something to come back to after a restart, in order."""
+    def unfinished(self, shards: Collection[int]) -> dict[str, int]:
+        """Users in these shards to come back to after a restart, and why; in order of their ids."""
         ...
 
     def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:

@@ -12,6 +12,7 @@ from bytewax.inputs import Source
 
 from recstream.accounting import Summary
 from recstream.config import ConfigError, Settings
+from recstream.core.counting import counting_rules
 from recstream.core.fuse import FuseRules
 from recstream.core.items import TEMPLATE
 from recstream.core.profile import ProfileRules
@@ -36,7 +37,7 @@ from recstream.metrics import PrometheusMeters
 from recstream.ports import Encoder, StoreMeta
 from recstream.runner import Stop
 
-__all__ = ["SCHEMA", "Wiring", "decode_rules", "encoder_spec", "store_meta"]
+__all__ = ["SCHEMA", "Wiring", "counting", "decode_rules", "encoder_spec", "store_meta"]
 
 SCHEMA = 2
 """Version of the store's layout."""
@@ -67,7 +68,15 @@ def encoder_spec(settings: Settings) -> EncoderSpec:
 
 def store_meta(settings: Settings, encoder: Encoder) -> StoreMeta:
     """What a store must have been made with to be used with these settings."""
-    return StoreMeta(SCHEMA, f"{encoder.identity}+{TEMPLATE}", encoder.dim, settings.store.shards)
+    identity = f"{encoder.identity}+{TEMPLATE}"
+    return StoreMeta(SCHEMA, identity, encoder.dim, settings.store.shards, counting(settings))
+
+
+def counting(settings: Settings) -> str:
+    """How events are counted, as a store notes it."""
+    events = settings.events
+    scale = (events.rating_min, events.rating_max)
+    return counting_rules(actions_with(events.actions), scale, settings.profile.half_life_days)
 
 
 def decode_rules(settings: Settings, dim: int) -> DecodeRules:
@@ -157,6 +166,7 @@ class Wiring:
             recent=events.recent,
             history=events.history,
             max_waiting=events.max_waiting,
+            dedup=events.dedup,
         )
         ranking = RankingRules(
             top_n=settings.ranking.top_n,

@@ -13,7 +13,8 @@ from recstream.core.arrays import Vector
 from recstream.core.catalogue import Catalogue
 from recstream.core.decay import DecayedSum
 from recstream.core.events import Event
-from recstream.core.profile import NO_ITEM, AsOf, Profile, ProfileRules
+from recstream.core.profile import AsOf, Profile, ProfileRules
+from recstream.core.recent import NO_ITEM
 from recstream.core.ranking import RankingRules
 from recstream.core.rules import DecodeRules
 from recstream.core.signals import Query, query_of
@@ -194,6 +195,7 @@ class Bench:
             statistics=same(self.statistics),
             meters=self.meters,
             now=self.clock,
+            steady=self.clock,
         )
 
     def know(self, *item_ids: str) -> None:

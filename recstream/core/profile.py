@@ -6,18 +6,18 @@ import bisect
 from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import blake2b
-from typing import Final, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from recstream.core.arrays import Vector
 from recstream.core.catalogue import Catalogue
 from recstream.core.decay import DecayedSum
 from recstream.core.events import Event, weight_of
+from recstream.core.fence import Fence, absorb, is_absorbed, keep_newest_logs
+from recstream.core.outbox import Refusals, Unconfirmed
+from recstream.core.recent import NO_ITEM, Recent
 from recstream.core.rules import DecodeRules
 
-__all__ = ["NO_ITEM", "AsOf", "Outcome", "Profile", "ProfileRules", "Recent", "Waiting", "digest_of"]
-
-NO_ITEM: Final = -1
-"""Handle of a ring entry that stands for words (a search, a comment) rather than for an item."""
+__all__ = ["AsOf", "Outcome", "Profile", "ProfileRules", "Waiting", "digest_of"]
 
 
 class Outcome(Enum):
@@ -29,19 +29,8 @@ class Outcome(Enum):
     """At or below the fence: counted in an earlier life of this job; its list may have been lost."""
     WAITING = "waiting"
     """Its item is not known yet; it counts as soon as the item arrives."""
-    TOO_MANY_WAITING = "too_many_waiting"
-
-
-class Recent(NamedTuple):
-    """One entry of the ring of recent events. Its first two fields order the ring, ties included."""
-
-    ts: float
-    digest: int
-    """64-bit digest of the event's id, or of its content where it has none."""
-    item: int
-    """Catalogue handle, or `NO_ITEM`."""
-    weight: float
-    action: str
+    REFUSED = "refused"
+    """Its item is not known, and too many wait already, or none may; or it was refused before."""
 
 
 class AsOf(NamedTuple):
@@ -71,6 +60,8 @@ class ProfileRules:
     history: int = 1000
     """Seen items kept a user, newest first; hidden ones likewise."""
     max_waiting: int = 50
+    dedup: int = 128
+    """Event ids remembered a user, those of the newest events."""
 
 
 Latest: TypeAlias = dict[int, float]
@@ -100,19 +91,28 @@ class Profile:
     hidden: Latest = field(default_factory=dict)
     shown: Latest = field(default_factory=dict)
     """Items that were displayed to the user."""
-    fence: dict[str, int] = field(default_factory=dict)
-    """Highest offset absorbed, by partition identity."""
+    fence: Fence = field(default_factory=dict)
+    """Offsets absorbed, by partition identity."""
     as_of: AsOf | None = None
     """The last event applied, in the order of arrival."""
     waiting: list[Waiting] = field(default_factory=list)
     announced: float = float("-inf")
     """End of the newest session that was announced as closed."""
+    ids: list[tuple[float, int]] = field(default_factory=list)
+    """Event time and digest of the newest events that have an id, oldest first, for de-duplication."""
     known: set[int] = field(default_factory=set)
-    """Digests in the ring and among the waiting, for de-duplication."""
+    """Digests in ``ids`` and among the waiting."""
+    outbox: list[Unconfirmed] = field(default_factory=list)
+    refused: Refusals = field(default_factory=dict)
 
     def absorbed(self, event: Event) -> bool:
-        """Whether the event lies at or below this user's fence for its partition."""
-        return event.offset <= self.fence.get(event.partition.identity, -1)
+        """Whether the event lies within this user's fence for its partition."""
+        return is_absorbed(self.fence.get(event.partition.identity, []), event.offset)
+
+    def has_read_beyond(self, event: Event) -> bool:
+        """Whether the state holds an event of the same partition that came after this one."""
+        ranges = self.fence.get(event.partition.identity)
+        return ranges is not None and len(ranges) > 0 and ranges[-1] > event.offset
 
     def observe(self, event: Event, catalogue: Catalogue, rules: ProfileRules, now: float) -> Outcome:
         """Take in one event, in place. ``now`` (Unix seconds) is only noted with an event that waits.
@@ -120,9 +120,13 @@ class Profile:
         Events of one partition must come in order of offset; across partitions any order does.
         The caller handles ``request`` and ``forget``, which change nothing here.
         """
-        if self.absorbed(event):
-            return Outcome.ABSORBED
-        self.fence[event.partition.identity] = event.offset
+        partition = event.partition
+        ranges = self.fence.pop(partition.identity, None) or []
+        self.fence[partition.identity] = ranges  # now the last, thus the longest kept
+        if is_absorbed(ranges, event.offset):
+            return Outcome.REFUSED if self.refused and self._refused(event) else Outcome.ABSORBED
+        absorb(ranges, event.offset, partition.since)
+        keep_newest_logs(self.fence)
         digest = digest_of(event)
         if event.event_id is not None and digest in self.known:
             return Outcome.DUPLICATE
@@ -131,7 +135,7 @@ class Profile:
             item = catalogue.handle(event.item_id)
             if item is None:
                 if len(self.waiting) >= rules.max_waiting:
-                    return Outcome.TOO_MANY_WAITING
+                    return Outcome.REFUSED
                 self.waiting.append(Waiting(now, event._replace(item=None)))
                 self.known.add(digest)
                 return Outcome.WAITING
@@ -145,7 +149,8 @@ class Profile:
     ) -> tuple[list[tuple[Event, int]], list[Event]]:
         """Apply the waiting events whose item has arrived; give up those that waited ``wait_s``.
 
-        Gives the applied events, each with its item's handle, and those given up.
+        Gives the applied events, each with its item's handle, and those given up (none if ``wait_s`` is
+        infinite).
         """
         applied: list[tuple[Event, int]] = []
         given_up: list[Event] = []
@@ -154,7 +159,7 @@ class Profile:
             item = catalogue.handle(event.item_id or "")
             digest = digest_of(event)
             if item is not None:
-                self.known.discard(digest)  # it is noted again if it enters the ring
+                self.known.discard(digest)  # it is noted again when it is applied
                 self._apply(event, item, digest, catalogue, rules)
                 applied.append((event, item))
             elif received_at + wait_s <= now:
@@ -178,6 +183,8 @@ class Profile:
     def _apply(self, event: Event, item: int, digest: int, catalogue: Catalogue, rules: ProfileRules) -> None:
         action = rules.decode.actions[event.action]
         self.version += 1
+        if event.event_id is not None:
+            self._note_id(event.ts, digest, rules.dedup)
         last = self.as_of
         if last is None or last.partition != event.partition.name or last.offset < event.offset:
             self.as_of = AsOf(event.ts, event.partition.name, event.offset)
@@ -204,21 +211,26 @@ class Profile:
         if action.kind == "hide":
             _keep_newest(self.hidden, item, event.ts, rules.history, catalogue.ids)
 
+    def _refused(self, event: Event) -> bool:
+        return (event.partition.identity, event.offset) in self.refused
+
+    def _note_id(self, ts: float, digest: int, bound: int) -> None:
+        bisect.insort(self.ids, (ts, digest))
+        self.known.add(digest)
+        if len(self.ids) > bound:
+            self.known.discard(self.ids.pop(0)[1])
+
     def _remember(self, entry: Recent, bound: int) -> None:
         ring = self.recent
         if not ring or entry > ring[-1]:
             ring.append(entry)
         else:
             bisect.insort(ring, entry)
-        self.known.add(entry.digest & ~1)
         if len(ring) > bound:
-            # Whatever shares the digest (a comment's words, an equal event without an id) stands next to it.
+            # Whatever shares the digest (an equal event without an id) stands next to it.
             gone = ring.pop(0).digest
-            left = ring[0].digest if ring else None
-            if left != gone:
+            if ring[0].digest != gone:
                 self.words.pop(gone, None)
-            if left is None or left & ~1 != gone & ~1:
-                self.known.discard(gone & ~1)
 
 
 def digest_of(event: Event) -> int:

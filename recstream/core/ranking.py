@@ -12,7 +12,8 @@ import numpy.typing as npt
 from recstream.core import kernels, signals
 from recstream.core.arrays import Handles, Matrix
 from recstream.core.catalogue import Catalogue
-from recstream.core.profile import AsOf, Profile, Recent
+from recstream.core.profile import AsOf, Profile
+from recstream.core.recent import Recent
 from recstream.core.signals import DEFAULT_WEIGHTS, Query, query_of
 from recstream.core.statistics import ItemStatistics, Touch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from recstream.core.profile import NO_ITEM, Recent
+from recstream.core.recent import NO_ITEM, Recent
 
 __all__ = ["Session", "sessions_of"]
 

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from recstream.core.arrays import Handles, Matrix, Vector
 from recstream.core.catalogue import Catalogue
-from recstream.core.profile import NO_ITEM, AsOf, Profile
+from recstream.core.profile import AsOf, Profile
+from recstream.core.recent import NO_ITEM
 from recstream.core.statistics import ItemStatistics
 
 __all__ = ["DEFAULT_WEIGHTS", "SIGNALS", "Query", "Trigger", "query_of"]

@@ -19,6 +19,8 @@ class Partition(NamedTuple):
     identity: str
     """What fences are keyed by: the name plus the topic's id or the file's fingerprint, so that a
     re-created topic is not taken for one whose events were absorbed already."""
+    since: int = 0
+    """First offset of the unbroken run that reads it: nothing was left out since, restarts included."""
 
 
 class RawBatch(NamedTuple):

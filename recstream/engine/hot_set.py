@@ -7,6 +7,7 @@ from typing import Final
 
 from recstream.core.catalogue import Catalogue
 from recstream.core.events import Event
+from recstream.core.fence import absorb
 from recstream.core.profile import Profile
 from recstream.engine.rows import profile_of, user_row
 from recstream.ports import Meters, UserStore
@@ -24,13 +25,21 @@ class HotSet:
     """Profiles by user id, least recently used first; changed ones never leave before they are written."""
 
     def __init__(
-        self, store: UserStore, catalogue: Catalogue, meters: Meters, *, limit: int, shards: int
+        self,
+        store: UserStore,
+        catalogue: Catalogue,
+        meters: Meters,
+        *,
+        limit: int,
+        shards: int,
+        sessions: bool,
     ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._meters = meters
         self._limit = limit
         self._shards = shards
+        self._sessions = sessions
         self._profiles: dict[str, Profile] = {}
         self._dirty: dict[str, None] = {}
         self._forgotten: dict[str, None] = {}
@@ -64,9 +73,9 @@ class HotSet:
         self._meters.add("users_loaded", len(loaded))
         return loaded
 
-    def load_waiting(self, shards: Collection[int]) -> list[Profile]:
-        """Bring those users of these shards into memory that an earlier run left waiting."""
-        return [] if self._complete else self.load(self._store.unfinished(shards))
+    def unfinished(self, shards: Collection[int]) -> dict[str, int]:
+        """Users of these shards that an earlier run left with something to come back to, and why."""
+        return {} if self._complete else self._store.unfinished(shards)
 
     def get(self, user_id: str) -> Profile:
         """A user that was loaded before.
@@ -75,6 +84,10 @@ class HotSet:
             KeyError: it was not.
         """
         return self._profiles[user_id]
+
+    def held(self, user_id: str) -> Profile | None:
+        """A user, if in memory."""
+        return self._profiles.get(user_id)
 
     def changed(self, user_id: str) -> None:
         """Note that a profile differs from its row."""
@@ -87,7 +100,8 @@ class HotSet:
         crash, does not erase what came after it.
         """
         user_id = event.user_id
-        fence = self._profiles[user_id].fence | {event.partition.identity: event.offset}
+        fence = self._profiles[user_id].fence
+        absorb(fence.setdefault(event.partition.identity, []), event.offset, event.partition.since)
         self._profiles[user_id] = Profile(user_id, fence=fence)
         self._dirty.pop(user_id, None)
         self._forgotten[user_id] = None
@@ -100,7 +114,12 @@ class HotSet:
         changed = list(self._dirty)
         for at in range(0, len(changed), _UPSERT_ROWS):
             profiles = [self._profiles[user_id] for user_id in changed[at : at + _UPSERT_ROWS]]
-            self._store.upsert([user_row(profile, self._catalogue, self._shards) for profile in profiles])
+            self._store.upsert(
+                [
+                    user_row(profile, self._catalogue, self._shards, sessions=self._sessions)
+                    for profile in profiles
+                ]
+            )
         self._forgotten.clear()
         self._dirty.clear()
         self._evict()
@@ -117,5 +136,6 @@ class HotSet:
         if spare <= 0:
             return
         self._complete = False
-        for user_id in [user for user, profile in self._profiles.items() if not profile.waiting][:spare]:
+        idle = [user for user, one in self._profiles.items() if not one.waiting and not one.outbox]
+        for user_id in idle[:spare]:
             del self._profiles[user_id]

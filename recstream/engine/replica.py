@@ -72,6 +72,11 @@ class Replica:
         """Events of the whole stream that each touch counted here stands for."""
         return self._keys / max(len(self._owned), 1)
 
+    @property
+    def newest_seq(self) -> int:
+        """Greatest number of a row met so far: what is written from now on must have a greater one."""
+        return max(self._seqs)
+
     def take_arrived(self) -> list[str]:
         """Items that became known since the last call."""
         arrived, self.arrived = self.arrived, []

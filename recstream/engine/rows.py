@@ -229,7 +229,7 @@ def _output_out(what: Event | Session | None, ids: list[str]) -> tuple[str, Any]
         return "list", None
     if isinstance(what, Event):
         return "event", _event_out(what)
-    return "session", what._replace(items=tuple(ids[item] for item in what.items))  # type: ignore[arg-type]  # ids for handles
+    return "session", (*what[:-1], [ids[item] for item in what.items])
 
 
 def _output_in(kind: str, what: Any, catalogue: Catalogue) -> Event | Session | None:

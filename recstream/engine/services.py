@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -12,7 +13,7 @@ from recstream.core.profile import ProfileRules
 from recstream.core.ranking import RankingRules
 from recstream.ports import Encoder, ItemStore, Meters, StatisticsStore, UserStore
 
-__all__ = ["EngineRules", "PerWorker", "Services"]
+__all__ = ["EngineRules", "PerWorker", "Services", "steady_clock"]
 
 X = TypeVar("X")
 
@@ -33,6 +34,9 @@ class EngineRules:
     """How often replicas look for what other processes wrote."""
     wait_for_item_s: float = 60.0
     """How long an event waits for its item; 0 rejects at once."""
+    unfinished: bool = True
+    """Whether what an earlier run left unfinished is taken up: events that wait, output whose epoch did not
+    commit, open sessions. A backfill leaves it to the live job."""
     session_gap_s: float = 1800.0
     lateness_s: float = 300.0
     sessions: bool = False
@@ -51,6 +55,15 @@ class EngineRules:
         return 1 if self.processes == 1 else 4 * self.processes
 
 
+def steady_clock() -> Callable[[], float]:
+    """A clock that shows the wall's time of this moment (Unix seconds) and then never steps.
+
+    Waiting times run by it: nothing is given up early, or kept for hours, because somebody set the clock.
+    """
+    offset = time.time() - time.monotonic()
+    return lambda: offset + time.monotonic()
+
+
 @dataclass(frozen=True)
 class Services:
     """Ports, each behind a function that opens it; ``now`` is the wall clock in Unix seconds."""
@@ -63,6 +76,8 @@ class Services:
     now: Callable[[], float]
     maintain: Callable[[], None] | None = None
     """Compacts the tables when that is due; given to one process of a job only."""
+    steady: Callable[[], float] = field(default_factory=steady_clock)
+    """As `steady_clock`."""
 
 
 class PerWorker(Generic[X]):

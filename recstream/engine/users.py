@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Final
+from typing import Final, TypeAlias
 
 import bytewax.operators as op
 from bytewax.dataflow import Stream, operator
@@ -45,24 +45,36 @@ class UsersOut:
     sessions: Stream[ClosedSession]
 
 
-class _ShardLogic(StatefulBatchLogic[Received, Step, int | None]):
+Snapshot: TypeAlias = tuple[int | None, int]
+"""A shard (None: the whole log, worked off in its order), and the number of the barrier it stands for."""
+
+
+class _ShardLogic(StatefulBatchLogic[Received, Step, Snapshot]):
     """Collects its events with those of the worker's other shards; the first one notified works them off.
 
     Bytewax hands every shard its batch, then notifies, within one activation and before the epoch can
     close. So a batch of cold users costs one look-up a worker rather than one a shard.
     """
 
-    def __init__(self, worker: Worker, shard: int | None = None) -> None:
+    def __init__(self, worker: Worker, resumed: Snapshot | int | None = None) -> None:
         self.worker = worker
-        self.shard = shard
-        if shard is not None:
-            worker.adopt(shard)
+        self.shard: int | None = None
+        if isinstance(resumed, tuple):
+            self.shard, barrier = resumed
+            if self.shard is None:
+                worker.commits.resume(None, barrier)
+            else:
+                worker.adopt(self.shard, barrier)
+        elif resumed is not None:  # of the first release, which kept no output to be confirmed
+            self.shard = resumed
+            worker.adopt(resumed, None)
 
     @override
     def on_batch(self, values: list[Received]) -> tuple[Iterable[Step], bool]:
-        if self.shard is None:  # bytewax does not tell a logic its key; the first event does
+        if self.shard is None and not self.worker.rules.every_event:
+            # bytewax does not tell a logic its key; the first event does
             self.shard = shard_of(values[0].events[0].user_id, self.worker.rules.shards)
-            self.worker.adopt(self.shard)
+            self.worker.adopt(self.shard, None)
         self.worker.inbox.extend(values)
         return (), self.RETAIN
 
@@ -84,7 +96,7 @@ class _ShardLogic(StatefulBatchLogic[Received, Step, int | None]):
         return (), self.RETAIN
 
     @override
-    def snapshot(self) -> int | None:
+    def snapshot(self) -> Snapshot:
         """The barrier: bytewax asks every shard that was awake before it commits; the first flushes."""
         if self.worker.inbox:
             msg = (
@@ -93,7 +105,7 @@ class _ShardLogic(StatefulBatchLogic[Received, Step, int | None]):
             )
             raise BarrierError(msg)
         self.worker.flush()
-        return self.shard
+        return self.shard, self.worker.commits.close()
 
 
 @operator
@@ -119,10 +131,10 @@ def users(
             for shard, places in shards.items()
         ]
 
-    def logic(shard: int | None) -> _ShardLogic:
+    def logic(resumed: Snapshot | int | None) -> _ShardLogic:
         if rules.every_event:
             worker().replica.own(0)
-        return _ShardLogic(worker(), shard)
+        return _ShardLogic(worker(), resumed)
 
     keyed: KeyedStream[Received] = op.flat_map("by_shard", received, by_shard)
     steps = op.key_rm("shard_rm", op.stateful_batch("shards", keyed, logic))

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import NamedTuple, TypeAlias
 
 from recstream.core.events import Event
 from recstream.core.profile import AsOf, Outcome, Profile
 from recstream.core.ranking import rank, warm_up
-from recstream.core.rejects import Reject
+from recstream.core.rejects import Reason, Reject
 from recstream.core.sessions import Session, sessions_of
-from recstream.core.signals import RECENT_ITEMS, Query, Trigger, query_of
+from recstream.core.signals import Query, Trigger, query_of
 from recstream.core.statistics import Touch
 from recstream.engine.agenda import Agenda
 from recstream.engine.garbage import LongLived
 from recstream.engine.hot_set import HotSet
 from recstream.engine.lists import Listed
+from recstream.engine.outbox import Outbox
+from recstream.engine.refusals import too_many_waiting, unknown_item
 from recstream.engine.replica import Replica
 from recstream.engine.services import EngineRules, Services
-from recstream.ports import ItemRow
+from recstream.engine.touches import touches_of
+from recstream.ports import OPEN_SESSION, UNCONFIRMED, WAITING, ItemRow
 
 __all__ = ["ClosedSession", "Forgotten", "Received", "Step", "Worker"]
 
@@ -60,6 +65,10 @@ class Step(NamedTuple):
     forgotten: list[Forgotten]
 
 
+Dues: TypeAlias = dict[str, tuple[Trigger, AsOf | None, float]]
+"""Users whose lists are due: why, the event it says it reflects (None: the last), and when that was read."""
+
+
 class Worker:
     """One worker's users, items and statistics. All its methods run in the worker's own thread."""
 
@@ -69,6 +78,7 @@ class Worker:
         self.rules = rules
         self.meters = services.meters
         self.now = services.now
+        self.steady = services.steady
         self.replica = Replica(
             services.items(),
             services.statistics(),
@@ -76,7 +86,7 @@ class Worker:
             dim=encoder.dim,
             neighbours=rules.neighbours,
             keys=rules.statistics_keys,
-            now=services.now,
+            now=services.steady,
             refresh_s=rules.refresh_s,
         )
         self._maintain = services.maintain
@@ -87,7 +97,12 @@ class Worker:
             services.meters,
             limit=rules.hot_users,
             shards=rules.shards,
+            sessions=rules.sessions,
         )
+        # Where nothing may wait, an event of an unknown item is refused at once.
+        self._profiles = rules.profile
+        if rules.wait_for_item_s <= 0.0:
+            self._profiles = replace(rules.profile, max_waiting=0)
         warm_up()
         self.inbox: list[Received] = []
         self.ending = False
@@ -98,44 +113,49 @@ class Worker:
             wait_s=rules.wait_for_item_s, patience_s=self._patience_s, look_every_s=rules.refresh_s
         )
         self._adopted: dict[int, bool] = {}
-        """User shards that this worker owns, and whether those who wait in them were looked for."""
+        """User shards that this worker owns, and whether what is unfinished in them was looked for."""
+        self.outbox = Outbox(self.users, services.now, shards=rules.shards)
+        self.commits = self.outbox.commits
         self._seq = 0
 
-    def adopt(self, shard: int) -> None:
-        """Note that this worker owns a user shard.
+    def adopt(self, shard: int, barrier: int | None) -> None:
+        """Note that this worker owns a user shard, and its last committed ``barrier`` (None: there is none).
 
-        Users whose events wait for an item are then looked for at the next step: they may never come
-        back by themselves, and the events were read by an earlier run.
+        What an earlier run left unfinished in it is taken up at the next step: its users may never come
+        back by themselves.
         """
-        self._adopted.setdefault(shard, False)
+        self._adopted.setdefault(shard, not self.rules.unfinished)
+        if barrier is not None:
+            self.commits.resume(shard, barrier)
 
     def next_seq(self) -> int:
         """A number greater than all before it: the wall clock in ns, made strictly growing."""
-        self._seq = max(self._seq + 1, int(self.now() * 1e9))
+        self._seq = max(self._seq + 1, self.replica.newest_seq + 1, int(self.now() * 1e9))
         return self._seq
 
     def next_look(self) -> float | None:
         """When `step` wants to be called although no event has come (wall clock), or None."""
         if not all(self._adopted.values()):
             return self.now()
-        return self.agenda.next_look(self.now(), has_arrivals=bool(self.replica.arrived))
+        steady = self.steady()
+        look = self.agenda.next_look(steady, has_arrivals=bool(self.replica.arrived))
+        return None if look is None else self.now() + (look - steady)
 
     def step(self) -> Step:
         """Work off the inbox: look cold users up at once, apply every event, say whose lists are due."""
         received, self.inbox = self.inbox, []
+        self.commits.open()
         self.replica.refresh(force=False)
         done = Step([], [], [], [], [], [])
-        loaded = self.users.load(event.user_id for batch in received for event in batch.events)
-        self._note_loaded(loaded)
-        new_shards = [shard for shard, looked in self._adopted.items() if not looked]
-        if new_shards:
-            self._note_loaded(self.users.load_waiting(new_shards))
-            self._adopted.update(dict.fromkeys(new_shards, True))
-        due: dict[str, tuple[Trigger, AsOf | None, float]] = {}
+        due: Dues = {}
         touched: dict[str, None] = {}
         outcomes = dict.fromkeys(Outcome, 0)
-        looked_at = self.agenda.due(self.now(), self.replica.take_arrived())
-        self._note_loaded(self.users.load(looked_at))
+        loaded = self.users.load(event.user_id for batch in received for event in batch.events)
+        self._note_loaded(loaded, done, due)
+        if not all(self._adopted.values()):
+            self._take_up_shards(done, due)
+        looked_at = self.agenda.due(self.steady(), self.replica.take_arrived())
+        self._note_loaded(self.users.load(looked_at), done, due)
         for user_id in looked_at:
             self._settle(user_id, done, due, touched)
         for at, events, brought in received:
@@ -150,7 +170,7 @@ class Worker:
                     done.lists.extend(self.rank(self._queries(due)))
                     due.clear()
                 if self.rules.sessions:
-                    self.agenda.hear(event.user_id, at)
+                    self.agenda.hear(event.user_id, self.steady())
         if self.rules.sessions:
             for user_id in touched:
                 self._close_sessions(self.users.get(user_id), done)
@@ -192,6 +212,7 @@ class Worker:
         Of item statistics only the longest unwritten are written, until the sources end (`ending`).
         """
         begin = time.perf_counter()
+        self.outbox.let_go()
         users = self.users.flush()
         items, statistics = self.replica.flush(self.next_seq, all_statistics=self.ending)
         if users or items or statistics:
@@ -203,15 +224,13 @@ class Worker:
             if self._maintain is not None:
                 self._maintain()
 
-    def _take(
-        self, event: Event, at: float, done: Step, due: dict[str, tuple[Trigger, AsOf | None, float]]
-    ) -> Outcome:
+    def _take(self, event: Event, at: float, done: Step, due: Dues) -> Outcome:
         kind = self.rules.profile.decode.actions[event.action].kind
         profile = self.users.get(event.user_id)
         if kind == "request":
             position = AsOf(event.ts, event.partition.name, event.offset)
             # Replayed after a crash, the state may be ahead of the request: then it says how far.
-            ahead = profile.as_of is not None and profile.absorbed(event)
+            ahead = profile.as_of is not None and profile.has_read_beyond(event)
             due[event.user_id] = ("request", None if ahead else position, at)
             return Outcome.APPLIED
         if kind == "forget":
@@ -227,35 +246,38 @@ class Worker:
             due.pop(event.user_id, None)
             self._forgotten(event, done)
             return Outcome.APPLIED
-        wait_s = self.rules.wait_for_item_s
         # Counted from now and not from when it was read: a worker's first batch waits for its model.
-        outcome = profile.observe(event, self.replica.catalogue, self.rules.profile, self.now())
+        outcome = profile.observe(event, self.replica.catalogue, self._profiles, self.steady())
         if outcome is Outcome.APPLIED:
             self.users.changed(event.user_id)
-            item = self._engaged_item(event)
+            item = None if event.item_id is None else self.replica.catalogue.handle(event.item_id)
             if item is not None:
-                done.touches.append(_touch(item, profile))
+                done.touches.extend(touches_of(event, item, profile, self._profiles.decode))
             if kind != "impression":
                 due[event.user_id] = ("event", None, at)
         elif outcome is Outcome.ABSORBED:
             due.setdefault(event.user_id, ("event", None, at))
         elif outcome is Outcome.WAITING:
             self.users.changed(event.user_id)
-            if wait_s <= 0.0:
-                done.rejects.extend(self._give_up(profile))
-            else:
-                self.agenda.wait(profile.user_id, profile.waiting[-1:])
-        elif outcome is Outcome.TOO_MANY_WAITING:
-            self.users.changed(event.user_id)
-            most = self.rules.profile.max_waiting
-            detail = (
-                f"item {event.item_id!r} is not known and {most} events of user {event.user_id!r} wait for "
-                "items already: load the items first (recstream catalogue load), or raise events.max_waiting"
-            )
-            done.rejects.append(Reject("too_many_waiting", detail, event.partition, event.offset, event.raw))
+            self.agenda.wait(profile.user_id, profile.waiting[-1:])
+        elif outcome is Outcome.REFUSED:
+            self._refuse(event, profile, done)
         else:
             self.users.changed(event.user_id)  # its fence moved
         return outcome
+
+    def _refuse(self, event: Event, profile: Profile, done: Step) -> None:
+        """Reject an event whose item is unknown, and that may not wait for it."""
+        now_for: Reason = "unknown_item" if self.rules.wait_for_item_s <= 0.0 else "too_many_waiting"
+        reason = self.outbox.refuse(profile, event, now_for)
+        if reason == "unknown_item":
+            self._reject(unknown_item(event, self.rules.wait_for_item_s), done)
+        else:
+            self._reject(too_many_waiting(event, self._profiles.max_waiting), done)
+
+    def _reject(self, reject: Reject, done: Step) -> None:
+        self.meters.add("records_rejected", reason=reject.reason)
+        done.rejects.append(reject)
 
     def _forgotten(self, event: Event, done: Step) -> None:
         gone = Forgotten(event.user_id)
@@ -275,83 +297,93 @@ class Worker:
         else:
             self.replica.see(row)
 
-    def _engaged_item(self, event: Event) -> int | None:
-        action = self.rules.profile.decode.actions[event.action]
-        if event.item_id is None or action.kind in ("impression", "hide") or action.weight < 0.0:
-            return None
-        rules = self.rules.profile.decode
-        if event.rating is not None and event.rating < sum(rules.rating_scale) / 2:
-            return None
-        return self.replica.catalogue.handle(event.item_id)
+    def _take_up_shards(self, done: Step, due: Dues) -> None:
+        """Look for what an earlier run left unfinished in shards that are new to this worker."""
+        new = [shard for shard, looked in self._adopted.items() if not looked]
+        self._adopted.update(dict.fromkeys(new, True))
+        unfinished = self.users.unfinished(new)
+        wanted = [user_id for user_id, why in unfinished.items() if why & (WAITING | UNCONFIRMED)]
+        self._note_loaded(self.users.load(wanted), done, due)
+        if self.rules.sessions:
+            for user_id, why in unfinished.items():
+                if why & OPEN_SESSION:
+                    self.agenda.hear(user_id, self.steady())
 
-    def _note_loaded(self, profiles: list[Profile]) -> None:
+    def _note_loaded(self, profiles: list[Profile], done: Step, due: Dues) -> None:
         for profile in profiles:
+            for what in self.outbox.left_by_an_earlier_run(profile, take=self.rules.unfinished):
+                self._send_again(profile, what, done, due)
             if profile.waiting:
+                now = self.steady()
+                # A wall clock that was set back must not make an event wait longer than it may.
+                profile.waiting = [
+                    one._replace(received_at=min(one.received_at, now)) for one in profile.waiting
+                ]
                 self.meters.add("events_waiting", len(profile.waiting))
                 self.meters.add("events_waiting_at_start", len(profile.waiting))
                 self.agenda.wait(profile.user_id, profile.waiting)
                 # An item may have arrived while nobody held the user.
-                self.agenda.look_at(profile.user_id, self.now())
+                self.agenda.look_at(profile.user_id, now)
+
+    def _send_again(self, profile: Profile, what: Event | Session | None, done: Step, due: Dues) -> None:
+        """Send what an earlier run made in an epoch that did not commit."""
+        if isinstance(what, Event):
+            kind = "reject"
+            done.rejects.append(unknown_item(what, self.rules.wait_for_item_s))
+        elif isinstance(what, Session):
+            kind = "session"
+            done.sessions.append(ClosedSession(profile.user_id, what))
+        else:
+            kind = "list"
+            due[profile.user_id] = ("event", None, self.now())
+        self.meters.add("outputs_resent", kind=kind)
+        self.outbox.keep(profile, what)
 
     def _settle(
         self,
         user_id: str,
         done: Step,
-        due: dict[str, tuple[Trigger, AsOf | None, float]],
+        due: Dues,
         touched: dict[str, None],
     ) -> None:
         profile = self.users.get(user_id)
         touched[user_id] = None
         if not profile.waiting:
             return
-        now = self.now()
+        # A replay, in which nothing waits, may meet events that the live job left waiting.
+        wait_s = self.rules.wait_for_item_s if self.rules.unfinished else math.inf
         applied, given_up = profile.settle(
-            self.replica.catalogue, self.rules.profile, now=now, wait_s=self.rules.wait_for_item_s
+            self.replica.catalogue, self._profiles, now=self.steady(), wait_s=wait_s
         )
         if applied:
             self.meters.add("events_applied", len(applied))
-            due[user_id] = ("event", None, now)
+            due[user_id] = ("event", None, self.now())
             for event, item in applied:
-                if self._engaged_item(event) is not None:
-                    done.touches.append(_touch(item, profile))
-        done.rejects.extend(self._unknown(event) for event in given_up)
+                done.touches.extend(touches_of(event, item, profile, self._profiles.decode))
+            if self.rules.lists:
+                self.outbox.keep(profile, None)
+        for event in given_up:
+            self._reject(unknown_item(event, self.rules.wait_for_item_s), done)
+            self.outbox.keep(profile, event)
         self.agenda.want_no_more(user_id, given_up)
         if applied or given_up:
             self.users.changed(user_id)
             self.meters.add("events_waiting", -(len(applied) + len(given_up)))
-
-    def _give_up(self, profile: Profile) -> list[Reject]:
-        applied, given_up = profile.settle(
-            self.replica.catalogue, self.rules.profile, now=self.now(), wait_s=0.0
-        )
-        if applied:
-            msg = f"user {profile.user_id!r}: an event of a known item was left waiting"
-            raise RuntimeError(msg)
-        self.meters.add("events_waiting", -len(given_up))
-        return [self._unknown(event) for event in given_up]
-
-    def _unknown(self, event: Event) -> Reject:
-        detail = (
-            f"item {event.item_id!r} is not in the catalogue and did not arrive within "
-            f"{self.rules.wait_for_item_s:g} s: send its record to the items topic, or load it "
-            "(recstream catalogue load), then replay this event"
-        )
-        return Reject("unknown_item", detail, event.partition, event.offset, event.raw)
 
     def _close_sessions(self, profile: Profile, done: Step) -> None:
         """Announce sessions that can grow no more: by event time, or because the user went quiet.
 
         Quiet is counted from when an event was *read*, so a replayed log closes no session early.
         """
-        quiet = self.agenda.gone_quiet(profile.user_id, self.now())
+        quiet = self.agenda.gone_quiet(profile.user_id, self.steady())
         newest = profile.recent[-1].ts if profile.recent else 0.0
         for session in sessions_of(profile.recent, self.rules.session_gap_s):
             if (quiet or newest - session.end > self._patience_s) and session.end > profile.announced:
                 profile.announced = session.end
-                self.users.changed(profile.user_id)
                 done.sessions.append(ClosedSession(profile.user_id, session))
+                self.outbox.keep(profile, session)
 
-    def _queries(self, due: dict[str, tuple[Trigger, AsOf | None, float]]) -> list[Query]:
+    def _queries(self, due: Dues) -> list[Query]:
         queries = []
         for user_id, (trigger, position, at) in due.items():
             profile = self.users.get(user_id)
@@ -361,21 +393,8 @@ class Worker:
         return queries
 
     def _account(self, outcomes: dict[Outcome, int], done: Step) -> None:
-        for outcome, meter in (
-            (Outcome.APPLIED, "events_applied"),
-            (Outcome.DUPLICATE, "events_duplicate"),
-            (Outcome.ABSORBED, "events_absorbed"),
-            (Outcome.WAITING, "events_waiting"),
-        ):
-            if outcomes[outcome]:
-                self.meters.add(meter, outcomes[outcome])
-        for reject in done.rejects:
-            self.meters.add("records_rejected", reason=reject.reason)
+        for outcome, count in outcomes.items():
+            if count and outcome is not Outcome.REFUSED:  # those are counted as they are rejected
+                self.meters.add(f"events_{outcome.value}", count)
         if done.sessions:
             self.meters.add("sessions_closed", len(done.sessions))
-
-
-def _touch(item: int, profile: Profile) -> Touch:
-    """An engagement just applied, with the user's other latest items, newest first."""
-    others = [other for other in profile.engaged(RECENT_ITEMS + 1) if other != item]
-    return Touch(item, tuple(others[:RECENT_ITEMS]))

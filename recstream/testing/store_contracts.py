@@ -132,8 +132,8 @@ class UserStoreContract:
         store.upsert(
             [user_row(name)._replace(shard=shard, unfinished=n) for name, shard, n in UNFINISHED_ROWS]
         )
-        assert store.unfinished([1, 2]) == ["a", "d", "e"]
-        assert store.unfinished([]) == []
+        assert list(store.unfinished([1, 2]).items()) == [("a", 6), ("d", 1), ("e", 4)]
+        assert store.unfinished([]) == {}
         assert store.ids() == ["a", "b", "c", "d", "e"]
 
     def test_unknown_ids_are_absent(self) -> None:

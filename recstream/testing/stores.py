@@ -79,9 +79,10 @@ class MemoryUserStore:
         """Ids of all stored users."""
         return sorted(self.rows)
 
-    def unfinished(self, shards: Collection[int]) -> list[str]:
-        """Ids of the users in these shards with something to come back to after a restart."""
-        return sorted(row.user_id for row in self.rows.values() if row.unfinished and row.shard in shards)
+    def unfinished(self, shards: Collection[int]) -> dict[str, int]:
+        """Users in these shards to come back to after a restart, and why."""
+        rows = [self.rows[user_id] for user_id in sorted(self.rows)]
+        return {row.user_id: row.unfinished for row in rows if row.unfinished and row.shard in shards}
 
     def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:
         """``(user_id, cosine similarity)`` of the n nearest users; ties by id."""

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recstream.core.events import Event
-from recstream.core.profile import AsOf, Outcome, Profile, ProfileRules
+from recstream.core.outbox import Refusal
+from recstream.core.profile import AsOf, Outcome, Profile, ProfileRules, digest_of
 from tests.builders import RULES, arrived, assert_same_state, catalogue_of, event, profile_after, view
 
 ITEMS = [f"i{k}" for k in range(8)]
 PARTITIONS = ["events/0", "events/1", "old.jsonl"]
-TIGHT = dataclasses.replace(RULES, recent=4, history=3)
+TIGHT = dataclasses.replace(RULES, recent=4, history=3, dedup=3)
 """Bounds that a handful of events exceeds."""
 randoms = st.randoms(use_true_random=False)
 
@@ -102,7 +103,6 @@ def test_bounds_keep_the_newest(events: list[Event]) -> None:
 def test_words_are_kept_for_the_ring_and_nothing_else(events: list[Event]) -> None:
     profile = profile_after(arrived(events), catalogue_of(ITEMS), TIGHT)
     assert set(profile.words) <= {entry.digest for entry in profile.recent}
-    assert profile.known == {entry.digest & ~1 for entry in profile.recent}
 
 
 def test_of_two_equal_searches_the_words_outlive_the_first_to_leave_the_ring() -> None:
@@ -116,7 +116,7 @@ def test_of_two_equal_searches_the_words_outlive_the_first_to_leave_the_ring() -
 
 @given(happenings(), randoms)
 def test_an_event_id_counts_once(events: list[Event], by: random.Random) -> None:
-    told = [one for one in events if one.event_id is not None and one.action != "impression"]
+    told = [one for one in events if one.event_id is not None]
     catalogue = catalogue_of(ITEMS)
     once = profile_after(arrived(told), catalogue)
     twice = Profile("u1")
@@ -124,6 +124,43 @@ def test_an_event_id_counts_once(events: list[Event], by: random.Random) -> None
     outcomes = [twice.observe(one, catalogue, RULES, 0.0) for one in again]
     assert outcomes.count(Outcome.DUPLICATE) == len(told)
     assert_same_state(view(once, catalogue), view(twice, catalogue))
+
+
+@given(happenings())
+def test_the_ids_of_the_newest_events_are_remembered(events: list[Event]) -> None:
+    profile = profile_after(arrived(events), catalogue_of(ITEMS), TIGHT)
+    told = sorted((one.ts, digest_of(one)) for one in events if one.event_id is not None)
+    assert profile.ids == told[-TIGHT.dedup :]
+    assert profile.known == {digest for _, digest in profile.ids}
+
+
+def test_an_event_id_is_remembered_beyond_the_ring() -> None:
+    rules = dataclasses.replace(RULES, recent=2, dedup=9)
+    events = [event(float(k), "view", "i0", event_id=f"e{k}") for k in range(8)]
+    catalogue = catalogue_of(ITEMS)
+    profile = profile_after(arrived(events), catalogue, rules)
+    again = events[0]._replace(offset=99)
+    assert profile.observe(again, catalogue, rules, 0.0) is Outcome.DUPLICATE
+
+
+def test_the_beginning_of_a_log_counts_after_its_end() -> None:
+    catalogue = catalogue_of(ITEMS)
+    end = [event(float(at), "view", "i0", offset=at) for at in (7, 9)]
+    live = [one._replace(partition=one.partition._replace(since=5)) for one in end]
+    profile = profile_after(live, catalogue)
+    whole = [event(float(at), "view", "i0", offset=at) for at in (1, 4, 7, 9)]
+    outcomes = [profile.observe(one, catalogue, RULES, 0.0).value for one in whole]
+    assert outcomes == ["applied", "applied", "absorbed", "absorbed"]
+
+
+def test_a_refused_event_is_refused_again_when_it_is_read_again() -> None:
+    rules = dataclasses.replace(RULES, max_waiting=0)
+    catalogue, profile = catalogue_of([]), Profile("u1")
+    one = event(1.0, "view", "i0", offset=4)
+    assert profile.observe(one, catalogue, rules, 0.0) is Outcome.REFUSED
+    assert profile.observe(one, catalogue, rules, 0.0) is Outcome.ABSORBED
+    profile.refused["events/0@1", 4] = Refusal(1, "unknown_item")
+    assert profile.observe(one, catalogue, rules, 0.0) is Outcome.REFUSED
 
 
 def test_events_without_an_id_are_never_duplicates() -> None:
@@ -149,7 +186,7 @@ def test_fences_are_kept_by_the_identity_of_a_partition() -> None:
     anew = event(2.0, "view", "i1", offset=3)
     anew = anew._replace(partition=anew.partition._replace(identity="events/0@re-created"))
     assert profile.observe(anew, catalogue, RULES, 0.0) is Outcome.APPLIED
-    assert profile.fence == {"events/0@1": 7, "events/0@re-created": 3}
+    assert profile.fence == {"events/0@1": [7, 7], "events/0@re-created": [3, 3]}
 
 
 def test_a_duplicate_moves_the_fence() -> None:
@@ -219,7 +256,7 @@ def test_no_more_events_wait_than_allowed() -> None:
     catalogue, profile = catalogue_of([]), Profile("u1")
     events = arrived([event(float(k), "view", f"new{k}") for k in range(3)])
     outcomes = [profile.observe(one, catalogue, rules, 0.0) for one in events]
-    assert outcomes == [Outcome.WAITING, Outcome.WAITING, Outcome.TOO_MANY_WAITING]
+    assert outcomes == [Outcome.WAITING, Outcome.WAITING, Outcome.REFUSED]
     assert len(profile.waiting) == 2
     assert profile.absorbed(events[2])
 
@@ -228,7 +265,7 @@ def test_a_refused_event_id_may_come_again() -> None:
     rules = dataclasses.replace(RULES, max_waiting=0)
     catalogue, profile = catalogue_of([]), Profile("u1")
     one, again = arrived([event(1.0, "view", "i0", event_id="e")] * 2)
-    assert profile.observe(one, catalogue, rules, 0.0) is Outcome.TOO_MANY_WAITING
+    assert profile.observe(one, catalogue, rules, 0.0) is Outcome.REFUSED
     catalogue.put("i0", catalogue_of(["i0"]).vector(0))
     assert profile.observe(again, catalogue, rules, 0.0) is Outcome.APPLIED
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recstream.core.profile import NO_ITEM, Recent
+from recstream.core.recent import NO_ITEM, Recent
 from recstream.core.sessions import Session, sessions_of
 from tests.builders import arrived, catalogue_of, event, profile_after
 

@@ -16,6 +16,7 @@ from recstream.accounting import accounting
 from recstream.core.events import Event
 from recstream.core.items import Item
 from recstream.core.profile import AsOf
+from recstream.core.shards import shard_of
 from recstream.core.source import Partition
 from recstream.core.statistics import pairs_of
 from recstream.engine.lists import Listed
@@ -322,7 +323,7 @@ def test_who_waits_is_found_after_a_restart_without_coming_back() -> None:
     bench.again()
     bench.know("new0")
     (shard,) = {row.shard for row in bench.users.rows.values()}
-    bench.worker.adopt(shard)
+    bench.worker.adopt(shard, None)
     assert bench.worker.next_look() == bench.clock()
     (query,) = bench.step().queries
     assert (query.user_id, query.version) == ("u1", 1)
@@ -493,7 +494,9 @@ def test_a_restart_does_not_announce_a_session_again() -> None:
     log = [event(0.0, "view", "i0", offset=1), event(9000.0, "view", "i1", offset=2)]
     assert sessions(bench.step(*log)) == [(0.0, 0.0)]
     bench.worker.flush()
+    barrier = bench.worker.commits.close()
     bench.again()
+    bench.worker.adopt(shard_of("u1", bench.rules.shards), barrier)
     assert sessions(bench.step(*log)) == []
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, TypedDict
 
+from typing_extensions import NotRequired
+
 from recstream.core.fields import Refused, timestamp
 from recstream.io.kafka.client import KafkaFault
 from recstream.io.kafka.offsets import Watermarks
@@ -45,6 +47,8 @@ class Position(TypedDict):
     """Offset of the next record to read."""
     from_ms: int | None
     """Records older than this are dropped (start at a time)."""
+    since: NotRequired[int | None]
+    """First offset of the unbroken run; None before a record is kept; absent in the first release: 0."""
 
 
 def parse_bound(setting: str | Mapping[str, int], which: Literal["start", "stop"]) -> Bound:

@@ -58,7 +58,7 @@ class Reading:
 
 
 class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
-    """Emits one :class:`RawBatch` a poll; never blocks; knows its next offset exactly.
+    """Emits what a poll brings; never blocks; knows its next offset exactly.
 
     Each has a consumer of its own: one connection and a few threads of librdkafka, no shared state.
     """
@@ -72,7 +72,8 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
         reading: Reading,
         now: Callable[[], datetime],
     ) -> None:
-        self._partition = partition
+        self._since = position.get("since", 0)
+        self._partition = partition._replace(since=self._since or 0)
         self._next = position["offset"]
         self._from_ms = position["from_ms"]
         self._stop = stop
@@ -97,8 +98,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
     def next_batch(self) -> list[RawBatch]:
         if self._r.stopping() or (self._stop is not None and self._next >= self._stop):
             raise StopIteration
-        offsets: list[int] = []
-        values: list[bytes] = []
+        batches: list[RawBatch] = []
         found = self._consumer.consume(self._r.poll_max, timeout=0)
         for message in found:
             error = message.error()
@@ -111,9 +111,15 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
                 break
             self._next = offset + 1
             if self._filters and not self._in_time(message):
+                self._since = None  # what is left out breaks the run: it may be replayed some day
                 continue
-            offsets.append(offset)
-            values.append(message.value() or b"")
+            if self._since is None:
+                self._since = offset
+                self._partition = self._partition._replace(since=offset)
+            if not batches or batches[-1].partition is not self._partition:
+                batches.append(RawBatch(self._partition, [], []))
+            batches[-1].offsets.append(offset)
+            batches[-1].values.append(message.value() or b"")
         if found:
             self._idle_until = None
         else:
@@ -121,12 +127,10 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
         if self._down_since is not None:
             self._while_away(self._down_since)
         self._report_lag()
-        if not offsets:
-            if self._fault is not None:
-                self._leave()
-                raise self._fault
-            return []
-        return [RawBatch(self._partition, offsets, values)]
+        if not batches and self._fault is not None:
+            self._leave()
+            raise self._fault
+        return batches
 
     @override
     def next_awake(self) -> datetime | None:
@@ -136,7 +140,9 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
     def snapshot(self) -> Position:
         away = self._down_since is not None or self._fault is not None
         self._mirror.on_snapshot(self._consumer, self._next, away=away)
-        return Position(identity=self._partition.identity, offset=self._next, from_ms=self._from_ms)
+        return Position(
+            identity=self._partition.identity, offset=self._next, from_ms=self._from_ms, since=self._since
+        )
 
     @override
     def close(self) -> None:

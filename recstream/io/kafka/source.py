@@ -51,6 +51,8 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
       begins at ``start``, with a warning.
     * ``start`` (``earliest``, ``latest``, ``ts=...``, or offsets by partition) holds where nothing is
       stored. ``latest`` and ``ts`` are fixed when the run starts. At a time, older records are dropped.
+    * Events know the first offset of the unbroken run that reads them (``Partition.since``), so that an
+      earlier part of a topic can be replayed after a later one. At a time that is the first record kept.
     * ``stop`` (``end``, ``ts=...``, offsets, which are exclusive) ends the source there; ``end`` is the
       end when the run starts, and so is the end for ``ts``: younger records before it are dropped.
     * When ``stopping()`` says so, every partition ends after what it has emitted: the clean stop.
@@ -133,6 +135,7 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
         marks, identity = survey.marks[part], survey.topics[name].identity(part[1])
         if resume_state is not None and resume_state["identity"] == identity:
             offset, from_ms = resumed_offset(for_part, resume_state, marks), resume_state["from_ms"]
+            since = resume_state.get("since", 0)
         else:
             if resume_state is not None:
                 _log.warning(
@@ -144,9 +147,10 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
                 )
             offset = first_offset(for_part, self._start, marks, survey.at_times.get(part))
             from_ms = self._start.ms if isinstance(self._start, At) else None
+            since = offset if from_ms is None else None
         return KafkaPartition(
             Partition(for_part, identity),
-            Position(identity=identity, offset=offset, from_ms=from_ms),
+            Position(identity=identity, offset=offset, from_ms=from_ms, since=since),
             stop=stop_offset(for_part, self._stop, marks),
             reading=self._reading,
             now=_utc_now,

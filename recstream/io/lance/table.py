@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 
 from recstream.core.arrays import Vector
-from recstream.io.lance.arrow import SCHEMA_KEY
 from recstream.io.lance.errors import StoreError, read_again, translated, write_again
 from recstream.io.lance.locks import TableLock
 
@@ -218,6 +217,17 @@ class KeyedTable:
             rows = read_again(read)
         return sorted(rows[self.key].to_pylist())
 
+    def numbers(self, column: str, where: str) -> dict[str, int]:
+        """One integer column of the rows that an SQL filter selects, by key, in order of the keys."""
+
+        def read() -> Any:
+            self.handle.checkout_latest()
+            return self.handle.search().where(where).select([self.key, column]).limit(None).to_arrow()
+
+        with translated(self.where, f"reading {column}"):
+            rows = read_again(read)
+        return dict(sorted(zip(rows[self.key].to_pylist(), rows[column].to_pylist(), strict=True)))
+
     def nearest(self, vector: Vector, n: int) -> list[tuple[str, float]]:
         """``(key, cosine)`` of the n rows whose unit ``vector`` is most similar; zeros have cosine 0.
 
@@ -259,9 +269,6 @@ def _check_columns(where: str, stored: Any, wanted: Any) -> None:
         for name in dict.fromkeys([*wanted.names, *stored.names])
         if _type(stored, name) != _type(wanted, name)
     ]
-    versions = [(schema.metadata or {}).get(SCHEMA_KEY, b"none").decode() for schema in (stored, wanted)]
-    if versions[0] != versions[1]:
-        problems.append(f"its schema version is {versions[0]}, wanted {versions[1]}")
     if problems:
         mend = "use another store.path, or replay into a new store with this release"
         raise StoreError(where, f"the table has other columns: {'; '.join(problems)}", mend)

@@ -54,13 +54,12 @@ class LanceUserStore:
         """Ids of all stored users."""
         return self._table.keys()
 
-    def unfinished(self, shards: Collection[int]) -> list[str]:
-        """Ids of the users in these shards with something to come back to after a restart."""
+    def unfinished(self, shards: Collection[int]) -> dict[str, int]:
+        """Users in these shards to come back to after a restart, and why."""
         if not shards:
-            return []
-        return self._table.keys(
-            f"unfinished != 0 AND shard IN ({', '.join(str(int(s)) for s in sorted(shards))})"
-        )
+            return {}
+        where = f"unfinished != 0 AND shard IN ({', '.join(str(int(s)) for s in sorted(shards))})"
+        return self._table.numbers("unfinished", where)
 
     def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:
         """``(user_id, cosine similarity)`` of the n nearest users: an exact scan."""

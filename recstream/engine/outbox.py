@@ -1,0 +1,74 @@
+"""Keeps output with its users until its epoch has committed, and finds after a crash what did not."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from recstream.core.events import Event
+from recstream.core.outbox import Refusal, Unconfirmed
+from recstream.core.profile import Profile
+from recstream.core.rejects import Reason
+from recstream.core.sessions import Session
+from recstream.core.shards import shard_of
+from recstream.engine.commits import Commits
+from recstream.engine.hot_set import HotSet
+
+__all__ = ["Outbox"]
+
+
+class Outbox:
+    """The outboxes of all users of a worker: see `recstream.core.outbox` for what is in them, and why."""
+
+    def __init__(self, users: HotSet, now: Callable[[], float], *, shards: int) -> None:
+        self.commits = Commits(now)
+        self._users = users
+        self._shards = shards
+        self._kept: deque[tuple[int, str]] = deque()
+        """Barriers, and the users who keep output until it is known that they have committed."""
+
+    def keep(self, profile: Profile, what: Event | Session | None) -> None:
+        """Keep what leaves now: an event given up, a closed session, or (None) the user's list."""
+        profile.outbox.append(Unconfirmed(self._note(profile), what))
+
+    def refuse(self, profile: Profile, event: Event, reason: Reason) -> Reason:
+        """Keep in mind that an event is rejected now; gives why, which stays so when it is read again."""
+        where = (event.partition.identity, event.offset)
+        before = profile.refused.get(where)
+        reason = reason if before is None else before.reason
+        profile.refused[where] = Refusal(self._note(profile), reason)
+        return reason
+
+    def left_by_an_earlier_run(self, profile: Profile, *, take: bool) -> list[Event | Session | None]:
+        """Drop what an earlier run surely sent; give the rest, which is then to be kept anew (``take``)."""
+        if not (profile.outbox or profile.refused):
+            return []
+        self._drop_confirmed(profile)
+        if not take:
+            return []
+        left, profile.outbox = profile.outbox, []
+        self._users.changed(profile.user_id)
+        return [one.what for one in left]
+
+    def let_go(self) -> None:
+        """Drop what has surely left by now, from the users and, as they are written, from the store."""
+        confirmed = self.commits.confirmed
+        while self._kept and self._kept[0][0] <= confirmed:
+            profile = self._users.held(self._kept.popleft()[1])
+            if profile is not None and (profile.outbox or profile.refused):
+                self._drop_confirmed(profile)
+                self._users.changed(profile.user_id)
+
+    def _note(self, profile: Profile) -> int:
+        barrier = self.commits.open()
+        self._kept.append((barrier, profile.user_id))
+        self._users.changed(profile.user_id)
+        return barrier
+
+    def _drop_confirmed(self, profile: Profile) -> None:
+        shard = shard_of(profile.user_id, self._shards)
+        has_left = self.commits.is_confirmed
+        profile.outbox = [one for one in profile.outbox if not has_left(one.barrier, shard)]
+        profile.refused = {
+            where: one for where, one in profile.refused.items() if not has_left(one.barrier, shard)
+        }

@@ -1,0 +1,25 @@
+"""Which events item statistics learn from, and what."""
+
+from __future__ import annotations
+
+from recstream.core.events import Event
+from recstream.core.profile import Profile
+from recstream.core.rules import DecodeRules
+from recstream.core.signals import RECENT_ITEMS
+from recstream.core.statistics import Touch
+
+__all__ = ["touches_of"]
+
+
+def touches_of(event: Event, item: int, profile: Profile, rules: DecodeRules) -> list[Touch]:
+    """What an event that was just applied teaches: its item, with the user's other latest ones, newest first.
+
+    Nothing, where the user was only shown the item or turned away from it.
+    """
+    action = rules.actions[event.action]
+    if action.kind in ("impression", "hide") or action.weight < 0.0:
+        return []
+    if event.rating is not None and event.rating < sum(rules.rating_scale) / 2:
+        return []
+    others = [other for other in profile.engaged(RECENT_ITEMS + 1) if other != item]
+    return [Touch(item, tuple(others[:RECENT_ITEMS]))]

@@ -49,6 +49,7 @@ def main() -> int:
             wiring.meters.serve(settings.run.metrics_port + process_id)
         except OSError as error:
             raise ConfigError([str(error)]) from error
+    wiring.database  # noqa: B018 - a store that does not fit is refused before the processes meet
     rules = wiring.rules()
     if settings.encoder.preload and settings.encoder.backend == "transformers":
         wiring.preload()

@@ -20,7 +20,7 @@ import numpy as np
 
 from recstream.config import ConfigError, Settings
 from recstream.config_sources import closest
-from recstream.ports import Encoder, StoreMeta
+from recstream.ports import Encoder
 
 __all__ = ["Finding", "diagnose"]
 
@@ -166,7 +166,8 @@ def _mend(text: str) -> str:
 
 def _store(settings: Settings, encoder: Encoder | None) -> Iterator[Finding]:
     from recstream.io.lance import LanceDatabase, StoreError
-    from recstream.wiring import SCHEMA, store_meta
+    from recstream.io.lance.meta import misfits
+    from recstream.wiring import SCHEMA, counting, store_meta
 
     path = settings.store_dir
     yield from _writable("store", path, "store.path")
@@ -180,35 +181,17 @@ def _store(settings: Settings, encoder: Encoder | None) -> Iterator[Finding]:
         yield Finding("store contents", True, f"no store at {path} yet; the first run makes it")
         return
     if encoder is None:
-        wanted = found._replace(schema=SCHEMA, shards=settings.store.shards)
+        wanted = found._replace(schema=SCHEMA, shards=settings.store.shards, rules=counting(settings))
     else:
         wanted = store_meta(settings, encoder)
-    differing = list(_differences(found, wanted))
-    yield from differing
+    differing = list(misfits(path, found, wanted))
+    for name, problem, mend in differing:
+        yield Finding(f"store {name}", False, f"{path} {problem}", mend)
     if not differing:
         checked = (
             "" if encoder is not None else "; whether with this encoder is not known, for it does not open"
         )
         yield Finding("store contents", True, f"{path} was made with these settings{checked}")
-
-
-def _differences(found: StoreMeta, wanted: StoreMeta) -> Iterator[Finding]:
-    again = "choose another store.path, run `recstream catalogue load` and replay the events"
-    mends = {
-        "schema": f"run the recstream release that made it, or {again}",
-        "encoder": f"set the section encoder back, or re-encode: {again}",
-        "dim": f"set the section encoder back, or re-encode: {again}",
-        "shards": f"set store.shards = {found.shards}, or {again}",
-    }
-    for field, mend in mends.items():
-        was, now = getattr(found, field), getattr(wanted, field)
-        if was != now and not (field == "dim" and found.encoder != wanted.encoder):
-            yield Finding(
-                f"store {field}",
-                False,
-                f"the store was made with {field} {was!r}, the settings say {now!r}",
-                mend,
-            )
 
 
 def _cache(settings: Settings) -> Iterator[Finding]:

@@ -16,13 +16,21 @@ class StoreBusyError(Exception):
 
 
 @contextmanager
-def job_lock(store: Path, job: str) -> Iterator[None]:
+def job_lock(store: Path, job: str, *, create: bool = True) -> Iterator[None]:
     """Hold a store for one job; the lock goes with the process, however it ends.
+
+    Without ``create`` there must be a store already; nothing is made where there is none.
 
     Raises:
         StoreBusyError: another job holds it; the message names the job, its process and the mend.
+        StoreError: there is none (without ``create``).
     """
-    store.mkdir(parents=True, exist_ok=True)
+    if create:
+        store.mkdir(parents=True, exist_ok=True)
+    else:
+        from recstream.io.lance import LanceDatabase
+
+        LanceDatabase.require(store)
     with open(store / "job.lock", "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -44,9 +44,11 @@ def load_items(settings: Settings, stop: Stop, on_stage: Stage) -> dict[str, Any
         StoreBusyError: a job is running on the store; send the items to its topic instead.
         FileFault, KafkaFault, StoreError, EncoderError: the world is not as the settings say.
     """
+    wiring = Wiring(settings, stop=stop)
+    _check(wiring)
     with job_lock(settings.store_dir, "catalogue load"):
-        wiring = Wiring(settings, stop=stop)
         try:
+            wiring.database  # noqa: B018 - a store that does not fit is refused before anything is read
             _load_items(wiring, on_stage)
             return wiring.summary()
         finally:
@@ -68,9 +70,11 @@ def replay(settings: Settings, stop: Stop, on_stage: Stage) -> Replayed:
         StoreBusyError: a job is running on the store.
         FileFault, KafkaFault, StoreError, EncoderError: the world is not as the settings say.
     """
+    wiring = Wiring(settings, stop=stop)
+    _check(wiring)
     with job_lock(settings.store_dir, "backfill"):
-        wiring = Wiring(settings, stop=stop)
         try:
+            wiring.database  # noqa: B018 - a store that does not fit is refused before anything is read
             return _replay(wiring, stop, on_stage)
         finally:
             wiring.close()
@@ -100,6 +104,14 @@ def _replay(wiring: Wiring, stop: Stop, on_stage: Stage) -> Replayed:
             run_flow(flow, recovery=None, epoch_s=settings.backfill.epoch_s)
     summary = wiring.summary()
     return Replayed(summary, accounting(summary), stop.asked())
+
+
+def _check(wiring: Wiring) -> None:
+    """Look at the files that will be read, before there is a store because of them."""
+    chosen = wiring.settings.backfill
+    for where, limit in ((chosen.items, 0), (chosen.events, chosen.limit)):
+        if where:
+            _checked(wiring.replay_source(where, limit=limit))
 
 
 def _checked(source: Source[RawBatch]) -> Source[RawBatch]:

@@ -20,7 +20,7 @@ from recstream.config import Settings
 from recstream.core.fuse import FuseError
 from recstream.runner import Stop, recovery_dir
 
-__all__ = ["EXIT_FUSE", "EXIT_SETTINGS", "JobError", "Supervisor"]
+__all__ = ["EXIT_FUSE", "EXIT_SETTINGS", "JobError", "RefusedError", "Supervisor"]
 
 _log = logging.getLogger(__name__)
 _STABLE_S: Final = 60.0
@@ -40,6 +40,10 @@ class JobError(Exception):
     """The job could not be kept running, or did not stop in time."""
 
 
+class RefusedError(JobError):
+    """A process refused its settings, or the store that was made with others."""
+
+
 class Supervisor:
     """Starts the processes, restarts them all when one dies, ends them all on request.
 
@@ -57,8 +61,9 @@ class Supervisor:
         """Keep the job running until a stop is asked for; gives the summaries of those that had begun.
 
         Raises:
-            JobError: it failed more often than ``run.restarts``, refused its settings, or did not stop
-                within ``run.stop_timeout_s``.
+            JobError: it failed more often than ``run.restarts``, or did not stop within
+                ``run.stop_timeout_s``.
+            RefusedError: it refused its settings, or the store.
             FuseError: too many records were rejected; starting again would read the same ones.
         """
         failures = 0
@@ -76,8 +81,11 @@ class Supervisor:
                 msg = f"the job was asked to stop and ended with exit codes {codes}: see the log above"
                 raise JobError(msg)
             if EXIT_SETTINGS in codes:
-                msg = "a process refused its settings: see the log above; starting it again would not help"
-                raise JobError(msg)
+                msg = (
+                    "a process refused its settings, or the store: see the log above; starting it again "
+                    "would not help"
+                )
+                raise RefusedError(msg)
             if EXIT_FUSE in codes:
                 msg = "a process stopped at too many rejects: see the log above; not started again by itself"
                 raise FuseError(msg)

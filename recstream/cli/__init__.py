@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from recstream.cli import admin, catalogue, demo, errors, replay, run, show, tail
+from recstream.cli import admin, catalogue, demo, errors, replay, run, show, tail, upgrade
 
 __all__ = ["app", "main"]
 
@@ -28,6 +28,7 @@ app.command()(tail.tail)
 app.command()(show.show)
 app.command()(admin.forget)
 app.command()(admin.doctor)
+app.command()(upgrade.upgrade)
 app.command()(admin.schema)
 app.command()(admin.config)
 

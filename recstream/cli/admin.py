@@ -30,7 +30,7 @@ def forget(
         from recstream.job_lock import job_lock
         from recstream.wiring import Wiring
 
-        with job_lock(settings.store_dir, "forget"):
+        with job_lock(settings.store_dir, "forget", create=False):
             users = Wiring(settings, create=False).database.users
             known = bool(users.fetch([user]))
             users.delete([user])

@@ -14,9 +14,9 @@ from recstream.io.files.formats import FileFault
 from recstream.io.kafka.admin import KafkaFault
 from recstream.io.kafka.broker import BrokerError
 from recstream.io.kafka.sink import DeliveryError
-from recstream.io.lance.errors import StoreError
+from recstream.io.lance.errors import StoreError, StoreMismatchError
 from recstream.job_lock import StoreBusyError
-from recstream.supervisor import EXIT_FUSE, EXIT_SETTINGS, JobError
+from recstream.supervisor import EXIT_FUSE, EXIT_SETTINGS, JobError, RefusedError
 
 __all__ = ["FAULTS", "exit_code", "known_fault", "report"]
 
@@ -56,10 +56,10 @@ def known_fault(error: BaseException) -> Exception | None:
 
 
 def exit_code(fault: Exception) -> int:
-    """2 when the settings are wrong, 4 when too many records were rejected, 1 for any other fault."""
+    """2 when the settings are wrong or do not fit the store, 4 at too many rejects, 1 for any other fault."""
     if isinstance(fault, FuseError):
         return EXIT_FUSE
-    return EXIT_SETTINGS if isinstance(fault, ConfigError) else 1
+    return EXIT_SETTINGS if isinstance(fault, (ConfigError, RefusedError, StoreMismatchError)) else 1
 
 
 def report(fault: Exception) -> None:

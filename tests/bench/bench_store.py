@@ -130,7 +130,7 @@ def changes(database: LanceDatabase, items: int, repeats: int) -> dict[str, floa
 
 def measure(folder: Path, *, users: int, repeats: int) -> dict[str, Any]:
     """All figures of one run."""
-    meta = StoreMeta(1, "bench", DIM, 32)
+    meta = StoreMeta(2, "bench", DIM, 32, "{}")
     database = LanceDatabase.open(folder / "store", meta, upkeep=PLAIN)
     sqlite = Sqlite(folder / "users.db")
     for first in range(0, users, BATCH):
@@ -155,7 +155,7 @@ def measure(folder: Path, *, users: int, repeats: int) -> dict[str, Any]:
     result["fetch_ms"]["sqlite"] = fetches(sqlite.fetch, users, 3 * repeats)
     result["upsert_rows_per_s"]["sqlite"] = upserts(sqlite, users, repeats)
     rows = user_rows(list(range(BATCH)), 1)
-    schema = user_schema(DIM, 1)
+    schema = user_schema(DIM)
     result["to_arrow_rows_per_s"] = rate(BATCH, median_ms(lambda _: users_table(rows, schema), repeats))
     packed = users_table(rows, schema)
     table = lancedb.connect(str(folder / "plain")).create_table("users", schema=schema)

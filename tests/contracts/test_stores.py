@@ -18,7 +18,7 @@ from recstream.testing.store_contracts import (
 from recstream.testing.stores import MemoryItemStore, MemoryStatisticsStore, MemoryUserStore
 
 EAGER = Upkeep(every_s=0, keep_s=0, index_from=1, look_s=0, rest=0)
-META = StoreMeta(schema=1, encoder="hashing@1", dim=DIM, shards=32)
+META = StoreMeta(schema=2, encoder="hashing@1", dim=DIM, shards=32, rules="{}")
 
 
 class OnDisk:

@@ -18,13 +18,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recstream.io.lance import LanceDatabase, LanceUserStore, StoreError, Upkeep
+from recstream.core.counting import counting_rules
+from recstream.core.rules import actions_with
+from recstream.io.lance import LanceDatabase, LanceUserStore, StoreError, StoreMismatchError, Upkeep
 from recstream.io.lance.errors import write_again
 from recstream.io.lance.maintenance import disk_bytes
 from recstream.ports import StoreMeta
 from recstream.testing.store_contracts import DIM, item_row, unit, user_row
 
-META = StoreMeta(schema=1, encoder="hashing@1", dim=DIM, shards=32)
+RULES = counting_rules(actions_with({"wishlist": 2.5}), (1, 5), 30)
+META = StoreMeta(schema=2, encoder="hashing@1", dim=DIM, shards=32, rules=RULES)
 EAGER = Upkeep(every_s=0, keep_s=0.2, index_from=500, look_s=0, rest=0)
 ROOT = Path(__file__).parents[2]
 ROWS_A_CALL = 20
@@ -53,10 +56,9 @@ def test_a_store_opened_again_holds_what_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "mend"),
     [
-        ("schema", 2, "release"),
         ("encoder", "minilm@2", "catalogue load"),
         ("dim", DIM + 1, "catalogue load"),
-        ("shards", 64, "set store.shards back to 32"),
+        ("shards", 64, "set store.shards = 32"),
     ],
 )
 def test_a_differing_store_is_refused_with_both_values_and_a_mend(
@@ -64,7 +66,7 @@ def test_a_differing_store_is_refused_with_both_values_and_a_mend(
 ) -> None:
     LanceDatabase.open(tmp_path, META)
     before = files_below(tmp_path)
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(StoreMismatchError) as caught:
         LanceDatabase.open(tmp_path, META._replace(**{field: value}))
     text = str(caught.value)
     for part in (str(tmp_path), field, repr(getattr(META, field)), repr(value), mend):
@@ -72,11 +74,85 @@ def test_a_differing_store_is_refused_with_both_values_and_a_mend(
     assert files_below(tmp_path) == before
 
 
+def test_a_store_of_an_older_layout_is_refused_with_the_command_to_run(tmp_path: Path) -> None:
+    path = tmp_path / "a store"
+    LanceDatabase.open(path, META)
+    with pytest.raises(StoreMismatchError, match="has layout 2, this release works on 3") as caught:
+        LanceDatabase.open(path, META._replace(schema=3))
+    assert f"`recstream upgrade --state '{path}'`" in caught.value.mend
+
+
+def test_a_store_of_a_newer_layout_is_refused_whatever_else_differs(tmp_path: Path) -> None:
+    LanceDatabase.open(tmp_path, META)
+    with pytest.raises(StoreMismatchError, match=r"layout 2.*up to 1.*install the newer recstream") as caught:
+        LanceDatabase.open(tmp_path, META._replace(schema=1, shards=7))
+    assert "shards" not in str(caught.value)
+
+
+def rules_with(weights: dict[str, float], *, scale: tuple[float, float] = (1, 5), days: float = 30) -> str:
+    return counting_rules(actions_with(weights), scale, days)
+
+
+@pytest.mark.parametrize(
+    ("rules", "said", "back"),
+    [
+        (
+            rules_with({"wishlist": 2}),
+            "events.actions.wishlist was 2.5, is 2.0",
+            "events.actions.wishlist = 2.5",
+        ),
+        (
+            rules_with({"wishlist": -2.5}),
+            "events.actions.wishlist was [2.5, 'item', True], is [-2.5, 'item', False]",
+            "events.actions.wishlist = 2.5",
+        ),
+        (
+            rules_with({}),
+            "events.actions.wishlist was 2.5, is no action any more",
+            "events.actions.wishlist = 2.5",
+        ),
+        (
+            rules_with({"wishlist": 2.5}, scale=(0, 5)),
+            "events.rating_min was 1.0, is 0.0",
+            "events.rating_min = 1.0",
+        ),
+        (
+            rules_with({"wishlist": 2.5}, days=7.5),
+            "profile.half_life_days was 30.0, is 7.5",
+            "profile.half_life_days = 30.0",
+        ),
+    ],
+    ids=["weight", "sign", "removed", "scale", "half-life"],
+)
+def test_a_changed_rule_of_counting_is_refused_with_both_values_and_every_way_out(
+    tmp_path: Path, rules: str, said: str, back: str
+) -> None:
+    LanceDatabase.open(tmp_path, META)
+    with pytest.raises(StoreMismatchError) as caught:
+        LanceDatabase.open(tmp_path, META._replace(rules=rules))
+    assert said in caught.value.problem
+    for way in (f"set back {back}", "recstream backfill", f"upgrade --state {tmp_path} --accept-rules"):
+        assert way in caught.value.mend
+    assert LanceDatabase.inspect(tmp_path) == META
+
+
+def test_an_action_that_was_added_is_noted_and_can_then_not_be_changed_silently(tmp_path: Path) -> None:
+    LanceDatabase.open(tmp_path, META)
+    more = META._replace(rules=rules_with({"wishlist": 2.5, "gift": 4}))
+    LanceDatabase.open(tmp_path, more, create=False)
+    assert LanceDatabase.inspect(tmp_path) == META, "a look notes nothing"
+    LanceDatabase.open(tmp_path, more)
+    assert LanceDatabase.inspect(tmp_path) == more
+    with pytest.raises(StoreMismatchError, match=r"events.actions.gift was 4.0, is 3.0"):
+        LanceDatabase.open(tmp_path, META._replace(rules=rules_with({"wishlist": 2.5, "gift": 3})))
+
+
 def test_every_difference_is_reported_at_once(tmp_path: Path) -> None:
     LanceDatabase.open(tmp_path, META)
-    with pytest.raises(StoreError) as caught:
-        LanceDatabase.open(tmp_path, StoreMeta(2, "other", 99, 1))
-    assert all(f"made with {field} " in str(caught.value) for field in StoreMeta._fields)
+    with pytest.raises(StoreMismatchError) as caught:
+        LanceDatabase.open(tmp_path, StoreMeta(3, "other", 99, 1, RULES))
+    for said in ("has layout 2", "made with encoder ", "made with shards "):
+        assert said in caught.value.problem
 
 
 def test_a_store_error_survives_pickling() -> None:
@@ -118,10 +194,11 @@ def test_remote_stores_are_refused() -> None:
 
 
 def test_without_create_a_missing_store_is_an_error(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "none"):
+    (tmp_path / "there").mkdir()
+    for path in (tmp_path / "there", tmp_path / "none"):
         with pytest.raises(StoreError, match="start the job once"):
             LanceDatabase.open(path, META, create=False)
-    assert not (tmp_path / "none").exists()
+    assert files_below(tmp_path) == {tmp_path / "there"}
 
 
 @pytest.mark.parametrize("table", ["meta", "users"])
@@ -145,7 +222,7 @@ def test_a_table_with_other_columns_is_refused(tmp_path: Path) -> None:
         LanceDatabase.open(tmp_path, META)
     text = str(caught.value)
     for part in ("users: the table has other columns", "shard is string, wanted int32", "extra is int64",
-                 "state is absent", "schema version is none, wanted 1", "replay"):  # fmt: skip
+                 "state is absent", "replay"):  # fmt: skip
         assert part in text
 
 

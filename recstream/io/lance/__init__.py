@@ -1,7 +1,7 @@
 """The three stores over one LanceDB folder: open it with :class:`LanceDatabase`."""
 
 from recstream.io.lance.database import LanceDatabase
-from recstream.io.lance.errors import StoreError
+from recstream.io.lance.errors import StoreError, StoreMismatchError
 from recstream.io.lance.items import LanceItemStore
 from recstream.io.lance.maintenance import Upkeep
 from recstream.io.lance.statistics import LanceStatisticsStore
@@ -13,5 +13,6 @@ __all__ = [
     "LanceStatisticsStore",
     "LanceUserStore",
     "StoreError",
+    "StoreMismatchError",
     "Upkeep",
 ]

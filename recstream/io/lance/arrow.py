@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ from recstream.core.arrays import Matrix, Vector
 from recstream.ports import ItemRow, StatisticsRow, UserRow
 
 __all__ = [
-    "SCHEMA_KEY",
     "item_rows",
     "item_schema",
     "items_table",
@@ -25,9 +24,6 @@ __all__ = [
     "users_table",
 ]
 
-SCHEMA_KEY = b"recstream.schema"
-"""Metadata key of each table's schema version."""
-
 _PRIMARY = {"lance-schema:unenforced-primary-key": "true"}
 """Lets lance see that two processes insert one key at once; it does not reject doubles by itself."""
 
@@ -36,13 +32,9 @@ def _key(name: str) -> Any:
     return pa.field(name, pa.string(), nullable=False, metadata=_PRIMARY)
 
 
-def _schema(fields: Iterable[Any], version: int) -> Any:
-    return pa.schema(list(fields), metadata={SCHEMA_KEY: str(version).encode()})
-
-
-def user_schema(dim: int, version: int) -> Any:
+def user_schema(dim: int) -> Any:
     """Columns of the ``users`` table."""
-    return _schema(
+    return pa.schema(
         [
             _key("user_id"),
             pa.field("shard", pa.int32()),
@@ -52,14 +44,13 @@ def user_schema(dim: int, version: int) -> Any:
             pa.field("vector", pa.list_(pa.float32(), dim)),
             pa.field("state", pa.large_binary()),
             pa.field("unfinished", pa.int32()),
-        ],
-        version,
+        ]
     )
 
 
-def item_schema(dim: int, version: int) -> Any:
+def item_schema(dim: int) -> Any:
     """Columns of the ``items`` table."""
-    return _schema(
+    return pa.schema(
         [
             _key("item_id"),
             pa.field("title", pa.string()),
@@ -71,14 +62,13 @@ def item_schema(dim: int, version: int) -> Any:
             pa.field("text_hash", pa.string()),
             pa.field("vector", pa.list_(pa.float32(), dim)),
             pa.field("seq", pa.int64()),
-        ],
-        version,
+        ]
     )
 
 
-def statistics_schema(version: int) -> Any:
+def statistics_schema() -> Any:
     """Columns of the ``statistics`` table."""
-    return _schema(
+    return pa.schema(
         [
             _key("item_id"),
             pa.field("shard", pa.int32()),
@@ -86,8 +76,7 @@ def statistics_schema(version: int) -> Any:
             pa.field("tick", pa.float64()),
             pa.field("counts", pa.list_(pa.float64())),
             pa.field("state", pa.large_binary()),
-        ],
-        version,
+        ]
     )
 
 

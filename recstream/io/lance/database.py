@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from recstream.io.lance.arrow import SCHEMA_KEY, item_schema, statistics_schema, user_schema
+from recstream.io.lance.arrow import item_schema, statistics_schema, user_schema
 from recstream.io.lance.errors import StoreError, translated
 from recstream.io.lance.items import LanceItemStore
 from recstream.io.lance.locks import folder_lock
 from recstream.io.lance.maintenance import Maintenance, Upkeep
 from recstream.io.lance.memory import bounded_session, few_arenas
+from recstream.io.lance.meta import check_fit, no_store, read_meta, write_meta
 from recstream.io.lance.statistics import LanceStatisticsStore
-from recstream.io.lance.table import KeyedTable, committed, creation_mode
+from recstream.io.lance.table import KeyedTable, committed
 from recstream.io.lance.users import LanceUserStore
 from recstream.ports import StoreMeta
 
 __all__ = ["LanceDatabase"]
-
-_COLUMNS: dict[str, Any] = {
-    "schema": pa.int64(),
-    "encoder": pa.string(),
-    "dim": pa.int64(),
-    "shards": pa.int64(),
-    "created_at": pa.float64(),
-}
 
 
 class LanceDatabase:
@@ -59,27 +49,34 @@ class LanceDatabase:
         """Open the store in that folder, or make it when ``create`` is true.
 
         Raises:
-            StoreError: the folder cannot be used, or holds a store made with another schema,
-                encoder, dim or number of shards.
+            StoreMismatchError: it holds a store of another layout, or one made with another encoder, dim
+                or number of shards, or whose events were counted by other rules. Actions that were added
+                are no difference; with ``create``, they are noted.
+            StoreError: the folder cannot be used.
         """
         folder = _local(path)
         upkeep = Upkeep() if upkeep is None else upkeep
-        _check_folder(folder, create=create)
+        if create:
+            _check_folder(folder, create=True)
+        else:
+            cls.require(folder)
         with translated(str(folder), "opening the store"), folder_lock(folder):
             connection = _connect(folder)
-            stored = _read_meta(connection, folder)
+            stored = read_meta(connection, folder)
             if stored is None:
-                _refuse_foreign(folder, create=create)
-                _write_meta(connection, folder, meta)  # first: what exists without it is not ours
+                _refuse_foreign(folder)
+                write_meta(connection, folder, meta)  # first: what exists without it is not ours
             else:
-                _check_meta(folder, stored, meta)
+                check_fit(folder, stored, meta)
+                if create and stored.rules != meta.rules:
+                    write_meta(connection, folder, meta)
 
             def table(name: str, key: str, schema: Any) -> KeyedTable:
                 return KeyedTable.open(connection, folder, name, schema, key=key, create=create)
 
-            users = table("users", "user_id", user_schema(meta.dim, meta.schema))
-            items = table("items", "item_id", item_schema(meta.dim, meta.schema))
-            statistics = table("statistics", "item_id", statistics_schema(meta.schema))
+            users = table("users", "user_id", user_schema(meta.dim))
+            items = table("items", "item_id", item_schema(meta.dim))
+            statistics = table("statistics", "item_id", statistics_schema())
         return cls(
             folder,
             meta,
@@ -102,7 +99,20 @@ class LanceDatabase:
         with translated(str(folder), "reading the store's meta table"):
             if not committed(folder, "meta"):
                 return None
-            return _read_meta(_connect(folder), folder)
+            return read_meta(_connect(folder), folder)
+
+    @staticmethod
+    def require(path: str | Path) -> Path:
+        """The folder of the store there. Creates nothing.
+
+        Raises:
+            StoreError: there is no store.
+        """
+        folder = _local(path)
+        _check_folder(folder, create=False)
+        if not committed(folder, "meta"):
+            raise no_store(folder, "holds no recstream store")
+        return folder
 
     def maintain(self) -> None:
         """Tidy the tables that are due. From one process of a job only."""
@@ -129,8 +139,7 @@ def _check_folder(folder: Path, *, create: bool) -> None:
         raise StoreError(str(folder), "is a file, not a folder", "point store.path to a folder")
     if not folder.exists():
         if not create:
-            mend = "start the job once, which creates it, or correct store.path"
-            raise StoreError(str(folder), "does not exist", mend)
+            raise no_store(folder, "does not exist")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -138,51 +147,8 @@ def _check_folder(folder: Path, *, create: bool) -> None:
             raise StoreError(str(folder), f"cannot be created ({error.strerror})", mend) from error
 
 
-def _read_meta(connection: Any, folder: Path) -> StoreMeta | None:
-    if not committed(folder, "meta"):
-        return None
-    with translated(str(folder), "reading the meta table"):
-        rows = connection.open_table("meta").to_arrow()
-    if len(rows) != 1 or any(name not in rows.column_names for name in StoreMeta._fields):
-        mend = "restore it from a copy, or replay into another store.path"
-        problem = f"its meta table has {len(rows)} rows of {', '.join(rows.column_names)}"
-        raise StoreError(str(folder), problem, mend)
-    row = rows.to_pylist()[0]
-    return StoreMeta(*(row[name] for name in StoreMeta._fields))
-
-
-def _write_meta(connection: Any, folder: Path, meta: StoreMeta) -> None:
-    row = pa.Table.from_pylist([{**meta._asdict(), "created_at": time.time()}], schema=pa.schema(_COLUMNS))
-    row = row.replace_schema_metadata({SCHEMA_KEY: str(meta.schema).encode()})
-    connection.create_table("meta", row, mode=creation_mode(folder, "meta"))
-
-
-def _refuse_foreign(folder: Path, *, create: bool) -> None:
-    if not create:
-        mend = "start the job once, which creates it, or correct store.path"
-        raise StoreError(str(folder), "holds no recstream store", mend)
+def _refuse_foreign(folder: Path) -> None:
     foreign = sorted(name for name in ("users", "items", "statistics") if committed(folder, name))
     if foreign:
         problem = f"has tables ({', '.join(foreign)}) but no meta table: they are not recstream's"
         raise StoreError(str(folder), problem, "choose an empty folder as store.path")
-
-
-def _check_meta(folder: Path, stored: StoreMeta, wanted: StoreMeta) -> None:
-    mends = {
-        "schema": "run the recstream release that made it, or replay into another store.path",
-        "encoder": (
-            "set the encoder back, or re-encode: choose another store.path, run `recstream catalogue load` "
-            "and replay the events"
-        ),
-        "dim": "set the encoder back, or re-encode into another store.path with `recstream catalogue load`",
-        "shards": f"set store.shards back to {stored.shards}, or replay into another store.path",
-    }
-    different = [name for name in StoreMeta._fields if getattr(stored, name) != getattr(wanted, name)]
-    if different:
-        problem = "; ".join(
-            f"was made with {name} {getattr(stored, name)!r}, "
-            f"the configuration says {getattr(wanted, name)!r}"
-            for name in different
-        )
-        mend = "; ".join(mends[name] for name in different if name != "dim" or "encoder" not in different)
-        raise StoreError(str(folder), problem, mend)

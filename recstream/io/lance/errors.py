@@ -8,7 +8,15 @@ from typing import TypeVar
 
 import stamina
 
-__all__ = ["StoreError", "is_conflict", "is_stale", "read_again", "translated", "write_again"]
+__all__ = [
+    "StoreError",
+    "StoreMismatchError",
+    "is_conflict",
+    "is_stale",
+    "read_again",
+    "translated",
+    "write_again",
+]
 
 T = TypeVar("T")
 
@@ -39,6 +47,10 @@ class StoreError(Exception):
 
     def __str__(self) -> str:
         return f"store {self.path}: {self.problem}. To mend it: {self.mend}."
+
+
+class StoreMismatchError(StoreError):
+    """A sound store that was made by another release or with other settings: trying again is no use."""
 
 
 def is_conflict(error: Exception) -> bool:

@@ -1,0 +1,43 @@
+"""``recstream upgrade``: a store of an older layout, or counted by other rules, is brought up to date."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
+
+__all__ = ["upgrade"]
+
+
+def upgrade(
+    store: Store = None,
+    accept: Annotated[
+        bool,
+        typer.Option(
+            "--accept-rules",
+            help="Count by the action weights, rating scale and half-life of the configuration from here on; "
+            "old events keep the weight they were counted with.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Bring a store to the layout of this release. No job may be running; run again after a crash."""
+    from recstream.io.lance.migrations import upgrade as steps
+    from recstream.job_lock import job_lock
+    from recstream.wiring import SCHEMA, counting
+
+    named = {"store.path": None if store is None else str(store)}
+    settings = load_settings(config, overrides, named)
+    done = 0
+    with job_lock(settings.store_dir, "upgrade", create=False):
+        for what in steps(settings.store_dir, SCHEMA, counting(settings), accept=accept, dry_run=dry_run):
+            typer.echo(f"{'would do' if dry_run else 'done'}: {what}")
+            done += 1
+    if not done:
+        typer.echo(f"nothing to do: {settings.store_dir} has layout {SCHEMA} and these rules of counting")

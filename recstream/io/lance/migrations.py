@@ -1,0 +1,100 @@
+"""Stores of older layouts become stores of this one, step by step; each step is one commit.
+
+A kill between two steps leaves a store that the same call goes on with: the layout in the meta table
+changes last, and each step looks whether it is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from recstream.core.counting import changes
+from recstream.io.lance.database import LanceDatabase
+from recstream.io.lance.errors import StoreMismatchError, translated
+from recstream.io.lance.locks import TableLock, folder_lock
+from recstream.io.lance.meta import misfits, no_store, read_meta, write_meta
+from recstream.io.lance.table import committed
+from recstream.ports import StoreMeta
+
+__all__ = ["Step", "upgrade"]
+
+
+class Step(NamedTuple):
+    """One commit of an upgrade."""
+
+    what: str
+    run: Callable[[], object]
+
+
+def upgrade(
+    folder: Path, schema: int, rules: str, *, accept: bool = False, dry_run: bool = False
+) -> Iterator[str]:
+    """Bring the store there to a layout and, with ``accept``, to other rules of counting.
+
+    Gives a sentence for each step that was done (``dry_run``: that would be). No job may be running on it.
+    A store that did not note its rules yet is taken to have been counted by these.
+
+    Raises:
+        StoreError: there is no store, or it cannot be changed.
+        StoreMismatchError: it is of a newer layout, or its rules differ and are not accepted.
+    """
+    import lancedb
+
+    folder = LanceDatabase.require(folder)
+    with translated(str(folder), "upgrading the store"):
+        connection = lancedb.connect(str(folder))
+        stored = read_meta(connection, folder)
+        if stored is None:
+            raise no_store(folder, "holds no recstream store any more")
+        with folder_lock(folder):
+            for step in _steps(connection, folder, stored, schema, rules, accept=accept):
+                if not dry_run:
+                    step.run()
+                yield step.what
+
+
+def _steps(
+    connection: Any, folder: Path, stored: StoreMeta, schema: int, rules: str, *, accept: bool
+) -> Iterator[Step]:
+    wanted = stored._replace(schema=schema, rules=rules)
+    for layout in range(stored.schema, schema):
+        yield from _LAYOUTS[layout](connection, folder)
+    if stored.schema < schema:
+        stored = stored._replace(schema=schema, rules=stored.rules or rules)
+        what = f"meta: layout {schema}; the rules of counting in the configuration are noted as the store's"
+        now = stored
+        yield Step(what, lambda: write_meta(connection, folder, now))
+    found = list(misfits(folder, stored, wanted))
+    if any(one.name == "schema" for one in found) or (found and not accept):
+        problems, mends = ("; ".join(parts) for parts in zip(*(one[1:] for one in found), strict=True))
+        raise StoreMismatchError(str(folder), problems, mends)
+    changed = list(changes(stored.rules, rules))
+    if changed:
+        what = f"meta: rules of counting from here on: {'; '.join(map(str, changed))}"
+        yield Step(what, lambda: write_meta(connection, folder, wanted))
+
+
+def _unfinished(connection: Any, folder: Path) -> Iterator[Step]:
+    """Layout 2: users say why to come back to them (``unfinished``), not how many events wait."""
+    if not committed(folder, "users"):
+        return  # a creation that was killed; the next start completes it
+    names = connection.open_table("users").schema.names
+
+    def change(what: str, how: Callable[[Any], object]) -> Step:
+        def run() -> None:
+            with TableLock(folder, "users").alone():
+                how(connection.open_table("users"))
+
+        return Step(f"users: {what}", run)
+
+    if "unfinished" not in names:
+        value = {"unfinished": "cast(waiting > 0 as int)"}
+        yield change("column unfinished added", lambda table: table.add_columns(value))
+    if "waiting" in names:
+        yield change("column waiting dropped", lambda table: table.drop_columns(["waiting"]))
+
+
+_LAYOUTS: Final[Mapping[int, Callable[[Any, Path], Iterator[Step]]]] = {1: _unfinished}
+"""What leads from each layout to the next."""

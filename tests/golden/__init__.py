@@ -1,0 +1,1 @@
+"""What older releases wrote: never made again, always read."""

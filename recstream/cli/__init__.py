@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from recstream.cli import admin, catalogue, demo, errors, replay, run, show, tail, upgrade
+from recstream.cli import admin, catalogue, deadletter, demo, errors, replay, run, show, tail, upgrade
 
 __all__ = ["app", "main"]
 
@@ -24,6 +24,7 @@ app.command()(demo.demo)
 app.command()(run.run)
 app.command()(replay.backfill)
 app.add_typer(catalogue.app, name="catalogue")
+app.add_typer(deadletter.app, name="deadletter")
 app.command()(tail.tail)
 app.command()(show.show)
 app.command()(admin.forget)
@@ -34,7 +35,7 @@ app.command()(admin.config)
 
 
 def main() -> None:
-    """Run the command line; known faults end it with one clear message and exit code 1 (2: bad usage)."""
+    """Run the command line; known faults end it with one clear message and exit code 1, 2 or 4 (`errors`)."""
     # A fault that stops a dataflow unwinds through bytewax, whose stack says nothing to anybody here.
     os.environ["RUST_BACKTRACE"] = "0"
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, reject
 from hypothesis import strategies as st
 
 from recstream.core.decoding import decode_events
@@ -49,9 +49,13 @@ def test_a_letter_gives_its_bytes_and_its_source_back(raw: bytes) -> None:
 
 
 def sent(record: Record) -> bytes:
-    """A record as its producer sends it; integers beyond 64 bits are no integers to this parser."""
-    raw = json.dumps(record, ensure_ascii=False).encode()
-    assume(orjson.loads(raw) == json.loads(raw))
+    """A record as its producer sends it, if the decoder's parser takes its numbers and texts as they are."""
+    raw = json.dumps(record).encode()
+    try:
+        read = orjson.loads(raw)
+    except ValueError:
+        reject()
+    assume(repr(read) == repr(json.loads(raw)))
     return raw
 
 

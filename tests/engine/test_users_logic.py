@@ -200,3 +200,23 @@ def test_items_and_their_events_may_come_in_the_same_epoch(run_flow: Callable[..
     bench.step(*(event(99.0, "request", user=f"u{k}", offset=99) for k in range(7)))
     bench.worker.flush()
     assert versions(bench) == WANTED
+
+
+def test_at_a_clean_end_every_shard_is_resumed_from_the_last_barrier(
+    run_flow: Callable[..., None], tmp_path: Path
+) -> None:
+    """Bytewax snapshots the shards that were awake in an epoch, and at an end wakes them all.
+
+    So after a clean end nothing is sent again, not even what one shard made for another that slept.
+    """
+    bench = stocked(Bench())
+    log_of = arrived([event(float(k), "view", "i0", user=f"u{k}") for k in range(7)])
+    job = Job(bench, [*log_of], batch=1)
+    run_flow(job.flow(), store=tmp_path)
+    last = job.workers[0].commits.close()
+    bench.again()
+    again = Job(bench, [*log_of, event(99.0, "view", "i0", user="u3", offset=99)], batch=1)
+    run_flow(again.flow(), store=tmp_path)
+    assert again.workers[0].commits._resumed == {
+        shard_of(f"u{k}", bench.rules.shards): last for k in range(7)
+    }

@@ -19,7 +19,7 @@ from recstream.engine.endpoints import Inputs, Outputs
 from recstream.engine.lists import Listed
 from recstream.engine.outputs import MessageSink, emit, list_messages
 from recstream.engine.services import EngineRules, Services
-from recstream.engine.worker import Forgotten
+from recstream.engine.step import Forgotten
 
 __all__ = ["build", "build_final", "flow", "replay_rules"]
 

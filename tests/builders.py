@@ -14,14 +14,15 @@ from recstream.core.catalogue import Catalogue
 from recstream.core.decay import DecayedSum
 from recstream.core.events import Event
 from recstream.core.profile import AsOf, Profile, ProfileRules
-from recstream.core.recent import NO_ITEM
 from recstream.core.ranking import RankingRules
+from recstream.core.recent import NO_ITEM
 from recstream.core.rules import DecodeRules
 from recstream.core.signals import Query, query_of
 from recstream.core.source import Partition
 from recstream.core.statistics import ItemStatistics, Touch
 from recstream.engine.services import EngineRules, Services
-from recstream.engine.worker import Received, Step, Worker
+from recstream.engine.step import Received, Step
+from recstream.engine.worker import Worker
 from recstream.io.encoders import EncoderSpec, open_encoder
 from recstream.ports import ItemRow
 from recstream.testing.meters import MemoryMeters

@@ -17,7 +17,7 @@ from recstream.core.rejects import Reject
 from recstream.core.rules import DecodeRules
 from recstream.core.source import RawBatch
 from recstream.engine.services import PerWorker
-from recstream.engine.worker import Received
+from recstream.engine.step import Received
 from recstream.ports import Meters
 
 __all__ = ["DecodeOut", "decode"]

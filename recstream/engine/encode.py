@@ -9,7 +9,7 @@ import numpy as np
 from bytewax.dataflow import Stream, operator
 
 from recstream.core.items import Item, item_text, text_hash
-from recstream.engine.worker import Received
+from recstream.engine.step import Received
 from recstream.ports import Encoder, ItemRow
 
 __all__ = ["encode_events", "encode_items", "item_rows"]

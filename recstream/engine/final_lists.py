@@ -13,7 +13,8 @@ from recstream.core.signals import query_of
 from recstream.engine.lists import Listed
 from recstream.engine.rows import profile_of
 from recstream.engine.services import EngineRules, Services
-from recstream.engine.worker import Forgotten, Worker
+from recstream.engine.step import Forgotten
+from recstream.engine.worker import Worker
 
 __all__ = ["FinalListsSource"]
 

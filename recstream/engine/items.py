@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime, timezone
 from typing import NamedTuple
 
 import bytewax.operators as op
@@ -60,6 +61,16 @@ class _CountLogic(StatefulBatchLogic[_Counts, int, int]):
             touches = [Touch(int(item), ()) for item in handles[items].tolist()]
             known = pairs._replace(rows=handles[pairs.rows], others=handles[pairs.others])
             replica.statistics.count(touches, known, ticks_each=replica.ticks_each)
+        return (), self.RETAIN
+
+    @override
+    def notify_at(self) -> datetime | None:
+        write = self.worker.next_write()
+        return None if write is None else datetime.fromtimestamp(write, tz=timezone.utc)
+
+    @override
+    def on_notify(self) -> tuple[Iterable[int], bool]:
+        self.worker.wake()  # what is awake is asked for a snapshot: that is all there is to do
         return (), self.RETAIN
 
     @override

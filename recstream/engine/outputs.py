@@ -14,7 +14,8 @@ from bytewax.outputs import DynamicSink, FixedPartitionedSink
 from recstream.core.messages import Message
 from recstream.core.rejects import Reject, reject_record
 from recstream.engine.lists import Listed, session_message, tombstone
-from recstream.engine.worker import ClosedSession, Forgotten, Worker
+from recstream.engine.step import ClosedSession, Forgotten
+from recstream.engine.worker import Worker
 
 __all__ = [
     "MessageSink",

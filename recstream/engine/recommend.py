@@ -10,7 +10,8 @@ from bytewax.dataflow import Stream, operator
 
 from recstream.core.signals import Query
 from recstream.engine.lists import Listed
-from recstream.engine.worker import Forgotten, Worker
+from recstream.engine.step import Forgotten
+from recstream.engine.worker import Worker
 
 __all__ = ["Due", "recommend"]
 

@@ -58,7 +58,7 @@ class Replica:
         self._versions = (-1, -1)
         self._seqs = (-1, -1)
         self._refreshed_at = float("-inf")
-        self._flushed_at_tick = 0.0
+        self._flushed_at = 0
         self.arrived: list[str] = []
         """Items that became known since `take_arrived` was last called."""
         self.refresh()
@@ -123,12 +123,15 @@ class Replica:
         self._versions = (items_at, statistics_at)
         self._tell()
 
-    def flush(self, next_seq: Callable[[], int], *, all_statistics: bool = True) -> tuple[int, int]:
+    def flush(
+        self, next_seq: Callable[[], int], *, turn: int = 0, all_statistics: bool = True
+    ) -> tuple[int, int]:
         """Write the items taken in and the statistics that changed; gives how many rows of each.
 
-        Without ``all_statistics`` only those of the statistics that have waited longest, an eighth of them
-        but at least 500: each event changes some forty rows, and writing all of them every second would hold
-        up the events behind. A row then waits for some ten barriers, and a crash loses its counts of these.
+        Without ``all_statistics`` only those of the statistics that have waited longest, once a ``turn``: an
+        eighth of them but at least 500. Each event changes some forty rows, and writing all of them every
+        second would hold up the events behind. A row then waits for some ten barriers, and a crash loses its
+        counts of these.
         """
         rows = [row._replace(seq=next_seq()) for row in self._unwritten.values()]
         if rows:
@@ -139,20 +142,19 @@ class Replica:
             self.catalogue.version = self._items.version()
             self._tell()
         learned = []
-        for handle in self.statistics.take_dirty(self._due_statistics(all_statistics)):
+        for handle in self.statistics.take_dirty(self._due_statistics(turn, all_statistics)):
             key = shard_of(self.catalogue.ids[handle], self._keys)
             learned.append(statistics_row(handle, self.statistics, self.catalogue, shard=key, seq=next_seq()))
         if learned:
             self._rows.upsert(learned)
         return len(rows), len(learned)
 
-    def _due_statistics(self, all_of_them: bool) -> int:
+    def _due_statistics(self, turn: int, all_of_them: bool) -> int:
         """How many rows are written now: none again while the other shards come to the same barrier."""
-        dirty, before = self.statistics.dirty, self._flushed_at_tick
-        self._flushed_at_tick = self.statistics.tick
+        before, self._flushed_at = self._flushed_at, turn
         if all_of_them:
-            return dirty
-        return 0 if self.statistics.tick == before else max(_STATISTICS_A_FLUSH, dirty // 8)
+            return self.statistics.dirty
+        return 0 if turn == before else max(_STATISTICS_A_FLUSH, self.statistics.dirty // 8)
 
     def _tell(self) -> None:
         self._meters.set("catalogue_items", self.catalogue.known)

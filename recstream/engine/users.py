@@ -18,7 +18,8 @@ from recstream.core.statistics import Touch
 from recstream.engine.lists import Listed
 from recstream.engine.recommend import Due
 from recstream.engine.services import EngineRules
-from recstream.engine.worker import ClosedSession, Forgotten, Received, Step, Worker
+from recstream.engine.step import ClosedSession, Forgotten, Received, Step
+from recstream.engine.worker import Worker
 
 __all__ = ["BarrierError", "UsersOut", "users"]
 

@@ -6,9 +6,10 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from recstream.core.events import Event
+from recstream.core.fuse import Fuse
 from recstream.core.profile import AsOf, Outcome, Profile
 from recstream.core.ranking import rank, warm_up
 from recstream.core.rejects import Reason, Reject
@@ -23,46 +24,11 @@ from recstream.engine.outbox import Outbox
 from recstream.engine.refusals import too_many_waiting, unknown_item
 from recstream.engine.replica import Replica
 from recstream.engine.services import EngineRules, Services
+from recstream.engine.step import ClosedSession, Forgotten, Received, Step
 from recstream.engine.touches import touches_of
 from recstream.ports import OPEN_SESSION, UNCONFIRMED, WAITING, ItemRow
 
-__all__ = ["ClosedSession", "Forgotten", "Received", "Step", "Worker"]
-
-
-class Received(NamedTuple):
-    """Decoded events with the moment they were read (Unix seconds)."""
-
-    at: float
-    events: list[Event]
-    brought: dict[str, ItemRow] = {}  # noqa: RUF012 - a named tuple's default, never changed
-    """Items that the events carry along, encoded, by id."""
-
-
-class ClosedSession(NamedTuple):
-    """A user's session, to be announced."""
-
-    user_id: str
-    session: Session
-
-
-class Forgotten(NamedTuple):
-    """A user was erased: whoever holds their list must drop it."""
-
-    user_id: str
-
-
-class Step(NamedTuple):
-    """What came of one micro-batch."""
-
-    queries: list[Query]
-    """One a user whose list is due (none when lists were made in place)."""
-    lists: list[Listed | Forgotten]
-    """Lists made in place, and users erased between them, in the order of the log."""
-    touches: list[Touch]
-    """What item statistics are still to count."""
-    rejects: list[Reject]
-    sessions: list[ClosedSession]
-    forgotten: list[Forgotten]
+__all__ = ["Worker"]
 
 
 Dues: TypeAlias = dict[str, tuple[Trigger, AsOf | None, float]]
@@ -117,6 +83,12 @@ class Worker:
         self.outbox = Outbox(self.users, services.now, shards=rules.shards)
         self.commits = self.outbox.commits
         self._seq = 0
+        self.turn = 0
+        """Grows whenever the worker has been active: a barrier is asked for by many, and done once a turn."""
+        self._fuse = Fuse("events that were read", rules.fuse)
+        self._good: int = 0
+        self._rejected: list[Reject] = []
+        """Verdicts of the step under way, for the fuse."""
 
     def adopt(self, shard: int, barrier: int | None) -> None:
         """Note that this worker owns a user shard, and its last committed ``barrier`` (None: there is none).
@@ -141,9 +113,18 @@ class Worker:
         look = self.agenda.next_look(steady, has_arrivals=bool(self.replica.arrived))
         return None if look is None else self.now() + (look - steady)
 
+    def wake(self) -> None:
+        """A new turn begins, at whose barrier more is written."""
+        self.turn += 1
+
+    def next_write(self) -> float | None:
+        """When a barrier is wanted although no event has come (wall clock), or None: statistics are left."""
+        return self.now() + self.rules.refresh_s if self.replica.statistics.dirty else None
+
     def step(self) -> Step:
         """Work off the inbox: look cold users up at once, apply every event, say whose lists are due."""
         received, self.inbox = self.inbox, []
+        self.wake()
         self.commits.open()
         self.replica.refresh(force=False)
         done = Step([], [], [], [], [], [])
@@ -180,7 +161,7 @@ class Worker:
             done.lists.extend(self.rank(self._queries(due)))
         elif self.rules.lists:
             done.queries.extend(self._queries(due))
-        self._account(outcomes, done)
+        self._account(outcomes)
         if self.users.overfull:
             self.flush()
         return done
@@ -214,7 +195,7 @@ class Worker:
         begin = time.perf_counter()
         self.outbox.let_go()
         users = self.users.flush()
-        items, statistics = self.replica.flush(self.next_seq, all_statistics=self.ending)
+        items, statistics = self.replica.flush(self.next_seq, turn=self.turn, all_statistics=self.ending)
         if users or items or statistics:
             self.meters.add("epochs")
             self.meters.observe("flush_seconds", time.perf_counter() - begin)
@@ -277,6 +258,7 @@ class Worker:
 
     def _reject(self, reject: Reject, done: Step) -> None:
         self.meters.add("records_rejected", reason=reject.reason)
+        self._rejected.append(reject)
         done.rejects.append(reject)
 
     def _forgotten(self, event: Event, done: Step) -> None:
@@ -357,6 +339,7 @@ class Worker:
         )
         if applied:
             self.meters.add("events_applied", len(applied))
+            self._good += len(applied)
             due[user_id] = ("event", None, self.now())
             for event, item in applied:
                 done.touches.extend(touches_of(event, item, profile, self._profiles.decode))
@@ -381,6 +364,7 @@ class Worker:
             if (quiet or newest - session.end > self._patience_s) and session.end > profile.announced:
                 profile.announced = session.end
                 done.sessions.append(ClosedSession(profile.user_id, session))
+                self.meters.add("sessions_closed")
                 self.outbox.keep(profile, session)
 
     def _queries(self, due: Dues) -> list[Query]:
@@ -392,9 +376,10 @@ class Worker:
                 queries.append(query_of(profile, as_of, trigger, at))
         return queries
 
-    def _account(self, outcomes: dict[Outcome, int], done: Step) -> None:
+    def _account(self, outcomes: dict[Outcome, int]) -> None:
         for outcome, count in outcomes.items():
             if count and outcome is not Outcome.REFUSED:  # those are counted as they are rejected
                 self.meters.add(f"events_{outcome.value}", count)
-        if done.sessions:
-            self.meters.add("sessions_closed", len(done.sessions))
+        good = self._good + outcomes[Outcome.APPLIED] + outcomes[Outcome.DUPLICATE]
+        self._fuse.observe(good=good, rejects=self._rejected)
+        self._good, self._rejected = 0, []

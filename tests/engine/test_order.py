@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from recstream.core.events import Event
 from recstream.core.shards import shard_of
 from recstream.core.source import Partition
-from recstream.engine.worker import Received, Worker
+from recstream.engine.step import Received
+from recstream.engine.worker import Worker
 from recstream.verify import compare_users
 from tests.builders import RULES, Bench, item_row
 from tests.core.test_profile import ITEMS, happenings

@@ -8,7 +8,7 @@ from recstream.accounting import accounting
 from recstream.core.events import Event
 from recstream.core.shards import shard_of
 from recstream.engine.commits import Commits
-from recstream.engine.worker import Step
+from recstream.engine.step import Step
 from tests.builders import Bench, event
 
 SHARD = shard_of("u1", 32)

@@ -17,8 +17,9 @@ from recstream.core.shards import shard_of
 from recstream.engine.items import count_touches, store_items
 from recstream.engine.recommend import recommend
 from recstream.engine.services import PerWorker
+from recstream.engine.step import Received
 from recstream.engine.users import BarrierError, _ShardLogic, users
-from recstream.engine.worker import Received, Worker
+from recstream.engine.worker import Worker
 from recstream.ports import ItemRow
 from tests.builders import Bench, arrived, decoded, event, item_row
 

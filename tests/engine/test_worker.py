@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from recstream.accounting import accounting
 from recstream.core.events import Event
+from recstream.core.fuse import FuseError, FuseRules
 from recstream.core.items import Item
 from recstream.core.profile import AsOf
 from recstream.core.shards import shard_of
@@ -21,7 +22,7 @@ from recstream.core.source import Partition
 from recstream.core.statistics import pairs_of
 from recstream.engine.lists import Listed
 from recstream.engine.rows import profile_of
-from recstream.engine.worker import Forgotten, Received, Step
+from recstream.engine.step import Forgotten, Received, Step
 from tests.builders import RULES, Bench, Clock, arrived, catalogue_of, decoded, event, item_row
 
 ITEMS = [f"i{k}" for k in range(6)]
@@ -579,3 +580,38 @@ def _in_partition_order(events: list[Event]) -> list[Event]:
 
 def _item(item_id: str) -> Item:
     return Item(item_id, "New", None, (), (), None, True, False, None, event(0.0).partition, 0, b"{}")
+
+
+def test_what_is_learned_is_written_although_nothing_comes_any_more() -> None:
+    bench = Bench()
+    items = [f"i{k}" for k in range(1200)]
+    bench.know(*items)
+    step = bench.step(*arrived([event(float(k), "view", item) for k, item in enumerate(items)]))
+    bench.worker.count(step.touches)
+    barriers = 0
+    while bench.worker.next_write() is not None:
+        bench.worker.wake()
+        written = len(bench.statistics.rows)
+        bench.worker.flush()
+        bench.worker.flush()  # of another shard that comes to the same barrier
+        assert len(bench.statistics.rows) - written <= 500
+        bench.worker.commits.close()
+        barriers += 1
+    assert (barriers, len(bench.statistics.rows)) == (3, 1200)
+
+
+def test_a_log_whose_items_are_not_known_blows_the_fuse_before_anything_leaves() -> None:
+    bench = Bench(wait_for_item_s=0.0, fuse=FuseRules(records=10, run=0))
+    bench.know("i0")
+    bench.step(*(event(1.0, "view", "i0", user=f"u{k}", offset=k) for k in range(6)))
+    bench.step(*(event(1.0, "view", "never", user=f"u{k}", offset=6 + k) for k in range(4)))
+    with pytest.raises(FuseError, match="6 of the last 10 records were rejected, 6 as unknown_item"):
+        bench.step(*(event(1.0, "view", "never", user=f"v{k}", offset=10 + k) for k in range(2)))
+
+
+def test_events_that_wait_have_no_verdict_before_their_time_is_over() -> None:
+    bench = Bench(wait_for_item_s=60.0, fuse=FuseRules(records=4, run=0))
+    bench.step(*(event(1.0, "view", "never", user=f"u{k}", offset=k) for k in range(9)))
+    bench.clock.now += 60.0
+    with pytest.raises(FuseError, match="unknown_item"):
+        bench.step()

@@ -1,0 +1,51 @@
+"""What goes into one micro-batch of a worker, and what comes of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from recstream.core.events import Event
+from recstream.core.rejects import Reject
+from recstream.core.sessions import Session
+from recstream.core.signals import Query
+from recstream.core.statistics import Touch
+from recstream.engine.lists import Listed
+from recstream.ports import ItemRow
+
+__all__ = ["ClosedSession", "Forgotten", "Received", "Step"]
+
+
+class Received(NamedTuple):
+    """Decoded events with the moment they were read (Unix seconds)."""
+
+    at: float
+    events: list[Event]
+    brought: dict[str, ItemRow] = {}  # noqa: RUF012 - a named tuple's default, never changed
+    """Items that the events carry along, encoded, by id."""
+
+
+class ClosedSession(NamedTuple):
+    """A user's session, to be announced."""
+
+    user_id: str
+    session: Session
+
+
+class Forgotten(NamedTuple):
+    """A user was erased: whoever holds their list must drop it."""
+
+    user_id: str
+
+
+class Step(NamedTuple):
+    """What came of one micro-batch."""
+
+    queries: list[Query]
+    """One a user whose list is due (none when lists were made in place)."""
+    lists: list[Listed | Forgotten]
+    """Lists made in place, and users erased between them, in the order of the log."""
+    touches: list[Touch]
+    """What item statistics are still to count."""
+    rejects: list[Reject]
+    sessions: list[ClosedSession]
+    forgotten: list[Forgotten]

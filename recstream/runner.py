@@ -16,6 +16,8 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.run import cli_main
 from threadpoolctl import threadpool_limits
 
+from recstream.witness import PeerLostError, Witness
+
 __all__ = ["RECOVERY_PARTS", "Stop", "recovery_dir", "run_flow"]
 
 RECOVERY_PARTS = 1
@@ -95,19 +97,29 @@ def run_flow(
 
     Raises:
         Exception: whatever stopped the epoch; what was not committed is done again at the next start.
+        PeerLostError: another process of the cluster stopped it.
     """
     config = None if recovery is None else RecoveryConfig(str(recovery), backup_interval=timedelta(0))
     _log.info("flow=%s process=%s recovery=%s", flow.flow_id, process_id, recovery)
     # One thread for numpy's products: a list is a small product, which waits for its second thread far
     # longer than it computes once anything else wants the core. Cores are used by processes.
+    witness = None if addresses is None else Witness(flow)
     with threadpool_limits(1, "blas"):
-        cli_main(
-            flow,
-            workers_per_process=1,
-            process_id=process_id,
-            addresses=None if addresses is None else list(addresses),
-            epoch_interval=timedelta(seconds=epoch_s),
-            recovery_config=config,
-        )
+        try:
+            cli_main(
+                flow,
+                workers_per_process=1,
+                process_id=process_id,
+                addresses=None if addresses is None else list(addresses),
+                epoch_interval=timedelta(seconds=epoch_s),
+                recovery_config=config,
+            )
+        except BaseException as err:
+            if witness is None or isinstance(err, (KeyboardInterrupt, SystemExit)):
+                raise
+            if witness.first is not None:
+                raise witness.first from None
+            msg = f"process {process_id} ended because another process of the job did: its log says why"
+            raise PeerLostError(msg) from None
     if finish is not None:
         finish()

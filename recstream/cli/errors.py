@@ -17,6 +17,7 @@ from recstream.io.kafka.sink import DeliveryError
 from recstream.io.lance.errors import StoreError, StoreMismatchError
 from recstream.job_lock import StoreBusyError
 from recstream.supervisor import EXIT_FUSE, EXIT_SETTINGS, JobError, RefusedError
+from recstream.witness import PeerLostError
 
 __all__ = ["FAULTS", "exit_code", "known_fault", "report"]
 
@@ -30,6 +31,7 @@ FAULTS: tuple[type[Exception], ...] = (
     FuseError,
     JobError,
     KafkaFault,
+    PeerLostError,
     RowFormatError,
     StoreBusyError,
     StoreError,

@@ -36,11 +36,14 @@ def build(items: Source[RawBatch], rejects: MessageSink, services: Services, rul
         services.now,
         rules.fuse,
     )
-    rows = encode_items("encode_items", listed.items, lambda: worker().encoder)
-    stored = store_items("store_items", rows, worker, rules)
+    encoded = encode_items(
+        "encode_items", listed.items, lambda: worker().encoder, services.meters, rules.fuse
+    )
+    stored = store_items("store_items", encoded.rows, worker, rules)
     refused = op.merge(
         "all_rejects",
         listed.rejects,
+        encoded.rejects,
         none_of("no_events", listed.events),
         none_of("no_stored", stored),
     )

@@ -38,23 +38,25 @@ def build(
     df = Dataflow(name)
     worker = PerWorker(lambda: Worker(services, rules))
     decoding = (rules.profile.decode, services.meters, services.now, rules.fuse)
+    encoding = (lambda: worker().encoder, services.meters, rules.fuse)
 
     heard = decode("decode_events", op.input("events", df, inputs.events), "events", *decoding)
-    rejects: list[Stream[Reject]] = [heard.rejects]
+    spoken = encode_events("encode_events", heard.events, *encoding)
+    rejects: list[Stream[Reject]] = [heard.rejects, none_of("no_items", heard.items), spoken.rejects]
     # Worked off event by event, a log's items come in with their events: see Worker.
-    item_records = [] if rules.every_event else [heard.items]
-    rejects += [none_of("brought_items", heard.items)] if rules.every_event else []
+    rows = [] if rules.every_event else [spoken.items]
+    rejects += [none_of("brought_items", spoken.items)] if rules.every_event else []
     if inputs.items is not None:
         listed = decode("decode_items", op.input("items", df, inputs.items), "items", *decoding)
-        item_records.append(listed.items)
-        rejects += [listed.rejects, none_of("no_item_events", listed.events)]
+        encoded = encode_items("encode_items", listed.items, *encoding)
+        rows.append(encoded.rows)
+        rejects += [listed.rejects, none_of("no_item_events", listed.events), encoded.rejects]
 
-    if item_records:
-        rows = encode_items("encode_items", op.merge("all_items", *item_records), lambda: worker().encoder)
-        rejects.append(none_of("no_stored", store_items("store_items", rows, worker, rules)))
+    if rows:
+        stored = store_items("store_items", op.merge("all_items", *rows), worker, rules)
+        rejects.append(none_of("no_stored", stored))
 
-    spoken = encode_events("encode_events", heard.events, lambda: worker().encoder)
-    done = users("users", spoken, worker, rules)
+    done = users("users", spoken.events, worker, rules)
     counted = count_touches("count_touches", done.touches, worker, rules)
     lists = op.merge("all_lists", recommend("recommend", done.due, worker), done.lists)
     messages = list_messages("list_messages", lists)

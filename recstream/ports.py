@@ -17,6 +17,7 @@ __all__ = [
     "StatisticsRow",
     "StatisticsStore",
     "StoreMeta",
+    "UnencodableError",
     "UserRow",
     "UserStore",
     "VectorCache",
@@ -30,6 +31,32 @@ OPEN_SESSION: Final = 4
 """In `UserRow.unfinished`: a session that was not announced as closed."""
 
 
+class UnencodableError(Exception):
+    """Some of the texts given to `Encoder.encode` cannot be encoded; it is not the encoder that is at fault.
+
+    >>> import pickle, numpy as np
+    >>> error = UnencodableError({1: "HTTP 413: too long"}, np.eye(3, dtype=np.float32))
+    >>> print(pickle.loads(pickle.dumps(error)))
+    1 of 3 texts cannot be encoded; text 1: HTTP 413: too long
+    >>> error.vectors[1].tolist()
+    [0.0, 0.0, 0.0]
+    """
+
+    def __init__(self, why: Mapping[int, str], vectors: Matrix) -> None:
+        if not why:
+            raise ValueError("no text is at fault: then there is nothing to raise")
+        self.why = dict(sorted(why.items()))
+        """What is wrong with each such text, by its place among the texts that the caller gave."""
+        self.vectors: Matrix = vectors.copy()
+        """What ``encode`` would have given: the rows of all other texts, and zeros at these places."""
+        self.vectors[list(self.why)] = 0.0
+        place, reason = next(iter(self.why.items()))
+        super().__init__(f"{len(why)} of {len(vectors)} texts cannot be encoded; text {place}: {reason}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return UnencodableError, (self.why, self.vectors)
+
+
 class Encoder(Protocol):
     """Texts in, unit vectors out.
 
@@ -37,7 +64,10 @@ class Encoder(Protocol):
     * Row i depends on text i alone: neighbours, order and batch size do not change it (atol 1e-5).
     * No texts give shape ``(0, dim)``. An empty or blank text is encoded like any other.
     * Same ``identity`` => same vectors (rtol 1e-4), on any machine.
-    * A fault of the world (server gone, out of memory) is an exception that survives pickling.
+    * A fault of the world (server gone or refusing every text, another model, out of memory) is an
+      exception that survives pickling, says how to mend it, and comes after all attempts worth making.
+    * A fault of a text, at which asking again would not help, is an `UnencodableError`, once all other texts
+      are encoded. Nothing of it is remembered: the same text fails again, until it can be encoded.
     """
 
     @property
@@ -56,7 +86,11 @@ class Encoder(Protocol):
         ...
 
     def encode(self, texts: Sequence[str]) -> Matrix:
-        """Encode the texts, in their order."""
+        """Encode the texts, in their order.
+
+        Raises:
+            UnencodableError: some of the texts cannot be encoded; it carries the vectors of the others.
+        """
         ...
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ Reason = Literal[
     "unknown_item",
     "bad_vector",
     "too_many_waiting",
+    "unencodable",
 ]
 """Why a record was not applied. Closed: a new reason is a change of the published contract."""
 

@@ -29,7 +29,7 @@ class DecodeOut:
 
     events: Stream[Received]
     items: Stream[list[Item]]
-    """Records of the items source, and those that events brought along."""
+    """Records of an items source; what events bring along stays with them."""
     rejects: Stream[Reject]
 
 
@@ -52,8 +52,8 @@ def decode(
 ) -> DecodeOut:
     """Decode batches of events or of items (``kind`` is ``"events"`` or ``"items"``).
 
-    Bad data is a value: every record ends up in exactly one of the streams, an event that brings its
-    item along in two. Too much of it stops the flow (`FuseError`) before anything of the batch leaves.
+    Bad data is a value: every record ends up in exactly one of the streams. Too much of it stops the flow
+    (`FuseError`) before anything of the batch leaves.
     """
     if kind not in ("events", "items"):
         msg = f"step {step_id!r}: kind is {kind!r}, wanted 'events' or 'items'"
@@ -64,9 +64,9 @@ def decode(
     def shim(raw: RawBatch) -> _Decoded:
         at = now()
         events: list[Event] = []
+        items: list[Item] = []
         if kind == "events":
             events, rejects = decode_events(raw, rules=rules, now=at, loads=orjson.loads)
-            items = [event.item for event in events if event.item is not None]
         else:
             items, rejects = decode_items(raw, rules=rules, loads=orjson.loads)
         fuses().observe_batch(raw.offsets, rejects)

@@ -2,76 +2,181 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import bytewax.operators as op
 import numpy as np
 from bytewax.dataflow import Stream, operator
 
+from recstream.core.arrays import Matrix, Vector
+from recstream.core.fuse import Fuse, FuseRules
 from recstream.core.items import Item, item_text, text_hash
+from recstream.core.rejects import Reject
+from recstream.engine.refusals import unencodable
+from recstream.engine.services import PerWorker
 from recstream.engine.step import Received
-from recstream.ports import Encoder, ItemRow
+from recstream.ports import Encoder, ItemRow, Meters, UnencodableError
 
-__all__ = ["encode_events", "encode_items", "item_rows"]
+__all__ = ["EncodeEventsOut", "EncodeItemsOut", "encode_events", "encode_items", "item_rows"]
+
+
+@dataclass(frozen=True)
+class EncodeEventsOut:
+    """All must be consumed: a flow which drops ``rejects`` loses data in silence."""
+
+    events: Stream[Received]
+    items: Stream[list[ItemRow]]
+    """Items that accepted events brought along, to be stored."""
+    rejects: Stream[Reject]
+    """Events with a text, or an item, that cannot be encoded."""
+
+
+@dataclass(frozen=True)
+class EncodeItemsOut:
+    """All must be consumed."""
+
+    rows: Stream[list[ItemRow]]
+    rejects: Stream[Reject]
+
+
+@dataclass(frozen=True)
+class _Events:
+    received: Received
+    rows: list[ItemRow]
+    rejects: list[Reject]
+
+
+@dataclass(frozen=True)
+class _Items:
+    rows: list[ItemRow]
+    rejects: list[Reject]
 
 
 @operator
 def encode_events(
-    step_id: str, received: Stream[Received], encoder: Callable[[], Encoder]
-) -> Stream[Received]:
-    """Give texts and items that events carry their vectors; no event overtakes another."""
+    step_id: str,
+    received: Stream[Received],
+    encoder: Callable[[], Encoder],
+    meters: Meters,
+    fuse: FuseRules,
+) -> EncodeEventsOut:
+    """Give texts and items that events carry their vectors; no event overtakes another.
 
-    def shim(batch: Received) -> Received:
+    An event is accepted whole or not at all, as by `decode`: one whose text, or whose item's, cannot be
+    encoded is rejected and brings no item. Too many of them, among those with something to encode, stop
+    the flow (`FuseError`).
+    """
+    judge = _Judge("events", meters, fuse)
+
+    def shim(batch: Received) -> _Events:
         events = list(batch.events)
         spoken = [k for k, event in enumerate(events) if event.text is not None]
+        brought = [k for k, event in enumerate(events) if event.item is not None]
+        if not spoken and not brought:
+            return _Events(batch, [], [])
+        refused: dict[int, Reject] = {}
         if spoken:
-            vectors = encoder().encode([events[k].text or "" for k in spoken])
-            for k, vector in zip(spoken, vectors, strict=True):
-                events[k] = events[k]._replace(vector=vector)
-        items = [event.item for event in events if event.item is not None]
-        rows = item_rows(items, encoder()) if items else []
-        return Received(batch.at, events, {row.item_id: row for row in rows})
+            texts = [events[k].text or "" for k in spoken]
+            vectors, why = _encoded(texts, encoder())
+            for place, k in enumerate(spoken):
+                if place in why:
+                    refused[k] = unencodable(events[k], "text", texts[place], why[place])
+                else:
+                    events[k] = events[k]._replace(vector=vectors[place])
+        items = [item for k in brought if (item := events[k].item) is not None]
+        rows, failed = item_rows(items, encoder()) if items else ([], {})
+        for place, why_not in failed.items():
+            k = brought[place]
+            refused.setdefault(k, unencodable(events[k], "item", item_text(items[place]), why_not))
+        judge(len({*spoken, *brought}) - len(refused), [refused[k] for k in sorted(refused)])
+        kept = [row for k, row in zip(brought, rows, strict=True) if k not in refused and row is not None]
+        if refused:
+            events = [event for k, event in enumerate(events) if k not in refused]
+        by_id = {row.item_id: row for row in kept}
+        return _Events(Received(batch.at, events, by_id), kept, [refused[k] for k in sorted(refused)])
 
-    return op.map("encode", received, shim)
+    encoded = op.map("encode", received, shim)
+    return EncodeEventsOut(
+        op.filter_map("events", encoded, lambda done: done.received if done.received.events else None),
+        op.filter_map("items", encoded, lambda done: done.rows or None),
+        op.flat_map("rejects", encoded, lambda done: done.rejects),
+    )
 
 
 @operator
 def encode_items(
-    step_id: str, items: Stream[list[Item]], encoder: Callable[[], Encoder]
-) -> Stream[list[ItemRow]]:
-    """Turn item records into rows with their vectors."""
+    step_id: str,
+    items: Stream[list[Item]],
+    encoder: Callable[[], Encoder],
+    meters: Meters,
+    fuse: FuseRules,
+) -> EncodeItemsOut:
+    """Turn item records into rows with their vectors; those whose text cannot be encoded are rejected."""
+    judge = _Judge("items", meters, fuse)
 
-    def shim(batch: list[Item]) -> list[ItemRow]:
-        return item_rows(batch, encoder())
+    def shim(batch: list[Item]) -> _Items:
+        rows, why = item_rows(batch, encoder())
+        rejects = [unencodable(batch[k], "item", item_text(batch[k]), why[k]) for k in sorted(why)]
+        judge(len(batch) - len(rejects), rejects)
+        return _Items([row for row in rows if row is not None], rejects)
 
-    return op.map("encode", items, shim)
+    encoded = op.map("encode", items, shim)
+    return EncodeItemsOut(
+        op.filter_map("rows", encoded, lambda done: done.rows or None),
+        op.flat_map("rejects", encoded, lambda done: done.rejects),
+    )
 
 
-def item_rows(items: list[Item], encoder: Encoder) -> list[ItemRow]:
-    """Rows of these items; those with a vector of their own, and the deleted, are not encoded."""
+class _Judge:
+    """Counts the rejects of a stream, and holds its fuses."""
+
+    def __init__(self, stream: Literal["events", "items"], meters: Meters, rules: FuseRules) -> None:
+        self._stream = stream
+        self._meters = meters
+        self._fuses = PerWorker(lambda: Fuse(f"{stream} with a text to encode", rules))
+
+    def __call__(self, good: int, rejects: Sequence[Reject]) -> None:
+        self._fuses().observe(good=good, rejects=rejects)
+        for reject in rejects:
+            self._meters.add("records_rejected", stream=self._stream, reason=reject.reason)
+
+
+def _encoded(texts: Sequence[str], encoder: Encoder) -> tuple[Matrix, dict[int, str]]:
+    """Vectors of the texts, and what is wrong with each that has none, by its place."""
+    try:
+        return encoder.encode(texts), {}
+    except UnencodableError as error:
+        return error.vectors, error.why
+
+
+def item_rows(items: list[Item], encoder: Encoder) -> tuple[list[ItemRow | None], dict[int, str]]:
+    """A row of each item, or None and, by its place, why it has none.
+
+    Those with a vector of their own, and the deleted, are not encoded.
+    """
     texts = [item_text(item) for item in items]
     wanted = [k for k, item in enumerate(items) if item.vector is None and not item.deleted]
     vectors = np.zeros((len(items), encoder.dim), np.float32)
+    why: dict[int, str] = {}
     if wanted:
-        vectors[wanted] = encoder.encode([texts[k] for k in wanted])
-    rows = []
-    for k, item in enumerate(items):
-        digest = text_hash(texts[k])
-        if item.vector is not None:
-            vectors[k] = item.vector
-            digest = text_hash(item.vector.tobytes().hex())
-        rows.append(
-            ItemRow(
-                item_id=item.item_id,
-                title=item.title,
-                categories=item.categories,
-                tags=item.tags,
-                published_at=item.published_at,
-                available=item.available,
-                deleted=item.deleted,
-                text_hash=digest,
-                vector=vectors[k],
-                seq=0,
-            )
-        )
-    return rows
+        vectors[wanted], failed = _encoded([texts[k] for k in wanted], encoder)
+        why = {wanted[place]: reason for place, reason in failed.items()}
+    return [None if k in why else _row(item, texts[k], vectors[k]) for k, item in enumerate(items)], why
+
+
+def _row(item: Item, text: str, vector: Vector) -> ItemRow:
+    own = item.vector
+    return ItemRow(
+        item_id=item.item_id,
+        title=item.title,
+        categories=item.categories,
+        tags=item.tags,
+        published_at=item.published_at,
+        available=item.available,
+        deleted=item.deleted,
+        text_hash=text_hash(text if own is None else own.tobytes().hex()),
+        vector=vector if own is None else own,
+        seq=0,
+    )

@@ -106,11 +106,14 @@ def build_state(
     worker = PerWorker(lambda: Worker(services, rules))
     decoding = (rules.profile.decode, services.meters, services.now, rules.fuse)
     heard = decode("decode_events", op.input("events", df, inputs.events), "events", *decoding)
-    spoken = encode_events("encode_events", heard.events, lambda: worker().encoder)
-    done = users("users", spoken, worker, rules)
+    spoken = encode_events(
+        "encode_events", heard.events, lambda: worker().encoder, services.meters, rules.fuse
+    )
+    done = users("users", spoken.events, worker, rules)
     unused: list[tuple[str, Stream[Any]]] = [("items", heard.items), ("due", done.due), ("lists", done.lists)]
-    unused += [("touches", done.touches), ("sessions", done.sessions)]
-    rejects = [heard.rejects, done.rejects, *(none_of(f"no_{step}", stream) for step, stream in unused)]
+    unused += [("brought", spoken.items), ("touches", done.touches), ("sessions", done.sessions)]
+    rejects = [heard.rejects, spoken.rejects, done.rejects]
+    rejects += [none_of(f"no_{step}", stream) for step, stream in unused]
     letters = dead_letters("dead_letters", op.merge("all_rejects", *rejects), services.now)
     emit("dead_letter", letters, outputs.rejects)
     return df

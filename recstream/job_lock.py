@@ -42,5 +42,7 @@ def job_lock(store: Path, job: str, *, create: bool = True) -> Iterator[None]:
         file.truncate(0)
         file.write(f"`recstream {job}` (process {os.getpid()})")
         file.flush()
-        yield
-        file.truncate(0)
+        try:
+            yield
+        finally:
+            file.truncate(0)

@@ -28,16 +28,14 @@ def upgrade(
     overrides: Overrides = None,
 ) -> None:
     """Bring a store to the layout of this release. No job may be running; run again after a crash."""
-    from recstream.io.lance.migrations import upgrade as steps
-    from recstream.job_lock import job_lock
-    from recstream.wiring import SCHEMA, counting
+    from recstream.upgrade import upgrade as steps
+    from recstream.wiring import SCHEMA
 
     named = {"store.path": None if store is None else str(store)}
     settings = load_settings(config, overrides, named)
     done = 0
-    with job_lock(settings.store_dir, "upgrade", create=False):
-        for what in steps(settings.store_dir, SCHEMA, counting(settings), accept=accept, dry_run=dry_run):
-            typer.echo(f"{'would do' if dry_run else 'done'}: {what}")
-            done += 1
+    for what in steps(settings, accept=accept, dry_run=dry_run):
+        typer.echo(f"{'would do' if dry_run else 'done'}: {what}")
+        done += 1
     if not done:
         typer.echo(f"nothing to do: {settings.store_dir} has layout {SCHEMA} and these rules of counting")

@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 from typing import Final
 
-__all__ = ["FIRST", "LATE", "SETTINGS", "unpacked"]
+__all__ = ["FIRST", "LATE", "SETTINGS", "contents", "unpacked"]
 
 SETTINGS: Final = {
     "RECSTREAM_ENCODER__BACKEND": "hashing",
@@ -27,3 +27,8 @@ def unpacked(folder: Path) -> Path:
     with tarfile.open(Path(__file__).with_name("store_v1.tar.gz")) as archive:
         archive.extractall(folder, filter="data")
     return folder
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Every file below a folder."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -18,7 +18,7 @@ from recstream.io.lance import LanceDatabase, StoreError, StoreMismatchError
 from recstream.io.lance.meta import write_meta
 from recstream.io.lance.migrations import upgrade
 from recstream.ports import WAITING
-from tests.golden.stores import LATE, unpacked
+from tests.golden.stores import LATE, contents, unpacked
 
 RULES = counting_rules(actions_with({}), (1, 5), 30)
 ROOT = Path(__file__).parents[2]
@@ -40,10 +40,6 @@ def raw_rows(store: Path, table: str) -> dict[str, dict[str, Any]]:
     rows = lancedb.connect(str(store)).open_table(table).to_arrow().to_pylist()
     key = "user_id" if table == "users" else "item_id"
     return {row[key]: row for row in rows}
-
-
-def contents(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def assert_upgraded(store: Path, before: dict[str, dict[str, dict[str, Any]]]) -> None:

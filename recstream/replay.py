@@ -15,6 +15,7 @@ from recstream.core.source import RawBatch
 from recstream.engine.final_lists import FinalListsSource
 from recstream.io.files.source import FileSource
 from recstream.job_lock import job_lock
+from recstream.positions import Place, replay_place
 from recstream.runner import Stop, recovery_dir, run_flow
 from recstream.wiring import Wiring
 
@@ -33,6 +34,8 @@ class Replayed:
     account: Accounting
     interrupted: bool
     """It was asked to stop; the same command resumes it."""
+    dead_letters: str
+    """Where the rejected events are."""
 
 
 def load_items(settings: Settings, stop: Stop, on_stage: Stage) -> dict[str, Any]:
@@ -70,17 +73,19 @@ def replay(settings: Settings, stop: Stop, on_stage: Stage) -> Replayed:
         StoreBusyError: a job is running on the store.
         FileFault, KafkaFault, StoreError, EncoderError: the world is not as the settings say.
     """
-    wiring = Wiring(settings, stop=stop)
-    _check(wiring)
+    _check(Wiring(settings, stop=stop))
     with job_lock(settings.store_dir, "backfill"):
+        place = replay_place(settings)
+        chosen = settings.backfill.model_copy(update={"dead_letter": place.dead_letter})
+        wiring = Wiring(settings.model_copy(update={"backfill": chosen}), stop=stop)
         try:
             wiring.database  # noqa: B018 - a store that does not fit is refused before anything is read
-            return _replay(wiring, stop, on_stage)
+            return _replay(wiring, place, stop, on_stage)
         finally:
             wiring.close()
 
 
-def _replay(wiring: Wiring, stop: Stop, on_stage: Stage) -> Replayed:
+def _replay(wiring: Wiring, place: Place, stop: Stop, on_stage: Stage) -> Replayed:
     settings = wiring.settings
     chosen = settings.backfill
     if chosen.items:
@@ -91,10 +96,9 @@ def _replay(wiring: Wiring, stop: Stop, on_stage: Stage) -> Replayed:
         rules = backfill.replay_rules(wiring.rules(), chosen.refresh)
         outputs = wiring.replay_outputs()
         flow = backfill.build(source, outputs, wiring.services(), rules)
-        name = f"backfill-{chosen.refresh}"
         run_flow(
             flow,
-            recovery=recovery_dir(settings.store_dir, name),
+            recovery=recovery_dir(settings.store_dir, place.positions),
             epoch_s=settings.backfill.epoch_s,
         )
         if chosen.refresh == "end" and chosen.out and not stop.asked():
@@ -103,7 +107,7 @@ def _replay(wiring: Wiring, stop: Stop, on_stage: Stage) -> Replayed:
             flow = backfill.build_final(final, outputs.lists)
             run_flow(flow, recovery=None, epoch_s=settings.backfill.epoch_s)
     summary = wiring.summary()
-    return Replayed(summary, accounting(summary), stop.asked())
+    return Replayed(summary, accounting(summary), stop.asked(), place.dead_letter)
 
 
 def _check(wiring: Wiring) -> None:

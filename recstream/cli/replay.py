@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from recstream.cli import console as consoles
 from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
 from recstream.cli.progress import Reporter
 from recstream.cli.summary import print_summary
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from recstream.config import Settings
+    from recstream.verify import Comparison
+
 __all__ = ["backfill"]
 
 EXIT_REJECTS = 3
 """More records were rejected than ``--max-rejects`` allows."""
+EXIT_DIFFERENT = 5
+"""``--verify`` found users that are not as the store has them."""
 EXIT_INTERRUPTED = 130
 
 
@@ -45,58 +57,114 @@ def backfill(
     max_rejects: Annotated[
         int | None, typer.Option(help="Exit with 3 when more records than this are rejected.")
     ] = None,
+    verify: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STORE",
+            help="Compare the users that result with those of this store, exit with 5 when they differ. "
+            "Without --state, the replay is into a temporary store.",
+        ),
+    ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
     """Replay an event log into a store, and write lists. Interrupted, the same command resumes it."""
-    named = {
-        "backfill.events": events,
-        "backfill.items": items,
-        "backfill.out": out,
-        "backfill.refresh": refresh,
-        "backfill.limit": limit,
-        "backfill.max_rejects": max_rejects,
-        "backfill.stop": stop_at,
-        "kafka.start": start,
-        "ranking.top_n": top_n,
-        "store.path": None if store is None else str(store),
-    }
-    settings = load_settings(config, overrides, named)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    if verify is not None and out is None and refresh is None:
+        refresh = "end"  # when lists are made does not change the state, and nobody asked for any
+    with ExitStack() as stack:
+        is_temporary = verify is not None and store is None
+        if is_temporary:
+            store = Path(stack.enter_context(TemporaryDirectory(prefix="recstream-verify-")))
+        named = {
+            "backfill.events": events,
+            "backfill.items": items,
+            "backfill.out": out,
+            "backfill.refresh": refresh,
+            "backfill.limit": limit,
+            "backfill.max_rejects": max_rejects,
+            "backfill.stop": stop_at,
+            "kafka.start": start,
+            "ranking.top_n": top_n,
+            "store.path": None if store is None else str(store),
+        }
+        settings = load_settings(config, overrides, named)
+        if verify is not None and verify.resolve() == settings.store_dir.resolve():
+            msg = f"{verify} is also the store to replay into: name another --state, or none"
+            raise typer.BadParameter(msg, param_hint="--verify")
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+        _run(settings, verify, is_temporary=is_temporary)
 
+
+def _run(settings: Settings, verify: Path | None, *, is_temporary: bool) -> None:
     from recstream.replay import replay
     from recstream.runner import Stop
-    from recstream.wiring import Wiring
+    from recstream.verify import verify as verified
 
     stop = Stop()
     stop.on_signals()
     console = consoles.errors()
+    compared = None
     with Reporter(console) as reporter:
-        done = replay(settings, stop, reporter.stage)
+        if verify is None:
+            done = replay(settings, stop, reporter.stage)
+        else:
+            done, compared = verified(settings, verify, stop, reporter.stage)
     print_summary(console, done.summary)
     rejects = sum(done.summary.get("records_rejected", {}).values())
-    wiring = Wiring(settings)
-    console.print(f"store    {settings.store_dir}" + (f", lists {out}" if out else ""))
-    if rejects:
-        console.print(
-            f"         {rejects:,} rejected records, each with its reason, in {wiring.dead_letters}"
-        )
-        if items is not None:
-            console.print(f"         (those of items in {wiring.item_dead_letters})")
+    _print_places(console, settings, rejects, done.dead_letters, is_temporary=is_temporary)
     if not done.account.read and not done.interrupted and settings.backfill.refresh != "end":
         console.print(
             "nothing new to read: this store has absorbed the log; for the lists of all of it, "
             "replay it into another --state"
         )
     if done.interrupted:
-        console.print("interrupted: all that was read is stored; the same command goes on from here")
+        console.print(
+            "interrupted: nothing was compared; with --state, the same command would go on from here"
+            if is_temporary
+            else "interrupted: all that was read is stored; the same command goes on from here"
+        )
         raise typer.Exit(EXIT_INTERRUPTED)
     if not done.account.balanced:
         console.print("the account does not balance: this is a bug in recstream, please report it")
         raise typer.Exit(1)
-    if rejects > settings.backfill.max_rejects:
+    if compared is not None:
+        _print_comparison(console, compared)
+        if not compared.same:
+            raise typer.Exit(EXIT_DIFFERENT)
+    elif rejects > settings.backfill.max_rejects:
         console.print(
             f"{rejects:,} records were rejected, --max-rejects allows "
             f"{settings.backfill.max_rejects:,}: exit 3"
         )
         raise typer.Exit(EXIT_REJECTS)
+
+
+def _print_places(
+    console: Console, settings: Settings, rejects: int, dead_letters: str, *, is_temporary: bool
+) -> None:
+    """Where the state, the lists and the rejected records are."""
+    from recstream.wiring import Wiring
+
+    chosen = settings.backfill
+    place = "temporary" if is_temporary else str(settings.store_dir)
+    console.print(f"store    {place}" + (f", lists {chosen.out}" if chosen.out else ""))
+    if rejects and is_temporary and not chosen.dead_letter:
+        console.print(f"         {rejects:,} rejected records; to keep them, name a --state")
+    elif rejects:
+        console.print(f"         {rejects:,} rejected records, each with its reason, in {dead_letters}")
+        if chosen.items:
+            console.print(f"         (those of items in {Wiring(settings).item_dead_letters})")
+
+
+def _print_comparison(console: Console, compared: Comparison) -> None:
+    console.print(
+        f"users    {compared.users:,} compared: {compared.equal:,} equal, {compared.different:,} different, "
+        f"{compared.only_here:,} only in the replay, {compared.only_there:,} only in the store"
+    )
+    for user_id, what in compared.first:
+        console.print(f"         {escape(repr(user_id))}: {escape(what[0])}")
+        for line in what[1:]:
+            console.print(f"             {escape(line)}")
+    unnamed = compared.users - compared.equal - len(compared.first)
+    if unnamed:
+        console.print(f"         and {unnamed:,} more")

@@ -10,7 +10,7 @@ from recstream.io.lance.errors import StoreError, translated
 from recstream.io.lance.items import LanceItemStore
 from recstream.io.lance.locks import folder_lock
 from recstream.io.lance.maintenance import Maintenance, Upkeep
-from recstream.io.lance.memory import bounded_session, few_arenas
+from recstream.io.lance.memory import be_frugal, bounded_session
 from recstream.io.lance.meta import check_fit, no_store, read_meta, write_meta
 from recstream.io.lance.statistics import LanceStatisticsStore
 from recstream.io.lance.table import KeyedTable, committed
@@ -130,7 +130,7 @@ def _local(path: str | Path) -> Path:
 def _connect(folder: Path) -> Any:
     import lancedb
 
-    few_arenas()
+    be_frugal()
     return lancedb.connect(str(folder), session=bounded_session())
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from typing import Any, Final
 
-__all__ = ["bounded_session", "few_arenas", "give_back"]
+__all__ = ["be_frugal", "bounded_session", "give_back"]
 
 _MIB: Final = 1024 * 1024
 INDEX_CACHE_BYTES: Final = 64 * _MIB
 """Pages of the key's index: those of two million users. What is not in it is read from the file."""
 METADATA_CACHE_BYTES: Final = 32 * _MIB
 """Manifests, and the footers of data files."""
+READ_AHEAD_BYTES: Final = 32 * _MIB
 _M_ARENA_MAX: Final = -8
 _ARENAS: Final = 2
 
@@ -30,19 +32,22 @@ def bounded_session() -> Any:
     )
 
 
-def few_arenas() -> None:
-    """Let this process's threads share two heaps of malloc's rather than have eight a core.
+def be_frugal() -> None:
+    """Bound what lance's threads hold while they read and compact; to be called before it is first used.
 
-    Lance's threads free what others allocated, which keeps the heaps fragmented: *measured* 650 MB after
-    compacting 600 MB, 400 MB with two heaps, as fast. Without effect once there are more, or without glibc.
+    Its threads free what others allocated, which keeps malloc's heaps fragmented, eight a core; and it reads
+    up to 2 GiB ahead. *Measured* while 500 k users of 6 KB were compacted: 1,510 MB at most, with two heaps
+    1,230 MB, and with 32 MiB read ahead too 1,030 MB; not slower. What the environment says is left alone;
+    the heaps are only bounded where there is glibc.
     """
+    os.environ.setdefault("LANCE_DEFAULT_IO_BUFFER_SIZE", str(READ_AHEAD_BYTES))
     libc = _glibc()
-    if libc is not None:
+    if libc is not None and "MALLOC_ARENA_MAX" not in os.environ:
         libc.mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 def give_back() -> None:
-    """Return freed memory to the system: *measured* 110-230 MB after a compaction, in 10-30 ms."""
+    """Return freed memory to the system: *measured* 200-450 MB after a compaction of 3 GB."""
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)

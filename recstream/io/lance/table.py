@@ -130,23 +130,29 @@ class KeyedTable:
             double = next(key for key in keys if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # add gives None
             raise ValueError(f"{self.key} {double[:100]!r} is there twice in one upsert")
 
-        def write() -> None:
-            (
-                self.handle.merge_insert(self.key)
-                .when_matched_update_all()
-                .when_not_matched_insert_all()
-                .use_index(False)
-                .execute(rows)
-            )
-
         with translated(self.where, f"writing {len(keys)} rows"), self.lock.writing():
-            write_again(write)
+            write_again(lambda: self._merge(rows))
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove rows; unknown keys are ignored. The bytes leave the disk with later maintenance."""
         with translated(self.where, f"deleting {len(keys)} rows"), self.lock.writing():
+            self.handle.checkout_latest()
             for where, _ in in_filters(self.key, keys):
                 write_again(lambda where=where: self.handle.delete(where))  # type: ignore[misc]  # mypy cannot infer it
+
+    def rewrite_one(self) -> None:
+        """Write any row again as it is, into a file of its own. The caller holds ``lock.alone()``."""
+        self._merge(self.handle.search().limit(1).to_arrow())
+
+    def _merge(self, rows: Any) -> None:
+        self.handle.checkout_latest()  # the version it last saw may be gone
+        (
+            self.handle.merge_insert(self.key)
+            .when_matched_update_all()
+            .when_not_matched_insert_all()
+            .use_index(False)
+            .execute(rows)
+        )
 
     def fetch(self, keys: Sequence[str]) -> Any:
         """The rows with those keys, as an Arrow table, in no order.

@@ -1,0 +1,348 @@
+"""Guarantee G8: replayed or live, in pieces, overlapping or interrupted, a log gives the same users."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import pytest
+
+from recstream.io.kafka.broker import EmbeddedBroker
+from tests.flows.scenes import Placed, Scene, rich_log, spread
+from tests.flows.support import (
+    HASHING,
+    Reader,
+    Record,
+    command,
+    environment,
+    events,
+    produce,
+    read_lines,
+    recstream,
+    versions_after,
+    wait_until,
+)
+
+pytestmark = pytest.mark.kafka
+
+LOG = rich_log(600, twice=0.0)
+MS = 1_700_000_000_000
+"""Timestamp of the first message of a topic whose messages have timestamps of their own."""
+
+
+@pytest.fixture(scope="module")
+def scene(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """Where the whole log was replayed from a file into the store ``whole``."""
+    made = Scene(broker.bootstrap, tmp_path_factory.mktemp("handover"))
+    made.replay("whole", made.file("whole.jsonl", LOG))
+    assert made.versions("whole") == versions_after(LOG)
+    return made
+
+
+def assert_same(scene: Scene, store: str, wanted: str = "whole") -> None:
+    found = scene.compare(store, wanted)
+    assert found.first == []
+    assert found.equal == 8
+
+
+def in_turn(log: Sequence[Record], partitions: int = 3) -> list[Placed]:
+    """The log over partitions, one a second, but up to 100 s early or late by the messages' own times."""
+    rng = random.Random("times")
+    return [
+        Placed(rng.randrange(partitions), record, MS + 1000 * (number + rng.randrange(201)))
+        for number, record in enumerate(log)
+    ]
+
+
+# from a file to a topic
+
+
+def test_a_topic_that_overlaps_the_file_replayed_before_it_counts_nothing_twice(scene: Scene) -> None:
+    log = rich_log(600, with_id=1.0, twice=0.0)
+    scene.replay("whole-ids", scene.file("ids.jsonl", log))
+    scene.replay("overlap", scene.file("first.jsonl", log[:400]))
+    topic = scene.events(spread(log[250:500], 3), partitions=3)
+    with scene.live("overlap", topic) as live:
+        live.until(log[:500])
+        scene.send(topic, spread(log[500:], 3))
+        live.until(log)
+        account = live.stop()
+    assert (account.read, account.duplicate, account.applied) == (350, 150, 200)
+    assert_same(scene, "overlap", "whole-ids")
+
+
+def test_a_topic_that_goes_on_where_the_file_ended_needs_no_ids(scene: Scene) -> None:
+    scene.replay("goes-on", scene.file("first.jsonl", LOG[:400]))
+    topic = scene.events(spread(LOG[400:], 3), partitions=3)
+    with scene.live("goes-on", topic) as live:
+        live.until(LOG)
+        assert live.stop().applied == 200
+    assert_same(scene, "goes-on")
+
+
+# from a topic to the same topic
+
+
+@pytest.mark.parametrize(
+    "stop",
+    ["end", pytest.param("offsets", marks=pytest.mark.slow), pytest.param("ts", marks=pytest.mark.slow)],
+)
+def test_what_was_replayed_of_a_topic_is_absorbed_when_the_job_reads_it(scene: Scene, stop: str) -> None:
+    placed = in_turn(LOG)
+    topic = scene.events(placed[:400], partitions=3)
+    stops = {
+        "end": ("end", 400),
+        "ts": (f"ts={MS // 1000 + 305}", sum(one.ms < MS + 305_000 for one in placed[:400])),
+        "offsets": ("offsets=" + orjson.dumps({f"{topic}/{k}": 70 for k in range(3)}).decode(), 210),
+    }
+    bound, count = stops[stop]
+    store = f"absorbed-{stop}"
+    assert scene.replay(store, topic, backfill__stop=bound).applied == count
+    with scene.live(store, topic) as live:
+        live.until(LOG[:400])
+        scene.send(topic, placed[400:])
+        live.until(LOG)
+        account = live.stop()
+    assert (account.read, account.absorbed, account.applied) == (600, count, 600 - count)
+    assert_same(scene, store)
+
+
+def test_the_part_before_a_job_that_began_at_the_end_can_be_replayed_later(scene: Scene) -> None:
+    placed = spread(LOG, 3)
+    topic = scene.events(placed[:250], partitions=3)
+    with scene.live("latest", topic, kafka__start="latest") as live:
+        asked = ask_until_answered(scene, topic, live.lists)
+        scene.send(topic, placed[250:400])
+        live.until(LOG[250:400])
+        done = recstream(
+            *("backfill", "--events", f"kafka:{topic}", "--state", scene.store("latest"), *HASHING),
+            *("--set", f"kafka.bootstrap={scene.bootstrap}"),
+        )
+        assert done.returncode == 1, done.stderr
+        assert "is in use by `recstream run`" in done.stderr
+        assert live.stop().applied >= 150
+    account = scene.replay("latest", topic)
+    assert account.read == 400 + asked
+    assert account.absorbed == 150
+    assert scene.versions("latest") == versions_after(LOG[:400])
+    with scene.live("latest", topic, kafka__start="latest") as live:
+        scene.send(topic, placed[400:])
+        live.until(LOG)
+        assert live.stop().read == 200
+    assert_same(scene, "latest")
+    assert scene.replay("latest", topic).applied == 0, "what is there already counts no more"
+    assert_same(scene, "latest")
+
+
+def ask_until_answered(scene: Scene, topic: str, lists: str) -> int:
+    """Send requests, which change nothing, until a job that begins at the end answers; gives how many."""
+    reader = Reader(scene.bootstrap, lists)
+    asked = 0
+
+    def answered() -> bool:
+        nonlocal asked
+        produce(scene.bootstrap, topic, [{"user_id": "u0", "ts": LOG[0]["ts"], "action": "request"}])
+        asked += 1
+        return bool(reader.poll())
+
+    wait_until(answered, "the first list")
+    reader.close()
+    return asked
+
+
+# a topic in pieces
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_adjoining_windows_of_time_in_either_order_are_the_whole(scene: Scene, order: int) -> None:
+    placed = in_turn(LOG)
+    topic = scene.events(placed, partitions=3)
+    at = MS // 1000 + 300
+    early = sum(one.ms < at * 1000 for one in placed)
+    windows = [({"backfill__stop": f"ts={at}"}, early), ({"kafka__start": f"ts={at}"}, 600 - early)]
+    store = f"windows{order}"
+    for bounds, count in windows[::order]:
+        account = scene.replay(store, topic, **bounds)
+        assert (account.read, account.applied) == (count, count)
+    assert_same(scene, store)
+
+
+def test_a_window_holds_exactly_the_records_of_its_time(scene: Scene) -> None:
+    placed = in_turn(LOG)
+    topic = scene.events(placed, partitions=3)
+    begin, end = MS // 1000 + 100, MS // 1000 + 220
+    inside = [one.record for one in placed if begin * 1000 <= one.ms < end * 1000]
+    account = scene.replay("window", topic, kafka__start=f"ts={begin}", backfill__stop=f"ts={end}")
+    assert (account.read, account.applied) == (len(inside), len(inside))
+    scene.replay("window-wanted", scene.file("window.jsonl", inside))
+    assert_same(scene, "window", "window-wanted")
+
+
+@pytest.mark.parametrize(
+    ("name", "pieces", "wanted"),
+    [
+        ("backwards", [(300, 450), (100, 350), (0, 120), (400, 600)], [150, 200, 100, 150]),
+        ("gap", [(0, 120), (400, 600), (100, 350), (300, 450)], [120, 200, 230, 50]),
+    ],
+)
+def test_pieces_between_offsets_may_be_replayed_in_any_order_and_overlap(
+    scene: Scene, name: str, pieces: list[tuple[int, int]], wanted: list[int]
+) -> None:
+    topic = scene.events(in_turn(LOG, 1))
+    applied = []
+    for start, stop in pieces:
+        bounds = {"kafka__start": f'offsets={{"{topic}/0": {start}}}'}
+        bounds["backfill__stop"] = f'offsets={{"{topic}/0": {stop}}}'
+        account = scene.replay(name, topic, **bounds)
+        assert account.read == stop - start
+        applied.append(account.applied)
+        assert scene.replay(name, topic, **bounds).read == 0, "the same again goes on where it was"
+    assert applied == wanted
+    assert_same(scene, name)
+
+
+def test_two_logs_may_be_replayed_into_one_store(scene: Scene) -> None:
+    topics = [scene.events(spread(part, 2), partitions=2) for part in (LOG[:200], LOG[200:400])]
+    sources: list[str | Path] = [*topics, scene.file("last.jsonl", LOG[400:])]
+    for source in sources:
+        assert scene.replay("logs", source).applied == 200
+    assert_same(scene, "logs")
+
+
+def test_the_rejects_of_every_replay_into_a_store_are_kept(scene: Scene) -> None:
+    lost = [{**one, "item_id": "nowhere", "action": "view"} for one in LOG[:4]]
+    topic = scene.events([Placed(0, one) for one in lost[:3]])
+    sources: list[tuple[str | Path, dict[str, str]]] = [
+        (topic, {"backfill__stop": f'offsets={{"{topic}/0": 2}}'}),
+        (topic, {"kafka__start": f'offsets={{"{topic}/0": 2}}'}),
+        (scene.file("lost.jsonl", lost[3:]), {}),
+    ]
+    for source, bounds in sources:
+        assert scene.replay("rejects", source, **bounds).rejected == (2 if "backfill__stop" in bounds else 1)
+    for source, bounds in sources:
+        for refresh in ("end", "event"):
+            scene.replay("rejects", source, **bounds, backfill__refresh=refresh)
+    letters = [one for path in scene.store("rejects").glob("dead-letter*.jsonl") for one in read_lines(path)]
+    assert {(one["source"]["partition"], one["source"]["offset"]) for one in letters} == {
+        *((f"{topic}/0", offset) for offset in range(3)),
+        ("lost.jsonl", 0),
+    }
+
+
+def test_lists_may_go_to_another_file_the_next_time(scene: Scene) -> None:
+    outs = [scene.folder / "one-lists.jsonl", scene.folder / "other-lists.jsonl"]
+    for out in outs:
+        scene.replay("outs", scene.folder / "whole.jsonl", backfill__out=str(out))
+    one, other = ([(list_["user_id"], list_["version"]) for list_ in read_lines(out)] for out in outs)
+    assert one == other == sorted(scene.versions("whole").items())
+
+
+@pytest.mark.parametrize("kind", ["file", "topic"])
+def test_a_log_replayed_twice_changes_nothing(scene: Scene, kind: str) -> None:
+    source = scene.folder / "whole.jsonl" if kind == "file" else scene.events(spread(LOG, 3), partitions=3)
+    store = f"twice-{kind}"
+    assert scene.replay(store, source).applied == 600
+    assert scene.replay(store, source).read == 0
+    account = scene.replay(store, source, backfill__refresh="batch")
+    assert (account.read, account.absorbed) == (600, 600)
+    assert_same(scene, store)
+
+
+# interrupted
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A log to be replayed with a list after each event, from anywhere to anywhere."""
+
+    scene: Scene
+    name: str
+    source: str
+    out: Path
+
+    def options(self) -> list[str]:
+        return [
+            *("backfill", "--events", self.source, "--items", str(self.scene.items_file)),
+            *("--state", str(self.scene.store(self.name)), "--out", str(self.out), "--refresh", "event"),
+            *("--top-n", "5", "--set", f"kafka.bootstrap={self.scene.bootstrap}", *HASHING),
+            *("--set", "backfill.epoch_s=0.1", "--set", "kafka.poll_max=50"),
+        ]
+
+    def lists(self) -> list[Record]:
+        content = (
+            gzip.decompress(self.out.read_bytes()) if self.out.suffix == ".gz" else self.out.read_bytes()
+        )
+        assert content.endswith(b"\n")
+        return [orjson.loads(line) for line in content.splitlines()]
+
+
+LONG = events(4000, users=60, items=40)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(scene: Scene) -> Cut:
+    run = Cut(scene, "uninterrupted", str(scene.file("long.jsonl", LONG)), scene.folder / "lists.jsonl")
+    done = recstream(*run.options())
+    assert done.returncode == 0, done.stderr
+    assert [one["as_of"]["offset"] for one in run.lists()] == list(range(len(LONG)))
+    return run
+
+
+def cut_of(scene: Scene, kind: str, number: signal.Signals) -> Cut:
+    name = f"cut-{kind}-{number.name}"
+    if kind == "gz":
+        source = scene.folder / f"{name}.jsonl.gz"
+        source.write_bytes(gzip.compress((scene.folder / "long.jsonl").read_bytes()))
+        return Cut(scene, name, str(source), scene.folder / f"{name}-lists.jsonl.gz")
+    out = scene.folder / f"{name}-lists.jsonl"
+    if kind == "topic":
+        return Cut(scene, name, "kafka:" + scene.events([Placed(0, one) for one in LONG]), out)
+    return Cut(scene, name, str(scene.folder / "long.jsonl"), out)
+
+
+SHORT = {("plain", signal.SIGTERM), ("gz", signal.SIGKILL), ("topic", signal.SIGINT)}
+
+
+def interruptions() -> Iterator[object]:
+    for kind in ("plain", "gz", "topic"):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            marks = [] if (kind, number) in SHORT else [pytest.mark.slow]
+            yield pytest.param(kind, number, marks=marks, id=f"{kind}-{number.name}")
+
+
+@pytest.mark.parametrize(("kind", "number"), list(interruptions()))
+def test_an_interrupted_replay_ends_as_if_it_had_not_been(
+    scene: Scene, uninterrupted: Cut, kind: str, number: signal.Signals
+) -> None:
+    run = cut_of(scene, kind, number)
+    for _ in range(2):
+        size = run.out.stat().st_size if run.out.exists() else 0
+        grown = size + (20_000 if kind == "gz" else 200_000)
+        with subprocess.Popen(
+            command(*run.options()), env=environment(), stderr=subprocess.PIPE, text=True
+        ) as process:
+            wait_until(
+                lambda grown=grown: run.out.exists() and run.out.stat().st_size > grown,  # type: ignore[misc]
+                "more lists",
+            )
+            process.send_signal(number)
+            told = process.communicate(timeout=60)[1]
+        assert process.returncode == (-9 if number is signal.SIGKILL else 130), told
+    done = recstream(*run.options())
+    assert done.returncode == 0, done.stderr
+    lists, wanted = run.lists(), uninterrupted.lists()
+    parts = ["user_id", "version", "trigger"]
+    if number is not signal.SIGKILL:  # which may lose counts of what goes with what
+        parts.append("items")
+    assert [one["as_of"]["offset"] for one in lists] == list(range(len(LONG)))
+    assert [[one[part] for part in parts] for one in lists] == [
+        [one[part] for part in parts] for one in wanted
+    ]
+    found = scene.compare(run.name, uninterrupted.name)
+    assert (found.first, found.equal) == ([], 60)

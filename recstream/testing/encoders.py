@@ -1,17 +1,24 @@
-"""Contract suites of the encoder ports: subclass in ``tests/`` with ``make()``."""
+"""Contract suites of the encoder ports: subclass in ``tests/`` with ``make()``; and a fussy encoder."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pytest
 
 from recstream.core.arrays import Matrix
-from recstream.ports import Encoder, VectorCache
+from recstream.ports import Encoder, UnencodableError, VectorCache
 
-__all__ = ["TEXTS", "EncoderContract", "VectorCacheContract", "unit_rows"]
+__all__ = [
+    "TEXTS",
+    "EncoderContract",
+    "FussyEncoder",
+    "UnencodableContract",
+    "VectorCacheContract",
+    "unit_rows",
+]
 
 TEXTS = (
     "a film about space travel",
@@ -97,6 +104,119 @@ class EncoderContract:
         """``close`` may be called again."""
         encoder.close()
         encoder.close()
+
+
+class FussyEncoder:
+    """An encoder that cannot encode the texts it is told not to; else as the one inside.
+
+    >>> from recstream.io.encoders import EncoderSpec, open_encoder
+    >>> fussy = FussyEncoder(open_encoder(EncoderSpec(backend="hashing")), {"brawl"})
+    >>> fussy.encode(["jazz", "brawl"])
+    Traceback (most recent call last):
+        ...
+    recstream.ports.UnencodableError: 1 of 2 texts cannot be encoded; text 1: this fake was told to refuse it
+    """
+
+    def __init__(self, inner: Encoder, refused: Collection[str]) -> None:
+        self._inner = inner
+        self.refused = refused
+        """May be changed: a text that is taken out can be encoded from then on."""
+
+    @property
+    def identity(self) -> str:
+        """As inside."""
+        return self._inner.identity
+
+    @property
+    def label(self) -> str:
+        """As inside."""
+        return self._inner.label
+
+    @property
+    def dim(self) -> int:
+        """As inside."""
+        return self._inner.dim
+
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        """Encode the texts, in their order.
+
+        Raises:
+            UnencodableError: a refused text is among them.
+        """
+        rows = self._inner.encode(texts)
+        why = {
+            place: "this fake was told to refuse it"
+            for place, text in enumerate(texts)
+            if text in self.refused
+        }
+        if why:
+            raise UnencodableError(why, rows)
+        return rows
+
+    def close(self) -> None:
+        """Close the one inside."""
+        self._inner.close()
+
+
+class UnencodableContract:
+    """Every encoder that meets a text it cannot encode passes these."""
+
+    poison = "POISON"
+    """A text that the encoder of ``make()`` cannot encode."""
+
+    def make(self) -> Encoder:
+        """A fresh encoder; called for each test."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def encoder(self) -> Iterator[Encoder]:
+        """One from ``make()``, closed afterwards."""
+        made = self.make()
+        yield made
+        made.close()
+
+    def fault(self, encoder: Encoder, texts: Sequence[str]) -> UnencodableError:
+        """What encoding these texts raises; it survives pickling, and shows which are at fault."""
+        with pytest.raises(UnencodableError) as caught:
+            encoder.encode(texts)
+        error = caught.value
+        copy = pickle.loads(pickle.dumps(error))  # noqa: S301 -- our own bytes
+        assert (str(copy), copy.why) == (str(error), error.why)
+        np.testing.assert_array_equal(copy.vectors, error.vectors)
+        assert error.vectors.shape == (len(texts), encoder.dim)
+        assert error.vectors.dtype == np.float32
+        assert not error.vectors[list(error.why)].any()
+        assert all(error.why.values()), "each says why"
+        return error
+
+    @pytest.mark.parametrize("at", [0, 1, 16, 50, 99])
+    def test_it_is_found_among_a_hundred_that_are_encoded(self, encoder: Encoder, at: int) -> None:
+        """Its place is that in the caller's list, and all others have the vectors they have alone."""
+        texts = [f"text {i % 60} {'word ' * (i % 7)}" for i in range(99)]
+        wanted = np.insert(encoder.encode(texts), at, 0.0, axis=0)
+        error = self.fault(encoder, [*texts[:at], self.poison, *texts[at:]])
+        assert list(error.why) == [at]
+        np.testing.assert_allclose(error.vectors, wanted, atol=1e-5)
+
+    def test_each_of_several_is_found_wherever_it_is(self, encoder: Encoder) -> None:
+        """Repeated, beside another, at both ends: none hides another, none takes a good one along."""
+        texts = [self.poison, "jazz", self.poison, "war", "tax law", "jazz", self.poison]
+        error = self.fault(encoder, texts)
+        assert list(error.why) == [0, 2, 6]
+        np.testing.assert_allclose(
+            error.vectors[[1, 3, 4, 5]], encoder.encode(["jazz", "war", "tax law", "jazz"]), atol=1e-5
+        )
+
+    def test_it_fails_alone(self, encoder: Encoder) -> None:
+        """No good text is needed to tell."""
+        assert list(self.fault(encoder, [self.poison]).why) == [0]
+
+    def test_it_fails_again_and_leaves_the_others_alone(self, encoder: Encoder) -> None:
+        """Nothing of it is remembered as if it were a vector."""
+        first = self.fault(encoder, ["jazz", self.poison])
+        again = self.fault(encoder, [self.poison, "jazz"])
+        assert (list(first.why), list(again.why)) == ([1], [0])
+        np.testing.assert_allclose(encoder.encode(["jazz"])[0], first.vectors[0], atol=1e-5)
 
 
 class VectorCacheContract:

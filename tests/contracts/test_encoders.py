@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,9 +18,14 @@ from hypothesis import strategies as st
 
 from recstream.io.encoders import EncoderError, EncoderSpec, open_encoder
 from recstream.io.encoders.cached import CachedEncoder, open_cached_encoder
+from recstream.io.encoders.metered import MeteredEncoder
+from recstream.io.encoders.model_files import find_model
 from recstream.io.encoders.transformers import TransformersEncoder, batches
-from recstream.ports import Encoder
-from recstream.testing.encoders import EncoderContract
+from recstream.io.vector_cache import LmdbVectorCache
+from recstream.ports import Encoder, UnencodableError
+from recstream.testing.encoders import EncoderContract, FussyEncoder, UnencodableContract
+from recstream.testing.meters import MemoryMeters
+from tests.servers import Answer, EmbeddingsServer, Question, embedding_server, words
 
 HASHING = EncoderSpec(backend="hashing", dim=64)
 
@@ -211,3 +217,155 @@ class TestOpenAI(EncoderContract):
         for i in (0, 17, 63, 99):
             assert rows[i] @ encoder.encode([texts[i]])[0] > 0.999
         encoder.close()
+
+
+def fussy() -> FussyEncoder:
+    return FussyEncoder(open_encoder(HASHING), {UnencodableContract.poison})
+
+
+class TestUnencodableByTheFake(UnencodableContract):
+    def make(self) -> Encoder:
+        return fussy()
+
+
+class TestUnencodableThroughMemory(UnencodableContract):
+    def make(self) -> Encoder:
+        return CachedEncoder(fussy, None, lru_size=1000)
+
+
+class TestUnencodableThroughASmallMemory(UnencodableContract):
+    def make(self) -> Encoder:
+        return CachedEncoder(fussy, None, lru_size=3)
+
+
+class TestUnencodableThroughAllThatAJobHas(UnencodableContract):
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path: Path) -> None:
+        self.path = tmp_path
+
+    def make(self) -> Encoder:
+        inner = fussy()
+        cache = LmdbVectorCache(self.path, inner.identity, inner.dim, max_mb=16)
+        return MeteredEncoder(CachedEncoder(inner, cache, 5), MemoryMeters())
+
+
+class TestUnencodableByAServer(UnencodableContract):
+    """Which answers 422 to a request with the text in it."""
+
+    @pytest.fixture(autouse=True)
+    def serve(self) -> Iterator[None]:
+        with embedding_server() as self.server:
+            self.misbehave(self.server)
+            yield
+
+    def misbehave(self, server: EmbeddingsServer) -> None:
+        sound = words()
+        server.reply = lambda question, n: (
+            (422, {"error": "input too long"}) if self.poison in question["input"] else sound(question, n)
+        )
+
+    def make(self) -> Encoder:
+        return open_encoder(EncoderSpec(backend="openai", model="m", url=self.server.url, retries=1))
+
+
+class TestUnencodableByAServerThatFallsOverIt(TestUnencodableByAServer):
+    def misbehave(self, server: EmbeddingsServer) -> None:
+        sound = words()
+        server.reply = lambda question, n: (
+            (500, {"error": "inference failed"}) if self.poison in question["input"] else sound(question, n)
+        )
+
+
+class TestUnencodableByAServerThatGivesNumbersThatAreNone(TestUnencodableByAServer):
+    def misbehave(self, server: EmbeddingsServer) -> None:
+        sound = words()
+
+        def reply(question: Question, n: int) -> Answer:
+            status, answer = sound(question, n)[:2]
+            for text, row in zip(question["input"], answer["data"], strict=True):
+                if text == self.poison:
+                    row["embedding"] = [float("nan")] * len(row["embedding"])
+            return status, answer
+
+        server.reply = reply
+
+
+class TestUnencodableByAServerThatGivesARowOfAnotherLength(TestUnencodableByAServer):
+    def misbehave(self, server: EmbeddingsServer) -> None:
+        sound = words()
+
+        def reply(question: Question, n: int) -> Answer:
+            status, answer = sound(question, n)[:2]
+            for text, row in zip(question["input"], answer["data"], strict=True):
+                if text == self.poison:
+                    del row["embedding"][5:]
+            return status, answer
+
+        server.reply = reply
+
+
+def small_model(folder: Path, *, without: str = "") -> Path:
+    """A real model, small and drawn by chance, that has no number for one word (or, without one, for any)."""
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import BertConfig, BertModel
+
+    shutil.copy(find_model(EncoderSpec()).folder / "tokenizer.json", folder)
+    torch.manual_seed(0)
+    model = BertModel(
+        BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
+    )
+    words = model.get_input_embeddings().weight.data
+    word = (
+        Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id(without) if without else slice(None)
+    )
+    words[word] = float("nan")
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def zebra_free(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_model(tmp_path_factory.mktemp("model"), without="zebra")
+
+
+@pytest.mark.model
+class TestUnencodableByAModel(UnencodableContract):
+    poison = "the zebra"
+
+    @pytest.fixture(autouse=True)
+    def load(self, zebra_free: Path) -> None:
+        self.path = zebra_free
+
+    def make(self) -> Encoder:
+        return open_encoder(EncoderSpec(model=str(self.path)))
+
+
+@pytest.mark.model
+def test_a_model_without_any_finite_vector_is_at_fault_itself(tmp_path: Path) -> None:
+    encoder = open_encoder(EncoderSpec(model=str(small_model(tmp_path))))
+    with pytest.raises(EncoderError, match=r"not finite, for a plain text too.*mend it: use dtype = fp32"):
+        encoder.encode(["jazz"])
+
+
+def test_a_text_is_encoded_as_soon_as_it_can_be(tmp_path: Path) -> None:
+    inner = fussy()
+    cache = LmdbVectorCache(tmp_path, inner.identity, inner.dim, max_mb=16)
+    encoder = CachedEncoder(inner, cache, 10)
+    texts = ["jazz", UnencodableContract.poison]
+    with pytest.raises(UnencodableError):
+        encoder.encode(texts)
+    inner.refused = set()
+    np.testing.assert_array_equal(encoder.encode(texts), open_encoder(HASHING).encode(texts))
+    assert encoder.stats().encoded == 2 + 1, "the good one was remembered, the other was not"
+    encoder.close()
+
+
+def test_the_metrics_count_a_batch_with_an_unencodable_text(tmp_path: Path) -> None:
+    meters = MemoryMeters()
+    encoder = MeteredEncoder(CachedEncoder(fussy(), None, 10), meters)
+    with pytest.raises(UnencodableError):
+        encoder.encode(["jazz", UnencodableContract.poison])
+    encoder.encode(["jazz"])
+    assert meters.snapshot()["encoder_texts"] == {"encoded": 2, "lru": 1}
+    assert meters.snapshot()["encode_seconds"]["count"] == 1

@@ -2,90 +2,29 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import pickle
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from recstream.io.encoders import EncoderError, EncoderSpec, open_encoder
+from recstream.io.encoders.spec import PLAIN_TEXT
+from recstream.ports import UnencodableError
+from tests.servers import Answer, EmbeddingsServer, Question, embedding_server, good, rows
 
 KEY = "sk-very-secret"
-Answer = tuple[int, Any]
-
-
-class Server(ThreadingHTTPServer):
-    """Answers with ``reply(question, number of the request)``."""
-
-    daemon_threads = True
-    reply: Callable[[dict[str, Any], int], Answer]
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.questions: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def do_POST(self) -> None:
-        question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.questions.append(question)
-        self.server.keys.append(self.headers["Authorization"])
-        status, answer = self.server.reply(question, len(self.server.questions))
-        body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        try:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True  # the client's time-out has passed
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class's name
-        """Stay quiet."""
-
-
-def rows(question: dict[str, Any], dim: int = 4) -> list[dict[str, Any]]:
-    """Vectors that tell the texts' lengths, last row first, in both forms."""
-    made: list[dict[str, Any]] = []
-    for i, text in enumerate(question["input"]):
-        vector = [1.0, float(len(text))] + [0.0] * (dim - 2)
-        packed = base64.b64encode(np.asarray(vector, "<f4").tobytes()).decode()
-        made.insert(0, {"index": i, "embedding": vector if i % 2 else packed})
-    return made
-
-
-def good(question: dict[str, Any], _: int) -> Answer:
-    return 200, {"data": rows(question)}
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    made = Server()
-    made.reply = good
-    thread = threading.Thread(target=made.serve_forever, args=(0.01,))
-    thread.start()
-    yield made
-    made.shutdown()
-    made.server_close()
-    thread.join()
+def server() -> Iterator[EmbeddingsServer]:
+    with embedding_server() as made:
+        yield made
 
 
 def spec(
-    server: Server, *, dim: int = 4, retries: int = 2, timeout_s: float = 5.0, url: str = ""
+    server: EmbeddingsServer, *, dim: int = 4, retries: int = 2, timeout_s: float = 5.0, url: str = ""
 ) -> EncoderSpec:
     return EncoderSpec(
         backend="openai",
@@ -110,7 +49,7 @@ def failure(of: EncoderSpec) -> str:
     return message
 
 
-def test_rows_are_ordered_by_index_and_brought_to_unit_length(server: Server) -> None:
+def test_rows_are_ordered_by_index_and_brought_to_unit_length(server: EmbeddingsServer) -> None:
     encoder = open_encoder(spec(server, dim=0))
     assert encoder.dim == 4, "learned from a probe"
     texts = ["x" * (i % 7 + 1) for i in range(100)]
@@ -122,19 +61,19 @@ def test_rows_are_ordered_by_index_and_brought_to_unit_length(server: Server) ->
     encoder.close()
 
 
-def test_the_identity_does_not_name_the_server(server: Server) -> None:
+def test_the_identity_does_not_name_the_server(server: EmbeddingsServer) -> None:
     here, there = open_encoder(spec(server)), open_encoder(spec(server, url="http://elsewhere/v1"))
     assert here.identity == there.identity
     assert server.questions == [], "a declared dimension needs no probe"
 
 
-def test_a_trailing_v1_is_fine(server: Server) -> None:
+def test_a_trailing_v1_is_fine(server: EmbeddingsServer) -> None:
     encoder = open_encoder(spec(server, url=f"{server.url}/v1/"))
     assert encoder.encode(["a"]).shape == (1, 4)
     encoder.close()
 
 
-def test_a_500_and_a_429_are_tried_again(server: Server) -> None:
+def test_a_500_and_a_429_are_tried_again(server: EmbeddingsServer) -> None:
     server.reply = lambda question, n: good(question, n) if n == 3 else ({1: 500, 2: 429}[n], {})
     encoder = open_encoder(spec(server))
     assert encoder.encode(["a"]).shape == (1, 4)
@@ -142,15 +81,15 @@ def test_a_500_and_a_429_are_tried_again(server: Server) -> None:
     encoder.close()
 
 
-def test_attempts_have_an_end(server: Server) -> None:
+def test_attempts_have_an_end(server: EmbeddingsServer) -> None:
     server.reply = lambda question, n: (503, {"error": "starting"})
     message = failure(spec(server, retries=1))
     assert "no answer after 2 attempts: got HTTP 503" in message
     assert len(server.questions) == 2
 
 
-def test_a_slow_answer_is_tried_again(server: Server) -> None:
-    def slow_once(question: dict[str, Any], n: int) -> Answer:
+def test_a_slow_answer_is_tried_again(server: EmbeddingsServer) -> None:
+    def slow_once(question: Question, n: int) -> Answer:
         time.sleep(0.6 if n == 1 else 0.0)
         return good(question, n)
 
@@ -160,15 +99,22 @@ def test_a_slow_answer_is_tried_again(server: Server) -> None:
     encoder.close()
 
 
-def test_no_server_is_an_error_after_all_attempts(server: Server) -> None:
+def test_no_server_is_an_error_after_all_attempts(server: EmbeddingsServer) -> None:
     assert "ConnectError" in failure(spec(server, url="http://127.0.0.1:9", retries=1))
 
 
 @pytest.mark.parametrize(
     ("status", "said"),
-    [(400, "lower max_tokens"), (401, "the api_key was refused"), (404, "check url and model")],
+    [
+        (401, "the api_key was refused"),
+        (403, "set api_key"),
+        (404, "check url and model"),
+        (302, "check url"),
+    ],
 )
-def test_a_4xx_is_an_error_at_once(server: Server, status: int, said: str) -> None:
+def test_what_only_settings_mend_is_an_error_at_once(
+    server: EmbeddingsServer, status: int, said: str
+) -> None:
     server.reply = lambda question, n: (status, {"error": f"no, not with {KEY}"})
     message = failure(spec(server))
     assert said in message
@@ -176,27 +122,134 @@ def test_a_4xx_is_an_error_at_once(server: Server, status: int, said: str) -> No
     assert len(server.questions) == 1
 
 
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_server_that_refuses_a_plain_text_too_is_at_fault_itself(
+    server: EmbeddingsServer, status: int
+) -> None:
+    server.reply = lambda question, n: (status, {"error": f"no, not with {KEY}"})
+    message = failure(spec(server))
+    assert f"refuses a plain text too: got HTTP {status}" in message
+    assert "to mend it: check url, model and prefix, lower max_tokens" in message
+    assert [question["input"] for question in server.questions] == [["jazz"], [PLAIN_TEXT]]
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"<html>", "not an embeddings answer"),
+        (b"<html>", "not an embeddings answer: got JSONDecodeError"),
+        ([], "not an embeddings answer"),
         ({"data": []}, "other rows than asked: got 0, wanted 1"),
         ({"data": [{"index": 1, "embedding": [1.0] * 4}]}, "other rows than asked"),
-        ({"data": [{"index": 0, "embedding": [1.0] * 3}]}, "another dimension: got 3, wanted 4"),
         ({"data": [{"index": 0, "embedding": "AAA"}]}, "not an embeddings answer"),
-        (b'{"data": [{"index": 0, "embedding": [NaN, 1, 1, 1]}]}', "without direction"),
-        ({"data": [{"index": 0, "embedding": [0.0] * 4}]}, "without direction"),
     ],
 )
-def test_nonsense_is_an_error_that_says_which(server: Server, answer: object, said: str) -> None:
+def test_nonsense_is_an_error_that_says_which(server: EmbeddingsServer, answer: object, said: str) -> None:
     server.reply = lambda question, n: (200, answer)
     assert said in failure(spec(server))
     assert len(server.questions) == 1
 
 
-def test_one_failing_request_among_many_is_an_error(server: Server) -> None:
-    server.reply = lambda question, n: (400, {}) if "bad" in question["input"] else good(question, n)
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ([1.0] * 3, "another dimension"),
+        ([float("nan"), 1.0, 1.0, 1.0], "no direction"),
+        ([None, 1.0, 1.0, 1.0], "no direction"),
+        ([1e300, 1.0, 1.0, 1.0], "no direction"),
+        ([0.0] * 4, "no direction"),
+    ],
+)
+def test_a_server_that_gives_a_plain_text_no_usable_vector_either_is_at_fault_itself(
+    server: EmbeddingsServer, numbers: list[float], said: str
+) -> None:
+    server.reply = lambda question, n: (200, {"data": [{"index": 0, "embedding": numbers}]})
+    assert said in failure(spec(server))
+    assert [question["input"] for question in server.questions] == [["jazz"], [PLAIN_TEXT]]
+
+
+def test_another_model_behind_the_url_is_named_with_both_dimensions(server: EmbeddingsServer) -> None:
+    server.reply = lambda question, n: (200, {"data": rows(question, dim=6)})
+    message = failure(spec(server))
+    assert (
+        "another dimension: it has another model than before, or encoder.dim is wrong: got 6, wanted 4"
+        in message
+    )
+    assert "let url and model name the model that the store was made with" in message
+
+
+def test_one_refused_text_costs_few_requests(server: EmbeddingsServer) -> None:
+    server.reply = lambda question, n: (
+        (422, {"error": "too long"}) if "bad" in question["input"] else good(question, n)
+    )
     encoder = open_encoder(spec(server))
-    with pytest.raises(EncoderError, match="HTTP 400"):
+    texts = [f"text {i}" for i in range(31)]
+    with pytest.raises(UnencodableError, match=r"1 of 32 texts cannot .* text 20: .* HTTP 422: .*too long"):
+        encoder.encode([*texts[:20], "bad", *texts[20:]])
+    # 32, 16, 8, 4, 2 and 1 are refused and each followed by a plain text; five other parts are fine
+    assert len(server.questions) == 6 + 6 + 5
+    encoder.close()
+
+
+def test_a_text_over_which_the_server_falls_each_time_is_found(server: EmbeddingsServer) -> None:
+    server.reply = lambda question, n: (500, {}) if "bad" in question["input"] else good(question, n)
+    encoder = open_encoder(spec(server, retries=1))
+    with pytest.raises(UnencodableError, match=r"text 2: the server refused it: HTTP 500: \{\}, attempts: 2"):
+        encoder.encode(["a", "b", "bad", "c"])
+    assert server.texts().count("bad") == 2 + 1 + 2, "tried as often as allowed at first, and alone"
+    encoder.close()
+
+
+def test_a_server_that_only_gives_500_is_at_fault_itself(server: EmbeddingsServer) -> None:
+    server.reply = lambda question, n: (500, {"error": "out of memory"})
+    message = failure(spec(server, retries=2))
+    assert "refuses a plain text too: got HTTP 500" in message
+    assert "check the server, its log says why" in message
+    assert len(server.questions) == 3 + 1
+
+
+def test_a_server_that_comes_back_while_a_text_is_under_suspicion_blames_none(
+    server: EmbeddingsServer,
+) -> None:
+    server.reply = lambda question, n: (500, {}) if n <= 2 else good(question, n)
+    encoder = open_encoder(spec(server, retries=1))
+    assert encoder.encode(["a", "b"]).any(axis=1).all()
+    encoder.close()
+
+
+def test_a_request_that_is_too_large_as_a_whole_is_sent_in_parts(
+    server: EmbeddingsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.reply = lambda question, n: (413, {}) if len(question["input"]) > 8 else good(question, n)
+    encoder = open_encoder(spec(server))
+    assert encoder.encode([f"text {i}" for i in range(32)]).any(axis=1).all()
+    assert "refused 16 texts at once, but not in halves" in caplog.text
+    assert "raise the server's limits" in caplog.text
+    encoder.close()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_wait_that_a_server_asks_for_is_kept(server: EmbeddingsServer, status: int) -> None:
+    server.reply = lambda question, n: (status, {}, {"Retry-After": "1"}) if n == 1 else good(question, n)
+    encoder = open_encoder(spec(server))
+    begin = time.monotonic()
+    encoder.encode(["a"])
+    assert time.monotonic() - begin >= 1.0
+    encoder.close()
+
+
+def test_lost_connections_are_an_error_after_all_attempts_and_no_longer(server: EmbeddingsServer) -> None:
+    server.is_away = True
+    encoder = open_encoder(spec(server, retries=1))
+    with pytest.raises(EncoderError, match="no answer after 2 attempts: got RemoteProtocolError"):
+        encoder.encode(["a"])
+    server.is_away = False
+    assert encoder.encode(["a"]).shape == (1, 4)
+    encoder.close()
+
+
+def test_the_fault_of_one_request_among_many_is_that_of_all(server: EmbeddingsServer) -> None:
+    server.reply = lambda question, n: (404, {}) if "bad" in question["input"] else good(question, n)
+    encoder = open_encoder(spec(server))
+    with pytest.raises(EncoderError, match="HTTP 404"):
         encoder.encode([*"abcdefgh" * 20, "bad"])
     encoder.close()

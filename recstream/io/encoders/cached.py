@@ -15,7 +15,7 @@ import numpy as np
 from recstream.core.arrays import Matrix
 from recstream.io.encoders import EncoderSpec, open_encoder
 from recstream.io.vector_cache import LmdbVectorCache
-from recstream.ports import Encoder, VectorCache
+from recstream.ports import Encoder, UnencodableError, VectorCache
 
 __all__ = ["CacheStats", "CachedEncoder", "open_cached_encoder"]
 
@@ -34,7 +34,7 @@ class CacheStats:
     disk_hits: int = 0
     """Distinct texts of a batch found on disk."""
     encoded: int = 0
-    """Distinct texts of a batch given to the model."""
+    """Distinct texts of a batch given to the model, those that it could not encode among them."""
     repeats: int = 0
     """Texts answered by the same text earlier in the batch, not in memory before."""
     evictions: int = 0
@@ -46,6 +46,7 @@ class CacheStats:
 class CachedEncoder:
     """An :class:`~recstream.ports.Encoder` that encodes each distinct text once, as far as memory reaches.
 
+    A text that cannot be encoded is remembered nowhere, the others of its batch are.
     ``source`` is an encoder, or a function that opens one at the first need of it. Memory holds
     ``lru_size`` vectors; ``cache`` is optional. Returned rows are copies: writing to them is harmless.
     Safe to call from several threads. Closing closes the encoder and the cache.
@@ -89,7 +90,11 @@ class CachedEncoder:
         return self._stats
 
     def encode(self, texts: Sequence[str]) -> Matrix:
-        """Rows in the order of the texts, from memory, disk or model."""
+        """Rows in the order of the texts, from memory, disk or model.
+
+        Raises:
+            UnencodableError: some texts cannot be encoded; the others are there, and remembered.
+        """
         keys = [_key(text) for text in texts]
         out, missed = self._recall(keys)
         if not missed:
@@ -102,23 +107,33 @@ class CachedEncoder:
                 out[row] = vector
         unknown = [place for place, vector in enumerate(disk) if vector is None]
         seconds = 0.0
+        failed: dict[int, str] = {}
         if unknown:
-            new = [wanted[place] for place in unknown]
             started = time.perf_counter()
-            vectors = self._opened().encode(new)
+            try:
+                vectors = self._opened().encode([wanted[place] for place in unknown])
+            except UnencodableError as error:
+                vectors = error.vectors
+                failed = {places[unknown[at]]: reason for at, reason in error.why.items()}
             seconds = time.perf_counter() - started
             out[[places[place] for place in unknown]] = vectors
-            if self._cache is not None:
-                self._cache.put_many(new, vectors)
+            good = [at for at, place in enumerate(unknown) if places[place] not in failed]
+            if self._cache is not None and good:
+                self._cache.put_many([wanted[unknown[at]] for at in good], vectors[good])
         repeats = 0
         for rows in missed.values():
             if len(rows) > 1:
                 out[rows[1:]] = out[rows[0]]
                 repeats += len(rows) - 1
-        self._remember(list(missed), out, places)
+        known = {key: rows[0] for key, rows in missed.items() if rows[0] not in failed}
+        self._remember(list(known), out, list(known.values()))
         self._count(
             disk_hits=len(wanted) - len(unknown), encoded=len(unknown), repeats=repeats, seconds=seconds
         )
+        if failed:
+            raise UnencodableError(
+                {row: failed[rows[0]] for rows in missed.values() if rows[0] in failed for row in rows}, out
+            )
         return out
 
     def warm_up(self) -> None:

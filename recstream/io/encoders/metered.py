@@ -37,8 +37,25 @@ class MeteredEncoder:
         return self._inner.dim
 
     def encode(self, texts: Sequence[str]) -> Matrix:
-        """Encode the texts, in their order."""
-        vectors = self._inner.encode(texts)
+        """Encode the texts, in their order.
+
+        Raises:
+            UnencodableError: some texts cannot be encoded.
+        """
+        try:
+            return self._inner.encode(texts)
+        finally:
+            self._report()
+
+    def warm_up(self) -> None:
+        """Have the encoder itself do something, past the caches, so that it is loaded."""
+        self._inner.warm_up()
+
+    def close(self) -> None:
+        """Close what is inside."""
+        self._inner.close()
+
+    def _report(self) -> None:
         with self._lock:
             stats, before = self._inner.stats(), self._reported
             self._reported = stats
@@ -51,12 +68,3 @@ class MeteredEncoder:
                 self._meters.add("encoder_texts", amount, outcome=outcome)
         if stats.encoded > before.encoded:
             self._meters.observe("encode_seconds", stats.encode_seconds - before.encode_seconds)
-        return vectors
-
-    def warm_up(self) -> None:
-        """Have the encoder itself do something, past the caches, so that it is loaded."""
-        self._inner.warm_up()
-
-    def close(self) -> None:
-        """Close what is inside."""
-        self._inner.close()

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
+import logging
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
-from typing import Any, NoReturn
 
-import httpx
 import numpy as np
-import stamina
 
 from recstream.core.arrays import Matrix, Vector
-from recstream.io.encoders.spec import EncoderError, EncoderSpec
+from recstream.io.encoders.embeddings_api import EmbeddingsApi, RefusedTextsError
+from recstream.io.encoders.spec import PLAIN_TEXT, EncoderSpec
 from recstream.io.encoders.transformers import batches, well_formed
+from recstream.ports import UnencodableError
 
 __all__ = ["OpenAIEncoder"]
 
@@ -24,32 +23,29 @@ BATCH_TEXTS = 32
 CHARS_A_TOKEN = 4
 """Texts are cut at this many characters a token, since only the server has the tokenizer."""
 IN_FLIGHT = 4
-TOO_MANY = 429
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
 
-
-class _Passing(Exception):
-    """A fault that may pass: worth another attempt."""
+_log = logging.getLogger(__name__)
 
 
 class OpenAIEncoder:
     """An :class:`~recstream.ports.Encoder` that asks a server, several requests at once.
 
-    Timeouts, lost connections, 5xx and 429 are tried again with growing waits, ``retries`` times; anything
-    else is an error at once. Vectors are brought to unit length here. Whether a row depends on its
-    neighbours is the server's affair: in fp32 it should not beyond 1e-5; half precision may show more.
+    Vectors are brought to unit length here. Whether a row depends on its neighbours is the server's affair:
+    in fp32 it should not beyond 1e-5; half precision may show more.
+
+    A request refused for what may be in it (400, 413, 422; 500 to the last attempt) is halved until the texts
+    at fault are found, and a text without a usable vector is at fault too; unless the server does the same to
+    a plain text: then the server is at fault, or the settings are.
 
     The dimension is ``spec.dim``, or, when that is 0, learned from one request at the first need of it.
     """
 
     def __init__(self, spec: EncoderSpec) -> None:
         self._spec = spec
-        base = spec.url.rstrip("/").removesuffix("/v1")
-        self._url = f"{base}/v1/embeddings"
+        self._api = EmbeddingsApi(spec)
+        self._attempts = spec.retries + 1
         self._dim = spec.dim
         self._lock = Lock()
-        self._client: httpx.Client | None = None
-        self._client_lock = Lock()
 
     @property
     def identity(self) -> str:
@@ -75,137 +71,137 @@ class OpenAIEncoder:
         """
         with self._lock:
             if self._dim <= 0:
-                self._dim = int(self._ask(["dimension"]).shape[1])
+                self._dim = self._plain_dim(self._attempts)
             return self._dim
 
     def encode(self, texts: Sequence[str]) -> Matrix:
         """Encode in requests of at most 32 texts; rows come back in the order of the texts.
 
         Raises:
-            EncoderError: the server refused, stayed away after all attempts, or answered nonsense.
+            EncoderError: the server refused all texts, stayed away after all attempts, or answered nonsense.
+            UnencodableError: the server refuses some texts, or gives them no usable vector.
         """
-        out = np.empty((len(texts), self.dim), np.float32)
-        cut = self._spec.max_tokens * CHARS_A_TOKEN
-        sent = [well_formed(self._spec.prefix + text)[:cut] or " " for text in texts]
+        out = np.zeros((len(texts), self.dim), np.float32)
+        sent = [self._cut(text) for text in texts]
         groups = [
             group[start : start + BATCH_TEXTS]
             for group in batches([len(text) for text in sent], self._spec.batch_tokens * CHARS_A_TOKEN)
             for start in range(0, len(group), BATCH_TEXTS)
         ]
+        why: dict[int, str] = {}
 
         def fill(group: list[int]) -> None:
-            rows = self._ask([sent[row] for row in group])
-            if rows.shape[1] != self._dim:
-                self._fail("the server's vectors have another dimension", rows.shape[1], self._dim, "set dim")
-            out[group] = rows
+            vectors, failed = self._encode([sent[row] for row in group], self._attempts)
+            for place, vector in vectors.items():
+                out[group[place]] = vector
+            why.update({group[place]: reason for place, reason in failed.items()})
 
         if len(groups) <= 1:
             for group in groups:
                 fill(group)
-            return out
-        with ThreadPoolExecutor(self._spec.threads or IN_FLIGHT, "encoder") as pool:
-            for _ in pool.map(fill, groups):  # raises the first failure
-                pass
+        else:
+            with ThreadPoolExecutor(self._spec.threads or IN_FLIGHT, "encoder") as pool:
+                for _ in pool.map(fill, groups):  # raises the first failure
+                    pass
+        if why:
+            raise UnencodableError(why, out)
         return out
 
     def close(self) -> None:
         """Close the connections; the next ``encode`` would open new ones."""
-        with self._client_lock:
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        self._api.close()
 
-    def _ask(self, texts: list[str]) -> Matrix:
-        """Unit rows of one request, after as many attempts as allowed."""
+    def _cut(self, text: str) -> str:
+        """What is sent for a text."""
+        most = self._spec.max_tokens * CHARS_A_TOKEN
+        return well_formed(self._spec.prefix + text)[:most] or " "
+
+    def _encode(self, texts: list[str], attempts: int) -> tuple[dict[int, Vector], dict[int, str]]:
+        """Unit vectors of the texts, and what is wrong with each that has none, by their places."""
         try:
-            for attempt in stamina.retry_context(
-                on=_Passing,
-                attempts=self._spec.retries + 1,
-                timeout=None,
-                wait_initial=FIRST_WAIT_S,
-                wait_max=LONGEST_WAIT_S,
-                wait_jitter=FIRST_WAIT_S,
-            ):
-                with attempt:
-                    return self._attempt(texts)
-        except _Passing as exc:
-            self._fail(
-                f"no answer after {self._spec.retries + 1} attempts",
-                exc,
-                f"an answer within {self._spec.timeout_s} s",
-                "check that the server runs; raise timeout_s or retries",
-            )
-        raise AssertionError("stamina ends by returning or raising")
+            vectors = self._api.ask(texts, attempts=attempts)
+        except RefusedTextsError as refusal:
+            refused = refusal
+        else:
+            return self._units(vectors)
+        self._check_server(1 if refused.fell else self._attempts)
+        if len(texts) == 1:
+            return {}, {0: f"the server refused it: {refused}"}
+        return self._encode_halves(texts, refused)
 
-    def _attempt(self, texts: list[str]) -> Matrix:
-        with self._client_lock:
-            if self._client is None:
-                self._client = self._connect()
-            client = self._client
-        question = {"model": self._spec.model, "input": texts, "encoding_format": "base64"}
+    def _encode_halves(
+        self, texts: list[str], refused: RefusedTextsError
+    ) -> tuple[dict[int, Vector], dict[int, str]]:
+        """The same, of texts that were refused together."""
+        units: dict[int, Vector] = {}
+        failed: dict[int, str] = {}
+        half = len(texts) // 2
+        for start, part in ((0, texts[:half]), (half, texts[half:])):
+            # Only what blames a text has to be sure of it.
+            attempts = 1 if refused.fell and len(part) > 1 else self._attempts
+            vectors, reasons = self._encode(part, attempts)
+            units |= {start + place: vector for place, vector in vectors.items()}
+            failed |= {start + place: reason for place, reason in reasons.items()}
+        if not failed:
+            _log.warning(
+                "%s refused %s texts at once, but not in halves (%s): such a request costs two more; raise "
+                "the server's limits of texts or tokens a request, or lower encoder.batch_tokens",
+                *(self._api.url, len(texts), refused),
+            )
+        return units, failed
+
+    def _units(self, vectors: list[Vector]) -> tuple[dict[int, Vector], dict[int, str]]:
+        """The vectors at unit length, and what is wrong with those that are unusable."""
+        units: dict[int, Vector] = {}
+        failed: dict[int, str] = {}
+        for place, vector in enumerate(vectors):
+            length = _length(vector)
+            if vector.size != self._dim:
+                failed[place] = f"the server gave it {vector.size} numbers, wanted {self._dim}"
+            elif not 0.0 < length < math.inf:
+                failed[place] = "the server gave it a vector without direction: NaN, infinity or zeros"
+            else:
+                units[place] = (vector / length).astype(np.float32)
+        if failed:
+            self._check_server(self._attempts)
+        return units, failed
+
+    def _check_server(self, attempts: int) -> None:
+        """Make sure that the server can encode at all, so that a text may be blamed.
+
+        Raises:
+            EncoderError: it cannot.
+        """
+        got = self._plain_dim(attempts)
+        if got != self._dim:
+            self._api.fail(
+                "the server's vectors have another dimension: it has another model than before, or "
+                "encoder.dim is wrong",
+                got,
+                self._dim,
+                "let url and model name the model that the store was made with; for another one set "
+                "encoder.dim and start a new store",
+            )
+
+    def _plain_dim(self, attempts: int) -> int:
+        """Length of the vector that the server gives a plain text."""
         try:
-            answer = client.post(self._url, json=question)
-        except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError) as exc:
-            raise _Passing(f"{type(exc).__name__}: {exc}") from exc
-        except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            self._fail("cannot ask the server", f"{type(exc).__name__}: {exc}", "", "check url")
-        status = answer.status_code
-        if status == TOO_MANY or status >= httpx.codes.INTERNAL_SERVER_ERROR:
-            raise _Passing(f"HTTP {status}: {self._excerpt(answer)}")
-        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            held = "the api_key was refused" if self._spec.api_key else "no api_key was sent"
-            self._fail(held, f"HTTP {status}: {self._excerpt(answer)}", "", "set api_key to a valid key")
-        if status != httpx.codes.OK:
-            mend = (
-                "check url and model" if status == httpx.codes.NOT_FOUND else "check model, lower max_tokens"
+            (vector,) = self._api.ask([self._cut(PLAIN_TEXT)], attempts=attempts)
+        except RefusedTextsError as refused:
+            mend = "check url, model and prefix, lower max_tokens"
+            if refused.fell:
+                mend = "check the server, its log says why; start again when it runs"
+            self._api.fail("the server refuses a plain text too", refused, "a vector", mend)
+        if not 0.0 < _length(vector) < math.inf:
+            self._api.fail(
+                "the server's vectors have no direction, that of a plain text neither",
+                "NaN, infinity or zeros",
+                "finite numbers",
+                "check model",
             )
-            self._fail("the server refused the request", f"HTTP {status}: {self._excerpt(answer)}", "", mend)
-        return self._rows(answer, len(texts))
-
-    def _connect(self) -> httpx.Client:
-        key = self._spec.api_key
-        return httpx.Client(
-            timeout=self._spec.timeout_s, headers={"Authorization": f"Bearer {key}"} if key else {}
-        )
-
-    def _rows(self, answer: httpx.Response, n: int) -> Matrix:
-        """The answer's vectors, by their ``index``, checked and brought to unit length."""
-        try:
-            entries: list[dict[str, Any]] = answer.json()["data"]
-            vectors = {int(entry["index"]): _vector(entry["embedding"]) for entry in entries}
-        except (ValueError, KeyError, TypeError, binascii.Error) as exc:
-            self._fail("the answer is not an embeddings answer", repr(exc), "data[].embedding", "check url")
-        if len(entries) != n or sorted(vectors) != list(range(n)):
-            self._fail("the answer has other rows than asked", len(entries), n, "check the server's limits")
-        lengths = {vector.size for vector in vectors.values()}
-        if len(lengths) != 1 or 0 in lengths:
-            self._fail(
-                "the answer's rows differ in length", sorted(lengths), "one length", "check the server"
-            )
-        rows = np.stack([vectors[i] for i in range(n)])
-        norms = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-        if not np.isfinite(norms).all() or not norms.all():
-            self._fail(
-                "the answer has vectors without direction", "NaN, infinity or zeros", "", "check model"
-            )
-        unit: Matrix = (rows / norms).astype(np.float32)
-        return unit
-
-    def _excerpt(self, answer: httpx.Response) -> str:
-        text = " ".join(answer.text.split())
-        return (text.replace(self._spec.api_key, "(hidden)") if self._spec.api_key else text)[:200]
-
-    def _fail(self, what: str, got: object, wanted: object, mend: str) -> NoReturn:
-        where = f"encoder model {self._spec.model} at {self._url}"
-        raise EncoderError(f"{where}: {what}", got=got, wanted=wanted, mend=mend)
+        return vector.size
 
 
-def _vector(embedding: str | list[float]) -> Vector:
-    """A vector from either of the two forms servers send, whichever was asked for.
-
-    >>> _vector("AACAPwAAAEA=").tolist(), _vector([1.0, 2.0]).tolist()
-    ([1.0, 2.0], [1.0, 2.0])
-    """
-    if isinstance(embedding, str):
-        return np.frombuffer(base64.b64decode(embedding, validate=True), "<f4").astype(np.float32)
-    return np.asarray(embedding, np.float32).reshape(-1)
+def _length(vector: Vector) -> float:
+    """In float64: squares of float32 overflow."""
+    return float(np.linalg.norm(vector.astype(np.float64)))

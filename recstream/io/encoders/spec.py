@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-__all__ = ["Backend", "Device", "Dtype", "EncoderError", "EncoderSpec", "Pooling"]
+__all__ = ["PLAIN_TEXT", "Backend", "Device", "Dtype", "EncoderError", "EncoderSpec", "Pooling"]
 
 Backend: TypeAlias = Literal["transformers", "openai", "hashing"]
 Device: TypeAlias = Literal["cpu", "cuda"]
 Dtype: TypeAlias = Literal["fp32", "bf16"]
 Pooling: TypeAlias = Literal["mean", "cls", "last"]
+
+PLAIN_TEXT: Final = "a plain text"
+"""What any encoder can encode: when it fails too, a failure is not the fault of the text that met it."""
 
 
 class EncoderError(Exception):

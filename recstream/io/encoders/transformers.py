@@ -12,10 +12,12 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from recstream.core.arrays import Matrix
 from recstream.io.encoders.model_files import ModelFiles, find_model
-from recstream.io.encoders.spec import EncoderError, EncoderSpec
+from recstream.io.encoders.spec import PLAIN_TEXT, EncoderError, EncoderSpec
+from recstream.ports import UnencodableError
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +75,8 @@ class TransformersEncoder:
         """Encode in length-sorted batches; rows come back in the order of the texts.
 
         Raises:
-            EncoderError: the model cannot be loaded, memory ran out, or a vector is not finite.
+            EncoderError: the model cannot be loaded, memory ran out, or no vector is finite.
+            UnencodableError: the model gave some texts a vector that is not finite, but not a plain text.
         """
         out = np.empty((len(texts), self.dim), np.float32)
         if not texts:
@@ -83,12 +86,16 @@ class TransformersEncoder:
             tokens = model.tokenize(texts[start : start + WINDOW])
             for rows in batches([len(ids) for ids in tokens], self._spec.batch_tokens):
                 out[[start + row for row in rows]] = model.forward([tokens[row] for row in rows])
-        if not np.isfinite(out).all():
-            raise EncoderError(
-                f"model {self.label} gave vectors that are not finite",
-                wanted="finite numbers",
-                mend="use dtype = fp32, or check the model's files",
-            )
+        lost = np.flatnonzero(~_have_direction(out)).tolist()
+        if lost:
+            if not _have_direction(model.forward(model.tokenize([PLAIN_TEXT])))[0]:
+                raise EncoderError(
+                    f"model {self.label} gave vectors that are not finite, for a plain text too",
+                    wanted="finite numbers",
+                    mend="use dtype = fp32, or check the model's files",
+                )
+            why = f"model {self.label} gave it a vector that is not finite"
+            raise UnencodableError(dict.fromkeys(lost, why), out)
         return out
 
     def count_tokens(self, texts: Sequence[str]) -> int:
@@ -125,6 +132,11 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         group.append(row)
     if group:
         yield group
+
+
+def _have_direction(rows: Matrix) -> npt.NDArray[np.bool_]:
+    """Which rows are finite and not zeros."""
+    return np.logical_and(np.isfinite(rows).all(axis=1), rows.any(axis=1))
 
 
 class _Model:

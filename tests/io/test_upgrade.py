@@ -22,6 +22,8 @@ from tests.golden.stores import LATE, contents, unpacked
 
 RULES = counting_rules(actions_with({}), (1, 5), 30)
 ROOT = Path(__file__).parents[2]
+CREATED_AT = 1795257289.92019
+"""When the live store was made."""
 STEPS = [
     "users: column unfinished added",
     "users: column waiting dropped",
@@ -46,6 +48,8 @@ def assert_upgraded(store: Path, before: dict[str, dict[str, dict[str, Any]]]) -
     """All is as it was, but that users say why to come back to them."""
     for table in ("items", "statistics"):
         assert raw_rows(store, table) == before[table]
+    (noted,) = lancedb.connect(str(store)).open_table("meta").to_arrow().to_pylist()
+    assert noted["created_at"] == CREATED_AT
     users = raw_rows(store, "users")
     assert {user: row["unfinished"] for user, row in users.items()} == {
         user: WAITING if row["waiting"] else 0 for user, row in before["users"].items()

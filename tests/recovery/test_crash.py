@@ -1,0 +1,88 @@
+"""Killed at random and at chosen moments, a job leaves what one leaves that was never killed.
+
+With ``CRASH_SEED=<seed>`` in the environment a test runs with the seed that a failure named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recstream.io.kafka.broker import EmbeddedBroker
+from tests.recovery.driver import Crash, Kill, seed_of
+from tests.recovery.saboteur import POINTS
+from tests.recovery.verdict import violations
+
+pytestmark = pytest.mark.kafka
+
+SHORT = (
+    Kill("unsent.refusal"),
+    Kill("users.between"),
+    Kill("lists.half"),
+    Kill("unsent.list"),
+    Kill("random", then="supervised"),
+    Kill("supervisor"),
+)
+BY_CHANCE = (
+    Kill("random"),
+    Kill("starting"),
+    Kill("starting"),
+    Kill("random", then="supervised"),
+    Kill("child"),
+    Kill("supervisor", then="supervised"),
+    Kill("supervisor"),
+)
+EVERYWHERE = (*(Kill(at) for at in POINTS if at != "unsent.reject"), Kill("unsent.reject"), *BY_CHANCE)
+"""Every point once; the reject of an event that waited too long needs some time to come."""
+OF_TWO = (
+    Kill("users.between", process=0),
+    Kill("barrier.after", process=1),
+    Kill("unsent.list", process=1),
+    Kill("lists.produced", process=0),
+    Kill("unsent.session", process=0),
+    Kill("commit.inside", process=1),
+    Kill("items.inside", process=1),
+    Kill("unsent.reject", process=0),
+    Kill("compacting.inside", process=0),
+    Kill("random", process=1),
+    Kill("starting", process=0),
+    Kill("random", process=0, then="supervised"),
+    Kill("child", process=1),
+    Kill("supervisor"),
+)
+
+Started = Callable[..., Crash]
+
+
+@pytest.fixture
+def crash(broker: EmbeddedBroker, topic: Callable[..., str], tmp_path: Path) -> Started:
+    """``crash(seed, kills, processes=2)`` runs a job through these kills."""
+
+    def run(seed: int, kills: Sequence[Kill], *, never_until: int, **more: Any) -> Crash:
+        made = Crash(broker.bootstrap, topic, tmp_path, seed_of(seed), **more)
+        made.run(kills, never_until=never_until)
+        return made
+
+    return run
+
+
+def test_six_kills_leave_no_trace(crash: Started) -> None:
+    ran = crash(1, SHORT, never_until=2)
+    assert violations(ran) == {}, ran.report()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_kill_at_every_point_and_some_at_random_leave_no_trace(crash: Started) -> None:
+    ran = crash(2, EVERYWHERE, never_until=len(EVERYWHERE) - len(BY_CHANCE), wait_s=40.0)
+    assert violations(ran) == {}, ran.report()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_kills_of_one_process_of_two_leave_no_trace(crash: Started) -> None:
+    ran = crash(3, OF_TWO, processes=2, never_until=8, wait_s=40.0)
+    assert violations(ran) == {}, ran.report()

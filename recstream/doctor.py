@@ -236,7 +236,8 @@ def _writable(name: str, path: Path, setting: str) -> Iterator[Finding]:
         mend = f"give this user the right to write there, or set {setting} to another folder"
         yield Finding(name, False, f"{nearest} cannot be written: {err.strerror}", mend)
         return
-    yield Finding(name, True, f"{path} can be written" if nearest == path else f"{path} can be made")
+    there = nearest == path.expanduser().absolute()
+    yield Finding(name, True, f"{path} can be {'written' if there else 'made'}")
 
 
 def _nearest(path: Path) -> Path:

@@ -157,6 +157,34 @@ def test_a_store_made_with_other_shards_is_named(ask: Ask, tmp_path: Path) -> No
     assert "store.shards = 7" in found["store shards"].mend
 
 
+def test_a_store_whose_events_were_counted_by_other_rules_is_named(ask: Ask, tmp_path: Path) -> None:
+    made(tmp_path / "state")
+    found = ask(events__actions={"like": 7, "gift": 3})
+    assert bad(found) == {"broker", "store rules"}
+    assert "events.actions.like was 2.0, is 7.0" in found["store rules"].detail
+    assert "gift" not in found["store rules"].detail, "what was added is no difference"
+    assert f"recstream upgrade --state {tmp_path / 'state'} --accept-rules" in found["store rules"].mend
+
+
+@pytest.mark.parametrize(
+    ("layout", "mend"), [(1, "recstream upgrade --state"), (99, "install the newer recstream")]
+)
+def test_a_store_of_another_layout_is_named(ask: Ask, tmp_path: Path, layout: int, mend: str) -> None:
+    made(tmp_path / "state", schema=layout)
+    found = ask()
+    assert bad(found) == {"broker", "store schema"}
+    assert f"has layout {layout}" in found["store schema"].detail
+    assert mend in found["store schema"].mend
+
+
+def test_a_store_that_is_there_is_not_said_to_be_made(
+    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(tmp_path / "state")
+    monkeypatch.chdir(tmp_path)
+    assert ask(store__path="state")["store"].detail == "state can be written"
+
+
 def test_a_store_made_with_these_settings_is_well(ask: Ask, tmp_path: Path) -> None:
     made(tmp_path / "state")
     assert bad(ask()) == {"broker"}

@@ -23,6 +23,7 @@ HELP = {
     "show": ("--search", "--json", "--store"),
     "forget": ("--offline", "--store"),
     "doctor": ("--config", "--store"),
+    "upgrade": ("--state", "--accept-rules", "--dry-run"),
     "schema": ("recommendation", "session"),
     "config": ("--env", "--set"),
 }
@@ -169,4 +170,4 @@ def test_a_store_made_with_another_encoder_is_refused_with_a_mend(made: Path) ->
     other = ("--set", "encoder.backend=hashing", "--set", "encoder.dim=64")
     for command in (("show", "u1"), ("backfill", "--events", "events.jsonl")):
         done = recstream(*command, "--store", "state", *other, cwd=made)
-        fails(done, 1, "error: store ", "encoder", "To mend it")
+        fails(done, 2, "error: store ", "encoder", "To mend it")

@@ -271,13 +271,18 @@ def reject_schema() -> Schema:
         "reason": {"enum": list(get_args(Reason))},
         "detail": _STRING | {"description": "What is wrong, where, got, wanted, and how to mend it."},
         "source": _object({"partition": _STRING, "offset": _COUNT}),
-        "raw": _STRING | {"description": "The record as it was read."},
+        "raw": _STRING | {"description": "The record as it was read, or its beginning (raw_bytes)."},
         "at": _NUMBER | {"description": "When it was rejected, Unix seconds."},
     }
     required = list(properties)
     properties["raw_encoding"] = {
         "description": "There when `raw` is no UTF-8 and so given as base64.",
         "const": "base64",
+    }
+    properties["raw_bytes"] = {
+        "description": "There when `raw` is only the beginning: length of the record, which is at source.",
+        "type": "integer",
+        "minimum": 1,
     }
     return _record("reject", "One record that was not applied.", properties, required)
 

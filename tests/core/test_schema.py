@@ -114,11 +114,13 @@ def test_configured_actions_scale_and_dim_show_in_the_schemas() -> None:
 def test_every_reason_is_published_and_rejects_conform() -> None:
     reasons = all_schemas()["reject"]["properties"]["reason"]["enum"]
     assert tuple(reasons) == REASONS
-    raws = [b"{", b"\xff", b"[]", b'{"user_id": 1}']
-    batch = RawBatch(AT[0], [1, 2, 3, 4], raws)
+    raws = [b"{", b"\xff", b"[]", b'{"user_id": 1}', b"x" * 300_000]
+    batch = RawBatch(AT[0], [1, 2, 3, 4, 5], raws)
     for reject in decode_events(batch, rules=RULES, now=NOW, loads=json.loads)[1]:
         assert isinstance(reject, Reject)
-        VALIDATORS["reject"].validate(reject_record(reject, at=NOW))
+        record = reject_record(reject, at=NOW)
+        VALIDATORS["reject"].validate(record)
+        assert record.keys() <= all_schemas()["reject"]["properties"].keys()
 
 
 LIST: Record = {

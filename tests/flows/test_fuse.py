@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from recstream.config import Settings
 from recstream.core.rejects import raw_of
 from recstream.io.kafka.broker import EmbeddedBroker
+from recstream.runner import Stop
+from recstream.supervisor import Supervisor
 from tests.flows.support import (
     HASHING,
     Reader,
@@ -65,6 +69,21 @@ def test_a_run_can_be_the_limit(tmp_path: Path) -> None:
     assert done.returncode == 4, done.stderr
     assert "6 records in a row were rejected" in done.stderr
     assert recstream(*args, "events.fuse_run=17", cwd=tmp_path).returncode == 3
+
+
+def test_a_log_without_its_catalogue_stops_too(tmp_path: Path) -> None:
+    write_lines(tmp_path / "events.jsonl", events(1500, items=40))
+    args = ("backfill", "--events", "events.jsonl", "--state", "state", *HASHING)
+    done = recstream(*args, cwd=tmp_path)
+    assert done.returncode == 4, done.stderr
+    assert "as unknown_item, such as events.jsonl:" in " ".join(done.stderr.split())
+
+
+def test_the_process_to_blame_may_be_the_last_to_end() -> None:
+    supervisor = Supervisor(Settings.load(None, {}), Stop(), {})
+    ends = ("exit 1", "sleep 0.7; exit 4")
+    supervisor._children = [subprocess.Popen(["sh", "-c", end]) for end in ends]
+    assert supervisor._last_words() == [1, 4]
 
 
 @pytest.mark.kafka

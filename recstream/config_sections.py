@@ -33,8 +33,6 @@ Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 OptionalTopic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,249}$")]
 PositiveSeconds = Annotated[float, Field(gt=0, le=1e9)]
 Weights = dict[str, float]
-
-
 _STARTS = ("earliest", "latest")
 
 
@@ -79,6 +77,9 @@ class Kafka(Section):
     )
     down_after_s: PositiveSeconds = Field(
         default=60.0, description="Seconds all brokers may be unreachable before the job stops with an error."
+    )
+    partitions_every_s: PositiveSeconds = Field(
+        default=30.0, description="run: seconds between looks for partitions added to the topics it reads."
     )
     client: Annotated[dict[str, str], BeforeValidator(_flat_if_table)] = Field(
         default={},

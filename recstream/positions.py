@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -11,10 +12,14 @@ from typing import Final, NamedTuple
 
 from recstream.config import Settings
 
-__all__ = ["Place", "kept_parts", "replay_place"]
+__all__ = ["LIVE", "Place", "kept_identities", "kept_parts", "replay_place"]
 
+LIVE: Final = "recommend"
+"""Flow of the live job, whose positions are in the folder of this name."""
 _FLOW: Final = "backfill"
 _KAFKA: Final = "kafka:"
+_SOURCES: Final = ("events", "items")
+"""Steps of the live job that read topics."""
 _LETTERS: Final = "dead-letter"
 
 Kept = Mapping[str, set[str]]
@@ -57,6 +62,17 @@ def kept_parts(folder: Path) -> dict[str, set[str]]:
             # as bytewax 0.21.1 writes it, which is pinned
             for step, key in database.execute("SELECT DISTINCT step_id, state_key FROM snaps"):
                 kept.setdefault(step, set()).add(key)
+    return kept
+
+
+def kept_identities(folder: Path) -> set[str]:
+    """Identities of the Kafka partitions that have a position in a folder (``"events/3@e4ff1bf9"``)."""
+    kept = set()
+    for path in sorted(folder.glob("part-*.sqlite3")):
+        with closing(sqlite3.connect(path)) as database:
+            for step, pickled in database.execute("SELECT step_id, ser_change FROM snaps"):
+                if step.rpartition(".")[2] in _SOURCES and pickled is not None:
+                    kept.add(pickle.loads(pickled)["identity"])  # noqa: S301 - our own bytes
     return kept
 
 

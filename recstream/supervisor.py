@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Final
 
@@ -18,6 +18,8 @@ import orjson
 from recstream.child import ADDRESSES, PROCESS_ID, summary_path
 from recstream.config import Settings
 from recstream.core.fuse import FuseError
+from recstream.io.kafka.watch import PartitionWatch
+from recstream.positions import LIVE
 from recstream.runner import Stop, recovery_dir
 
 __all__ = ["EXIT_FUSE", "EXIT_SETTINGS", "JobError", "RefusedError", "Supervisor"]
@@ -48,7 +50,8 @@ class Supervisor:
     """Starts the processes, restarts them all when one dies, ends them all on request.
 
     In a bytewax cluster the death of one process ends the others, and none can rejoin: so a restart
-    is a restart of all, from the last committed epoch.
+    is a restart of all, from the last committed epoch. When a topic got more partitions, all are stopped as
+    on request and started again, for only a new start reads these; that is no failure.
     """
 
     def __init__(self, settings: Settings, stop: Stop, environ: Mapping[str, str]) -> None:
@@ -66,13 +69,21 @@ class Supervisor:
             RefusedError: it refused its settings, or the store.
             FuseError: too many records were rejected; starting again would read the same ones.
         """
+        kafka = self._settings.kafka
+        names = [kafka.events_topic, kafka.items_topic]
+        every_s = kafka.partitions_every_s
+        with PartitionWatch(kafka.bootstrap, names, client=kafka.client, every_s=every_s) as watch:
+            return self._keep_running(watch)
+
+    def _keep_running(self, watch: PartitionWatch) -> list[dict[str, object]]:
         failures = 0
-        recovery_dir(self._settings.store_dir, "recommend")
+        recovery_dir(self._settings.store_dir, LIVE)
         while True:
+            watch.begin(self._stop.asked)
             begin = time.monotonic()
             self._start()
             try:
-                codes = self._watch()
+                codes, why = self._watch(watch.grown)
             finally:
                 self._kill()
             if self._stop.asked() and all(code in _CLEAN for code in codes):
@@ -80,6 +91,8 @@ class Supervisor:
             if self._stop.asked():
                 msg = f"the job was asked to stop and ended with exit codes {codes}: see the log above"
                 raise JobError(msg)
+            if why and all(code is None or code in _CLEAN for code in codes):
+                continue
             if EXIT_SETTINGS in codes:
                 msg = (
                     "a process refused its settings, or the store: see the log above; starting it again "
@@ -121,18 +134,26 @@ class Supervisor:
                 )
             )
 
-    def _watch(self) -> list[int | None]:
-        """Wait until all ended, or one failed, or the stop took too long."""
+    def _watch(self, grown: Callable[[], str]) -> tuple[list[int | None], str]:
+        """Wait until all ended, or one failed, or the stop took too long; stop them when a topic has grown.
+
+        Gives the exit codes, and which topic has grown.
+        """
         deadline: float | None = None
+        why = ""
         while True:
             codes = [child.poll() for child in self._children]
             if all(code is not None for code in codes):
-                return codes
-            clean = _CLEAN if self._stop.asked() else (0,)
+                return codes, why
+            why = why or grown()
+            is_ending = self._stop.asked() or bool(why)
+            clean = _CLEAN if is_ending else (0,)
             if any(code is not None and code not in clean for code in codes):
-                return self._last_words()
-            if self._stop.asked():
+                return self._last_words(), why
+            if is_ending:
                 if deadline is None:
+                    if not self._stop.asked():
+                        _log.warning("%s: stopped cleanly and started again, to read them all", why)
                     deadline = time.monotonic() + self._settings.run.stop_timeout_s
                     for child in self._children:
                         child.send_signal(signal.SIGTERM)
@@ -144,7 +165,10 @@ class Supervisor:
                         "the next start resumes from the last committed epoch. If this recurs, raise "
                         "run.stop_timeout_s"
                     )
-                    raise JobError(msg)
+                    if self._stop.asked():
+                        raise JobError(msg)
+                    _log.warning(msg)
+                    return codes, why
             time.sleep(0.05)
 
     def _last_words(self) -> list[int | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from recstream.io.null_sink import NullSink
 from recstream.io.vector_cache import LmdbVectorCache
 from recstream.metrics import PrometheusMeters
 from recstream.ports import Encoder, StoreMeta
+from recstream.positions import LIVE, kept_identities
 from recstream.runner import Stop
 
 __all__ = ["SCHEMA", "Wiring", "counting", "decode_rules", "encoder_spec", "store_meta"]
@@ -191,9 +192,10 @@ class Wiring:
     def live_inputs(self) -> Inputs:
         """The topics of events and of items."""
         kafka = self.settings.kafka
+        known = kept_identities(self.settings.store_dir / "positions" / LIVE)
         return Inputs(
-            events=self._topic(kafka.events_topic, start=kafka.start_from, lag=True),
-            items=self._topic(kafka.items_topic, start="earliest"),
+            events=self._topic(kafka.events_topic, start=kafka.start_from, lag=True, known=known),
+            items=self._topic(kafka.items_topic, start="earliest", known=known),
         )
 
     def live_outputs(self) -> Outputs:
@@ -255,6 +257,7 @@ class Wiring:
         start: str | Mapping[str, int],
         stop: str | Mapping[str, int] | None = None,
         lag: bool = False,
+        known: Collection[str] = (),
     ) -> KafkaSource:
         kafka = self.settings.kafka
 
@@ -272,6 +275,7 @@ class Wiring:
             on_lag=on_lag if lag else None,
             poll_max=kafka.poll_max,
             down_after_s=kafka.down_after_s,
+            known=known,
         )
 
     def _sink(self, where: str) -> MessageSink:

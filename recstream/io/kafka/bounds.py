@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, Literal, NamedTuple, TypedDict
 
 from typing_extensions import NotRequired
@@ -80,15 +80,15 @@ def parse_bound(setting: str | Mapping[str, int], which: Literal["start", "stop"
     raise KafkaFault(msg)
 
 
-def check_names(bound: Bound | None, which: str, names: list[str]) -> None:
-    """Offsets must name every partition that is read and no other.
+def check_names(bound: Bound | None, which: str, names: list[str], new: Collection[str] = ()) -> None:
+    """Offsets must name every partition that is read, but the ``new`` ones, and no other.
 
     Raises:
         KafkaFault: naming those that lack or are too many.
     """
     if not isinstance(bound, Mapping):
         return
-    lacking = [name for name in names if name not in bound]
+    lacking = [name for name in names if name not in bound and name not in new]
     unknown = sorted(name for name in bound if name not in names)
     if lacking or unknown:
         msg = f"{which} offsets: nothing for {lacking}, unknown {unknown}; name each of {names} once"

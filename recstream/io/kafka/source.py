@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
@@ -62,7 +62,9 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
       leaves it at the last snapshot.
     * ``on_lag(name, lag)`` hears at most once a second how many offsets a partition is behind.
     * A cluster out of reach is waited for, ``down_after_s`` at most.
-    * Partitions added to a topic while the source runs are read from the next start on.
+    * Partitions added to a topic while the source runs are read from the next start on (`PartitionWatch`
+      notices them): from their beginning when ``known``, the identities that have a position, has others of
+      their topic: what is in them came after the job began. Only a ``start`` at a time holds for them, too.
 
     Raises:
         KafkaFault: settings that make no sense (here), topics missing, positions lost, Kafka out of
@@ -85,6 +87,7 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
         down_after_s: float = 60.0,
         timeout_s: float = 15.0,
         buffer_kib: int = 8192,
+        known: Collection[str] = (),
     ) -> None:
         if not topics or isinstance(topics, str) or len(set(topics)) != len(topics):
             msg = f"topics={topics!r}: name each topic once, at least one"
@@ -94,6 +97,7 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
         self._start = parse_bound(start, "start")
         self._stop = None if stop is None else parse_bound(stop, "stop")
         self._client = client
+        self._known = frozenset(known)
         self._timeout_s = timeout_s
         self._reading = Reading(
             bootstrap=bootstrap,
@@ -116,7 +120,12 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
         with self._lock:
             self._survey = survey
         names = [f"{topic}/{number}" for topic, number in survey.marks]
-        check_names(self._start, "start", names)
+        new = [
+            f"{topic}/{number}"
+            for topic, number in survey.marks
+            if self._is_new(survey.topics[topic], number)
+        ]
+        check_names(self._start, "start", names, new)
         check_names(self._stop, "stop", names)
         return names
 
@@ -145,7 +154,13 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
                     identity,
                     self._start,
                 )
-            offset = first_offset(for_part, self._start, marks, survey.at_times.get(part))
+            start = self._start
+            if self._is_new(survey.topics[name], part[1]) and not isinstance(start, At):
+                _log.warning(
+                    "partition=%s: new in a topic that was read before, from its beginning", for_part
+                )
+                start = "earliest"
+            offset = first_offset(for_part, start, marks, survey.at_times.get(part))
             from_ms = self._start.ms if isinstance(self._start, At) else None
             since = offset if from_ms is None else None
         return KafkaPartition(
@@ -154,6 +169,12 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
             stop=stop_offset(for_part, self._stop, marks),
             reading=self._reading,
             now=_utc_now,
+        )
+
+    def _is_new(self, topic: Topic, number: int) -> bool:
+        """Whether it was added to a topic that an earlier run has read."""
+        return topic.identity(number) not in self._known and any(
+            topic.identity(other) in self._known for other in topic.partitions
         )
 
     def _look(self) -> _Survey:

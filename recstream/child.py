@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import orjson
@@ -67,6 +68,7 @@ def main() -> int:
         process_id=process_id if len(addresses) > 1 else None,
         addresses=addresses if len(addresses) > 1 else None,
         finish=finish,
+        fail=_fail,
     )
     wiring.close()
     return 0
@@ -77,18 +79,35 @@ def _bound_threads(processes: int) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
 
 
+def _fail(error: BaseException) -> None:
+    """End the process at once, as `_reported` would: what was not committed is done again."""
+    code = _told(error)
+    if code is None:
+        traceback.print_exception(error)
+    sys.stderr.flush()
+    os._exit(1 if code is None else code)
+
+
+def _told(error: BaseException) -> int | None:
+    """Exit code of a fault that says how to mend it, once it is said; None for any other error."""
+    from recstream.cli import errors
+
+    fault = errors.known_fault(error)
+    if fault is None:
+        return None
+    errors.report(fault)
+    return errors.exit_code(fault)
+
+
 def _reported() -> int:
     """Run `main`; a fault that says how to mend it needs no traceback."""
     try:
         return main()
     except Exception as error:
-        from recstream.cli import errors
-
-        fault = errors.known_fault(error)
-        if fault is None:
+        code = _told(error)
+        if code is None:
             raise
-        errors.report(fault)
-        return errors.exit_code(fault)
+        return code
 
 
 if __name__ == "__main__":

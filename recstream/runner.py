@@ -90,10 +90,12 @@ def run_flow(
     process_id: int | None = None,
     addresses: Sequence[str] | None = None,
     finish: Callable[[], None] | None = None,
+    fail: Callable[[BaseException], None] | None = None,
 ) -> None:
     """Run a dataflow until its sources end.
 
-    ``finish`` is called when it has ended well: everything is then written and committed.
+    ``finish`` is called when it has ended well: everything is then written and committed. ``fail`` is
+    called in a cluster with the first exception, which bytewax would lose: it should end the process.
 
     Raises:
         Exception: whatever stopped the epoch; what was not committed is done again at the next start.
@@ -103,7 +105,8 @@ def run_flow(
     _log.info("flow=%s process=%s recovery=%s", flow.flow_id, process_id, recovery)
     # One thread for numpy's products: a list is a small product, which waits for its second thread far
     # longer than it computes once anything else wants the core. Cores are used by processes.
-    witness = None if addresses is None else Witness(flow)
+    if addresses is not None and fail is not None:
+        Witness(flow, fail)
     with threadpool_limits(1, "blas"):
         try:
             cli_main(
@@ -115,11 +118,9 @@ def run_flow(
                 recovery_config=config,
             )
         except BaseException as err:
-            if witness is None or isinstance(err, (KeyboardInterrupt, SystemExit)):
+            if addresses is None or isinstance(err, (Exception, KeyboardInterrupt, SystemExit)):
                 raise
-            if witness.first is not None:
-                raise witness.first from None
             msg = f"process {process_id} ended because another process of the job did: its log says why"
-            raise PeerLostError(msg) from None
+            raise PeerLostError(msg) from err
     if finish is not None:
         finish()

@@ -1,7 +1,8 @@
-"""Remembers why a dataflow died, which bytewax does not tell when processes form a cluster.
+"""Says why a dataflow dies, which bytewax does not when processes form a cluster.
 
-There any exception of a worker becomes "Send thread panic" in every process, itself among them, and the fault
-that says how to mend it is gone. So what bytewax calls is wrapped to note the first thing that is raised.
+There any exception of a worker becomes "Send thread panic" in every process, itself among them, or a panic
+within the panic aborts the process; the fault that says how to mend it is gone. So what bytewax calls is
+wrapped, to learn of what is raised before bytewax does.
 """
 
 from __future__ import annotations
@@ -27,24 +28,25 @@ class PeerLostError(Exception):
 
 
 class Witness:
-    """Sees everything that the callbacks of a dataflow raise. Make it before the dataflow runs.
+    """Tells the first thing that a callback of a dataflow raises. Make it before the dataflow runs.
 
     >>> import bytewax.operators as op
     >>> from bytewax.testing import TestingSink, TestingSource, run_main
     >>> flow = Dataflow("division")
     >>> numbers = op.map("divide", op.input("numbers", flow, TestingSource([1, 0])), lambda n: 1 // n)
     >>> op.output("out", numbers, TestingSink([]))
-    >>> witness = Witness(flow)
+    >>> witness = Witness(flow, lambda err: print(repr(err)))
     >>> try:
     ...     run_main(flow)
     ... except Exception:
-    ...     print(repr(witness.first))
+    ...     print("bytewax knows, too")
     ZeroDivisionError('integer division or modulo by zero')
+    bytewax knows, too
     """
 
-    def __init__(self, flow: Dataflow) -> None:
-        self.first: BaseException | None = None
-        """What was raised first, or None."""
+    def __init__(self, flow: Dataflow, tell: Callable[[BaseException], None]) -> None:
+        self._tell = tell
+        self._has_told = False
         for step in _steps(flow.substeps):
             if hasattr(step, "mapper"):
                 _set(step, "mapper", self._noting(_at_once(step.mapper)))
@@ -64,7 +66,9 @@ class Witness:
             except StopIteration:
                 raise  # the end of a source
             except BaseException as err:
-                self.first = self.first or err
+                if not self._has_told:
+                    self._has_told = True
+                    self._tell(err)
                 raise
 
         return noting

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import statistics
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
-from recstream.io.lance import LanceDatabase, Upkeep
+from recstream.io.lance import LanceDatabase, Upkeep, memory
+from recstream.io.lance import database as database_module
 from recstream.io.lance.maintenance import Maintenance, disk_bytes
 from recstream.ports import UserRow
 from recstream.testing.store_contracts import unit, user_row
+from tests.bench.bench_memory import memory as memory_of
+from tests.flows.support import (
+    HASHING,
+    T0,
+    assert_same_users,
+    command,
+    environment,
+    events,
+    item,
+    read_lines,
+    recstream,
+    stored_users,
+    write_lines,
+)
 from tests.io.test_lance_database import META
 
 STATE = 4_000
@@ -121,3 +141,96 @@ def test_the_bytes_of_an_erased_user_leave_the_disk_of_a_store_at_rest(
     before = table.version()
     rest()
     assert table.version() == before, "at rest again"
+
+
+@pytest.mark.parametrize("refresh", ["batch", "event"])
+def test_the_smallest_hot_set_gives_the_rows_and_the_lists_of_one_that_holds_all(
+    tmp_path: Path, refresh: str
+) -> None:
+    """By the real backfill on real tables; users come back after they were let go, some after an erasure."""
+    log = events(1_500, users=400, items=40)
+    for at in range(400, len(log), 300):
+        log[at] = {"user_id": log[at - 1]["user_id"], "ts": log[at]["ts"], "action": "forget"}
+    write_lines(tmp_path / "items.jsonl", [item(number) for number in range(40)])
+    write_lines(tmp_path / "events.jsonl", log)
+    found = []
+    for hot_users in (100, 20_000):
+        folder = tmp_path / str(hot_users)
+        done = recstream(
+            *("backfill", "--items", tmp_path / "items.jsonl", "--events", tmp_path / "events.jsonl"),
+            *("--refresh", refresh, "--out", folder / "lists.jsonl", "--state", folder / "state", *HASHING),
+            *("--set", f"store.hot_users={hot_users}", "--set", "backfill.epoch_s=0.05"),
+        )
+        assert done.returncode == 0, done.stderr
+        lists = [line for line in read_lines(folder / "lists.jsonl")]
+        for one in lists:
+            one.pop("generated_at", None)
+        found.append((lists, stored_users(folder / "state")))
+    assert found[0][0] == found[1][0]
+    assert found[0][1].keys() == found[1][1].keys()
+    erased = {one["user_id"] for one in log if one["action"] == "forget"}
+    mine, theirs = ({user: row for user, row in rows.items() if user not in erased} for _, rows in found)
+    assert len(mine) > 300
+    assert_same_users(mine, theirs, tolerance=0.0)
+
+
+def test_lance_keeps_no_more_in_memory_than_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many commits there were: it never lets go by itself of what it keeps of each."""
+    monkeypatch.setattr(memory, "INDEX_CACHE_BYTES", 256 * 1024)
+    monkeypatch.setattr(memory, "METADATA_CACHE_BYTES", 256 * 1024)
+    sessions = []
+    made = memory.bounded_session
+
+    def noted() -> Any:
+        sessions.append(made())
+        return sessions[-1]
+
+    monkeypatch.setattr(database_module, "bounded_session", noted)
+    database = LanceDatabase.open(tmp_path, META)
+    for barrier in range(100):
+        database.users.upsert(users(range(20), barrier))
+        database.users.fetch(["u1", "u2"])
+    (session,) = sessions
+    assert 100_000 < session.size_bytes < 2 * 256 * 1024 * 1.2
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_users_and_items_ever_seen(tmp_path: Path) -> None:
+    """Of a process that meets ever new users, and unknown items, its last third is as its second."""
+    count = 90_000
+    write_lines(tmp_path / "items.jsonl", [item(number) for number in range(200)])
+    with (tmp_path / "events.jsonl").open("wb") as file:
+        for number in range(count):
+            known = number % 3 != 0
+            event = {"user_id": f"u{number}", "ts": T0 + number / 100, "action": "view"}
+            event["item_id"] = f"i{number % 200}" if known else f"never{number}"
+            file.write(orjson.dumps(event) + b"\n")
+    words: list[str | Path] = [
+        "backfill",
+        "--items",
+        tmp_path / "items.jsonl",
+        "--events",
+        tmp_path / "events.jsonl",
+    ]
+    words += [
+        "--refresh",
+        "batch",
+        "--out",
+        tmp_path / "lists.jsonl",
+        "--state",
+        tmp_path / "state",
+        *HASHING,
+    ]
+    words += ["--set", "store.hot_users=500", "--set", "backfill.epoch_s=0.2", "--max-rejects", str(count)]
+    held: list[float] = []
+    with subprocess.Popen(command(*words), env=environment(), stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            now = memory_of(process.pid)
+            if now is not None and (tmp_path / "lists.jsonl").exists():
+                held.append(now["RssAnon"])
+            time.sleep(0.05)
+        told = process.communicate()[1]
+    assert process.returncode == 0, told
+    third = len(held) // 3
+    second, last = (statistics.median(held[k * third : (k + 1) * third]) for k in (1, 2))
+    assert last < 1.15 * second, f"{[round(value) for value in held[:: max(1, third // 5)]]} MiB"

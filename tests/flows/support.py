@@ -279,7 +279,8 @@ def assert_same_users(
             assert (one is None) == (two is None), user_id
             if one is not None:
                 _assert_same_sum(one, two, tolerance)
-        assert mine[2:] == theirs[2:], user_id
+        # The last two are kept until their epoch has surely committed: they tell of a run, not of the user.
+        assert mine[2:-2] == theirs[2:-2], user_id
 
 
 def _state(row: UserRow) -> list[Any]:

@@ -18,6 +18,7 @@ import orjson
 from recstream.child import ADDRESSES, PROCESS_ID, summary_path
 from recstream.config import Settings
 from recstream.core.fuse import FuseError
+from recstream.first_process import bury_orphans
 from recstream.io.kafka.watch import PartitionWatch
 from recstream.positions import LIVE
 from recstream.runner import Stop, recovery_dir
@@ -27,6 +28,8 @@ __all__ = ["EXIT_FUSE", "EXIT_SETTINGS", "JobError", "RefusedError", "Supervisor
 _log = logging.getLogger(__name__)
 _STABLE_S: Final = 60.0
 """A job that ran this long before it failed gets all its restarts again."""
+_BACK_S: Final = 5.0
+"""A clock that is set back by no more is waited for."""
 _PR_SET_PDEATHSIG: Final = 1
 _CLEAN: Final = (0, -signal.SIGTERM)
 """Exit codes of a process that was asked to end; the second before it could install a handler."""
@@ -51,7 +54,8 @@ class Supervisor:
 
     In a bytewax cluster the death of one process ends the others, and none can rejoin: so a restart
     is a restart of all, from the last committed epoch. When a topic got more partitions, all are stopped as
-    on request and started again, for only a new start reads these; that is no failure.
+    on request and started again, for only a new start reads these; that is no failure. Nor is it when the
+    clock was set back: bytewax wakes sources by the wall clock, so they would sleep for as long.
     """
 
     def __init__(self, settings: Settings, stop: Stop, environ: Mapping[str, str]) -> None:
@@ -83,7 +87,8 @@ class Supervisor:
             begin = time.monotonic()
             self._start()
             try:
-                codes, why = self._watch(watch.grown)
+                clock = _Clock()
+                codes, why = self._watch(lambda: watch.grown() or clock.set_back())
             finally:
                 self._kill()
             if self._stop.asked() and all(code in _CLEAN for code in codes):
@@ -134,18 +139,19 @@ class Supervisor:
                 )
             )
 
-    def _watch(self, grown: Callable[[], str]) -> tuple[list[int | None], str]:
-        """Wait until all ended, or one failed, or the stop took too long; stop them when a topic has grown.
+    def _watch(self, is_due: Callable[[], str]) -> tuple[list[int | None], str]:
+        """Wait until all ended, or one failed, or the stop took too long; stop them when a new start is due.
 
-        Gives the exit codes, and which topic has grown.
+        Gives the exit codes, and why it is.
         """
         deadline: float | None = None
         why = ""
         while True:
+            bury_orphans({child.pid for child in self._children})
             codes = [child.poll() for child in self._children]
             if all(code is not None for code in codes):
                 return codes, why
-            why = why or grown()
+            why = why or is_due()
             is_ending = self._stop.asked() or bool(why)
             clean = _CLEAN if is_ending else (0,)
             if any(code is not None and code not in clean for code in codes):
@@ -153,7 +159,7 @@ class Supervisor:
             if is_ending:
                 if deadline is None:
                     if not self._stop.asked():
-                        _log.warning("%s: stopped cleanly and started again, to read them all", why)
+                        _log.warning("%s: all is stopped and started again", why)
                     deadline = time.monotonic() + self._settings.run.stop_timeout_s
                     for child in self._children:
                         child.send_signal(signal.SIGTERM)
@@ -191,6 +197,20 @@ class Supervisor:
             for process_id in range(self._settings.run.processes)
         ]
         return [orjson.loads(path.read_bytes()) for path in paths if path.exists()]
+
+
+class _Clock:
+    """Notices that the wall clock was set back since this was made."""
+
+    def __init__(self) -> None:
+        self._ahead = time.time() - time.monotonic()
+
+    def set_back(self) -> str:
+        """By how much, for a log; empty when it was not."""
+        ahead = time.time() - time.monotonic()
+        back = self._ahead - ahead
+        self._ahead = max(self._ahead, ahead)
+        return f"the clock was set back by {back:.0f} s" if back > _BACK_S else ""
 
 
 def _free_ports(count: int) -> list[int]:

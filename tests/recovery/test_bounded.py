@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import orjson
 import pytest
 
+from recstream.io.kafka.broker import EmbeddedBroker
 from recstream.io.lance import LanceDatabase, Upkeep, memory
 from recstream.io.lance import database as database_module
 from recstream.io.lance.maintenance import Maintenance, disk_bytes
@@ -23,14 +25,19 @@ from tests.bench.bench_memory import memory as memory_of
 from tests.flows.support import (
     HASHING,
     T0,
+    Reader,
     assert_same_users,
     command,
     environment,
     events,
     item,
+    live_job,
+    produce,
+    producing,
     read_lines,
     recstream,
     stored_users,
+    versions_after,
     write_lines,
 )
 from tests.io.test_lance_database import META
@@ -234,3 +241,47 @@ def test_memory_does_not_grow_with_the_users_and_items_ever_seen(tmp_path: Path)
     third = len(held) // 3
     second, last = (statistics.median(held[k * third : (k + 1) * third]) for k in (1, 2))
     assert last < 1.15 * second, f"{[round(value) for value in held[:: max(1, third // 5)]]} MiB"
+
+
+@pytest.mark.slow
+@pytest.mark.kafka
+def test_the_live_job_leaves_few_files_however_often_it_commits(
+    broker: EmbeddedBroker, topic: Callable[..., str], tmp_path: Path
+) -> None:
+    """Many barriers, each of which adds a version and a file to the table of users."""
+    topics = {name: topic(name) for name in ("events", "items", "lists", "letters")}
+    produce(broker.bootstrap, topics["items"], [item(number) for number in range(40)])
+    settings = {
+        "RECSTREAM_KAFKA__BOOTSTRAP": broker.bootstrap,
+        "RECSTREAM_KAFKA__EVENTS_TOPIC": topics["events"],
+        "RECSTREAM_KAFKA__ITEMS_TOPIC": topics["items"],
+        "RECSTREAM_KAFKA__LISTS_TOPIC": topics["lists"],
+        "RECSTREAM_KAFKA__DEAD_LETTER_TOPIC": topics["letters"],
+        "RECSTREAM_KAFKA__GROUP": topics["events"],
+        "RECSTREAM_STORE__PATH": str(tmp_path / "state"),
+        "RECSTREAM_STORE__REFRESH_S": "0.5",
+        "RECSTREAM_STORE__COMPACT_EVERY_S": "1",
+        "RECSTREAM_STORE__KEEP_VERSIONS_S": "1",
+        "RECSTREAM_ENCODER__BACKEND": "hashing",
+        "RECSTREAM_RUN__EPOCH_S": "0.05",
+        "RECSTREAM_RUN__METRICS_PORT": "0",
+    }
+    table = tmp_path / "state" / "users.lance"
+    log = events(3_000, items=40)
+    most = 0
+    with (
+        closing(Reader(broker.bootstrap, topics["lists"])) as lists,
+        live_job(tmp_path / "job.log", settings) as job,
+    ):
+        thread = producing(broker.bootstrap, topics["events"], log, pace_s=0.1)
+        while lists.versions() != versions_after(log):
+            assert job.process.poll() is None, job.text()
+            if table.exists():
+                most = max(most, len(list(table.glob("data/*"))))
+        thread.join()
+        assert job.stop() == 0, job.text()
+    meta = LanceDatabase.inspect(tmp_path / "state")
+    assert meta is not None
+    commits = LanceDatabase.open(tmp_path / "state", meta).users.version()
+    assert commits > 150
+    assert most < commits / 2, "without upkeep one for each"

@@ -35,7 +35,7 @@ from recstream.io.null_sink import NullSink
 from recstream.io.vector_cache import LmdbVectorCache
 from recstream.metrics import PrometheusMeters
 from recstream.ports import Encoder, StoreMeta
-from recstream.positions import LIVE, kept_identities
+from recstream.positions import LIVE, kept_identities, kept_parts
 from recstream.runner import Stop
 
 __all__ = ["SCHEMA", "Wiring", "counting", "decode_rules", "encoder_spec", "store_meta"]
@@ -192,10 +192,14 @@ class Wiring:
     def live_inputs(self) -> Inputs:
         """The topics of events and of items."""
         kafka = self.settings.kafka
-        known = kept_identities(self.settings.store_dir / "positions" / LIVE)
+        positions = self.settings.store_dir / "positions" / LIVE
+        known, kept = kept_identities(positions), kept_parts(positions)
+        of_events, of_items = kept.get(f"{LIVE}.events", ()), kept.get(f"{LIVE}.items", ())
         return Inputs(
-            events=self._topic(kafka.events_topic, start=kafka.start_from, lag=True, known=known),
-            items=self._topic(kafka.items_topic, start="earliest", known=known),
+            events=self._topic(
+                kafka.events_topic, start=kafka.start_from, lag=True, known=known, kept=of_events
+            ),
+            items=self._topic(kafka.items_topic, start="earliest", known=known, kept=of_items),
         )
 
     def live_outputs(self) -> Outputs:
@@ -258,6 +262,7 @@ class Wiring:
         stop: str | Mapping[str, int] | None = None,
         lag: bool = False,
         known: Collection[str] = (),
+        kept: Collection[str] = (),
     ) -> KafkaSource:
         kafka = self.settings.kafka
 
@@ -276,6 +281,7 @@ class Wiring:
             poll_max=kafka.poll_max,
             down_after_s=kafka.down_after_s,
             known=known,
+            kept=kept,
         )
 
     def _sink(self, where: str) -> MessageSink:

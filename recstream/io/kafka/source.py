@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
-from bytewax.inputs import FixedPartitionedSource
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from typing_extensions import override
 
 from recstream.core.source import Partition, RawBatch
@@ -61,10 +61,14 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
       bytewax tells nobody when it has committed, so the mirror is never read back. A clean stop
       leaves it at the last snapshot.
     * ``on_lag(name, lag)`` hears at most once a second how many offsets a partition is behind.
-    * A cluster out of reach is waited for, ``down_after_s`` at most.
+    * A cluster out of reach is waited for, ``down_after_s`` at most; one that keeps its connections and
+      answers nothing, twice that (and 60 s more at most).
     * Partitions added to a topic while the source runs are read from the next start on (`PartitionWatch`
       notices them): from their beginning when ``known``, the identities that have a position, has others of
       their topic: what is in them came after the job began. Only a ``start`` at a time holds for them, too.
+
+    * ``kept`` names partitions that have a stored position. Those which the topics do not have (any more)
+      are passed over and keep it: the job may have read another topic before, or one with more partitions.
 
     Raises:
         KafkaFault: settings that make no sense (here), topics missing, positions lost, Kafka out of
@@ -88,6 +92,7 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
         timeout_s: float = 15.0,
         buffer_kib: int = 8192,
         known: Collection[str] = (),
+        kept: Collection[str] = (),
     ) -> None:
         if not topics or isinstance(topics, str) or len(set(topics)) != len(topics):
             msg = f"topics={topics!r}: name each topic once, at least one"
@@ -98,6 +103,7 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
         self._stop = None if stop is None else parse_bound(stop, "stop")
         self._client = client
         self._known = frozenset(known)
+        self._kept = frozenset(kept)
         self._timeout_s = timeout_s
         self._reading = Reading(
             bootstrap=bootstrap,
@@ -127,20 +133,26 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
         ]
         check_names(self._start, "start", names, new)
         check_names(self._stop, "stop", names)
-        return names
+        return [*names, *sorted(self._kept.difference(names))]
 
     @override
-    def build_part(self, step_id: str, for_part: str, resume_state: Position | None) -> KafkaPartition:
+    def build_part(
+        self, step_id: str, for_part: str, resume_state: Position | None
+    ) -> KafkaPartition | _Retired:
         with self._lock:
             survey = self._survey or self._look()
         name, _, number = for_part.rpartition("/")
         part = (name, int(number))
         if part not in survey.marks:
-            msg = (
-                f"step {step_id}: partition {for_part} is in the recovery store, but topic {name!r} has "
-                f"only {survey.topics[name].partitions if name in survey.topics else 'no partitions'}"
+            if resume_state is None:
+                msg = f"step {step_id}: Kafka at {self._bootstrap} has no partition {for_part}; start again"
+                raise KafkaFault(msg)
+            _log.warning(
+                "partition=%s: not read any more (another topic is, or it has fewer partitions now); its "
+                "position is kept",
+                for_part,
             )
-            raise KafkaFault(msg)
+            return _Retired(resume_state)
         marks, identity = survey.marks[part], survey.topics[name].identity(part[1])
         if resume_state is not None and resume_state["identity"] == identity:
             offset, from_ms = resumed_offset(for_part, resume_state, marks), resume_state["from_ms"]
@@ -191,6 +203,21 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
                 self._bootstrap, parts, self._start.ms, client=self._client, timeout_s=self._timeout_s
             )
         return _Survey(found, {part: marks[part] for part in parts}, times)
+
+
+class _Retired(StatefulSourcePartition[RawBatch, Position]):
+    """A partition that has a position and is not read: bytewax wants each it knows to be there."""
+
+    def __init__(self, position: Position) -> None:
+        self._position = position
+
+    @override
+    def next_batch(self) -> list[RawBatch]:
+        raise StopIteration
+
+    @override
+    def snapshot(self) -> Position:
+        return self._position
 
 
 def _utc_now() -> datetime:

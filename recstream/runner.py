@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
+from typing import Final
 
 from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
@@ -18,12 +20,18 @@ from threadpoolctl import threadpool_limits
 
 from recstream.witness import PeerLostError, Witness
 
-__all__ = ["RECOVERY_PARTS", "Stop", "recovery_dir", "run_flow"]
+__all__ = ["RECOVERY_PARTS", "PositionsError", "Stop", "recovery_dir", "run_flow"]
 
 RECOVERY_PARTS = 1
 """The recovery store holds source positions only: one small database is enough, however many processes."""
 
 _log = logging.getLogger(__name__)
+_SAID: Final = re.compile(r'Some\("([^"]*)"\)')
+"""What sqlite said, in the text of bytewax's error."""
+
+
+class PositionsError(Exception):
+    """The recovery store cannot be read or written: says where, why, and how to mend it."""
 
 
 class Stop:
@@ -74,12 +82,31 @@ class Stop:
 
 
 def recovery_dir(store: Path, name: str) -> Path:
-    """Where the source positions of a flow are kept; made when it is not there."""
+    """Where the source positions of a flow are kept; made when it is not there.
+
+    Raises:
+        PositionsError: it cannot be made.
+    """
     folder = store / "positions" / name
     if not folder.exists() or not any(folder.glob("part-*.sqlite3")):
-        folder.mkdir(parents=True, exist_ok=True)
-        init_db_dir(folder, RECOVERY_PARTS)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            init_db_dir(folder, RECOVERY_PARTS)
+        except (OSError, RuntimeError) as err:
+            raise _bad_positions(folder, err) from err
     return folder
+
+
+def _bad_positions(folder: Path, err: BaseException) -> PositionsError:
+    """The fault for what sqlite, within bytewax, or the disk refuses."""
+    said = _SAID.findall(str(err))
+    why = said[-1] if said else str(err)
+    is_full = "full" in why or "No space left" in why
+    mend = "free disk space" if is_full else "check the folder's permissions and its disk"
+    return PositionsError(
+        f"the positions in {folder} cannot be kept: {why}; {mend}, then start again: it goes on from "
+        "the last committed epoch"
+    )
 
 
 def run_flow(
@@ -100,6 +127,7 @@ def run_flow(
     Raises:
         Exception: whatever stopped the epoch; what was not committed is done again at the next start.
         PeerLostError: another process of the cluster stopped it.
+        PositionsError: the recovery store cannot be read or written.
     """
     config = None if recovery is None else RecoveryConfig(str(recovery), backup_interval=timedelta(0))
     _log.info("flow=%s process=%s recovery=%s", flow.flow_id, process_id, recovery)
@@ -118,6 +146,8 @@ def run_flow(
                 recovery_config=config,
             )
         except BaseException as err:
+            if recovery is not None and "SqliteFailure" in str(err):
+                raise _bad_positions(recovery, err) from err
             if addresses is None or isinstance(err, (Exception, KeyboardInterrupt, SystemExit)):
                 raise
             msg = f"process {process_id} ended because another process of the job did: its log says why"

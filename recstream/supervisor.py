@@ -87,8 +87,7 @@ class Supervisor:
             begin = time.monotonic()
             self._start()
             try:
-                clock = _Clock()
-                codes, why = self._watch(lambda: watch.grown() or clock.set_back())
+                codes, why = self._watch(watch.grown)
             finally:
                 self._kill()
             if self._stop.asked() and all(code in _CLEAN for code in codes):
@@ -139,19 +138,20 @@ class Supervisor:
                 )
             )
 
-    def _watch(self, is_due: Callable[[], str]) -> tuple[list[int | None], str]:
+    def _watch(self, grown: Callable[[], str]) -> tuple[list[int | None], str]:
         """Wait until all ended, or one failed, or the stop took too long; stop them when a new start is due.
 
         Gives the exit codes, and why it is.
         """
         deadline: float | None = None
         why = ""
+        clock = _Clock()
         while True:
             bury_orphans({child.pid for child in self._children})
             codes = [child.poll() for child in self._children]
             if all(code is not None for code in codes):
                 return codes, why
-            why = why or is_due()
+            why = why or grown() or clock.set_back()
             is_ending = self._stop.asked() or bool(why)
             clean = _CLEAN if is_ending else (0,)
             if any(code is not None and code not in clean for code in codes):

@@ -18,6 +18,8 @@ __all__ = ["SharedEnvironment", "lease"]
 
 MIN_MB = 1
 MAX_READERS = 510
+LOCK_BYTES = 32 * 1024
+"""Size of LMDB's lock file with so many readers."""
 LOCK_WAIT_S = 2.0
 """How long a writer waits for another process before it gives up."""
 
@@ -57,6 +59,7 @@ class SharedEnvironment:
             self._gate: int | None = os.open(
                 folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666
             )
+            _reserve_lock_file(folder)
             self._env = _checked(folder, map_size=size)
         except (OSError, lmdb.ReadonlyError) as exc:
             if getattr(exc, "errno", errno.EROFS) not in (errno.EROFS, errno.EACCES, errno.EPERM):
@@ -154,6 +157,18 @@ def _seize(gate: int) -> bool:
             time.sleep(0.005)
         else:
             return True
+
+
+def _reserve_lock_file(folder: Path) -> None:
+    """Have the disk's blocks under LMDB's lock file before it is mapped.
+
+    It is made with holes; to write to one on a full disk would kill the process, this is an error.
+    """
+    handle = os.open(folder / "lock.mdb", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        os.posix_fallocate(handle, 0, max(os.fstat(handle).st_size, LOCK_BYTES))
+    finally:
+        os.close(handle)
 
 
 def _checked(folder: Path, **options: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import zlib
 from collections.abc import Callable
@@ -163,7 +164,9 @@ class _Lines(StatefulSinkPartition[Message, int]):
             str(self._path),
             err.strerror or str(err),
             "a folder that exists, may be written to and has room",
-            "make the folder, or choose another file",
+            "free disk space; the same command then goes on where it was"
+            if err.errno in (errno.ENOSPC, errno.EDQUOT)
+            else "make the folder, or choose another file",
         )
 
 

@@ -171,6 +171,8 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
             queued_min_messages=10 * self._r.poll_max,
             queued_max_messages_kbytes=self._r.buffer_kib,
             reconnect_backoff_max_ms=2000,
+            # a broker that hangs keeps its connections: it is away once it left a request unanswered so long
+            socket_timeout_ms=int(1000 * min(60.0, max(2.0, self._r.down_after_s))),
             statistics_interval_ms=int(_EVERY_S * 1000),
         )
         fixed = {

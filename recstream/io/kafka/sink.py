@@ -25,6 +25,7 @@ _MENDS: Final = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant Write on the topic",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "grant IdempotentWrite on the cluster",
     KafkaError.UNKNOWN_TOPIC_OR_PART: "create the topic",
+    KafkaError._UNKNOWN_TOPIC: "create the topic",  # noqa: SLF001 - its public name
 }
 _MEND: Final = "check that the broker runs and is reachable; a restart sends the epoch again"
 

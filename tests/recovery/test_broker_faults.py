@@ -1,0 +1,320 @@
+"""The broker goes and comes, is slow, comes back empty, loses topics: nothing that was learned is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import orjson
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+
+from recstream.io.kafka.admin import KafkaFault, ensure_topics, topics
+from recstream.io.kafka.broker import EmbeddedBroker
+from recstream.io.kafka.source import KafkaSource
+from recstream.positions import kept_identities
+from tests.flows.support import (
+    LiveJob,
+    Reader,
+    Record,
+    events,
+    item,
+    live_job,
+    produce,
+    stored_users,
+    versions_after,
+    wait_until,
+)
+from tests.recovery.relay import Relay
+from tests.recovery.test_restart import ITEMS, World
+
+pytestmark = pytest.mark.kafka
+
+TOPICS = {"events": 2, "lists": 1, "items": 1, "letters": 1}
+NAMES = {name: name for name in TOPICS}
+
+
+@pytest.fixture
+def own() -> Iterator[EmbeddedBroker]:
+    """A broker that may be stopped."""
+    with EmbeddedBroker() as running:
+        fill(running.bootstrap)
+        yield running
+        if running.pid is not None:
+            os.kill(running.pid, signal.SIGCONT)
+
+
+@pytest.fixture
+def relay() -> Iterator[Relay]:
+    made = Relay()
+    yield made
+    made.close()
+
+
+def fill(bootstrap: str) -> None:
+    """Make the topics, with items in them."""
+    ensure_topics(bootstrap, TOPICS)
+    produce(bootstrap, "items", [item(number) for number in range(ITEMS)])
+
+
+@contextmanager
+def world_at(bootstrap: str, folder: Path, **topics: str) -> Iterator[World]:
+    reader = Reader(bootstrap, "lists")
+    try:
+        yield World(bootstrap, folder, {**NAMES, **topics}, reader)
+    finally:
+        reader.close()
+
+
+def settings(world: World, **more: str) -> dict[str, str]:
+    return {**world.settings(), **{f"RECSTREAM_{name}": value for name, value in more.items()}}
+
+
+def send_to(bootstrap: str, topic: str, partition: int, records: list[Record]) -> None:
+    producer = Producer({"bootstrap.servers": bootstrap})
+    for record in records:
+        producer.produce(topic, orjson.dumps(record), partition=partition)
+    assert producer.flush(20) == 0
+
+
+def trickle(bootstrap: str, topic: str, records: list[Record]) -> threading.Thread:
+    """Send a record every now and then, in a thread; the broker may hang meanwhile."""
+
+    def send() -> None:
+        producer = Producer({"bootstrap.servers": bootstrap})
+        for record in records:
+            producer.produce(topic, orjson.dumps(record), key=record["user_id"])
+            producer.poll(0.03)
+        assert producer.flush(90) == 0
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    return thread
+
+
+def delete(bootstrap: str, name: str) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.delete_topics([name])[name].result(10)
+
+
+def hung(broker: EmbeddedBroker) -> int:
+    """The broker answers nobody, but its connections stay: as if it hung."""
+    assert broker.pid is not None
+    os.kill(broker.pid, signal.SIGSTOP)
+    return broker.pid
+
+
+def ended(job: LiveJob, *, seconds: float = 90.0) -> int:
+    """Exit code of a job that ends by itself."""
+    wait_until(lambda: job.process.poll() is not None, job.text, seconds=seconds)
+    return int(job.process.returncode)
+
+
+def one_line(job: LiveJob) -> str:
+    """Its log, without the breaks of lines."""
+    return " ".join(job.text().split())
+
+
+def last_of(before: list[Record], after: list[Record]) -> dict[str, int]:
+    """The last version of those who have come back."""
+    versions = versions_after(before + after)
+    return {record["user_id"]: versions[record["user_id"]] for record in after}
+
+
+def test_a_broker_that_hangs_for_a_while_is_waited_for(own: EmbeddedBroker, tmp_path: Path) -> None:
+    log = events(200, items=ITEMS)
+    with world_at(own.bootstrap, tmp_path) as world:
+        with live_job(world.log, settings(world, KAFKA__DELIVERY_TIMEOUT_S="20")) as job:
+            world.up(log[:20], job)
+            produce(world.bootstrap, "events", log[20:100])
+            pid = hung(own)
+            time.sleep(3.0)
+            os.kill(pid, signal.SIGCONT)
+            produce(world.bootstrap, "events", log[100:])
+            wait_until(world.delivered(log), job.text)
+            assert job.stop() == 0, job.text()
+        assert "a process died" not in job.text()
+        world.assert_as_without_trouble(log)
+
+
+@pytest.mark.slow
+def test_a_broker_that_hangs_longer_than_a_write_may_take_is_tried_again(
+    own: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """The lists are not confirmed in time, the processes start again until Kafka answers: nothing is lost."""
+    log = events(200, items=ITEMS)
+    with world_at(own.bootstrap, tmp_path) as world:
+        with live_job(world.log, settings(world, KAFKA__DELIVERY_TIMEOUT_S="2")) as job:
+            world.up(log[:20], job)
+            sending = trickle(world.bootstrap, "events", log[20:])
+            wait_until(lambda: sum(world.lists.versions().values()) > 60, job.text)
+            pid = hung(own)
+            wait_until(lambda: "a process died" in job.text(), job.text)
+            os.kill(pid, signal.SIGCONT)
+            sending.join()
+            wait_until(world.delivered(log), job.text)
+            assert job.stop() == 0, job.text()
+        assert "topic 'lists' at" in job.text()
+        assert "check that the broker runs and is reachable; a restart sends the epoch again" in one_line(job)
+        world.assert_as_without_trouble(log)
+
+
+@pytest.mark.slow
+def test_a_broker_that_stays_away_ends_the_job_and_the_next_start_goes_on(
+    own: EmbeddedBroker, tmp_path: Path
+) -> None:
+    log = events(200, items=ITEMS)
+    with world_at(own.bootstrap, tmp_path) as world:
+        chosen = settings(world, KAFKA__DELIVERY_TIMEOUT_S="2", KAFKA__DOWN_AFTER_S="2", RUN__RESTARTS="1")
+        with live_job(world.log, chosen) as job:
+            world.up(log[:100], job)
+            produce(world.bootstrap, "events", log[100:150])
+            pid = hung(own)
+            assert ended(job) == 1
+        assert "check that the broker runs, the address, and the security settings" in one_line(job)
+        assert "the job failed 2 times in a row" in one_line(job)
+        os.kill(pid, signal.SIGCONT)
+        with live_job(world.log, chosen) as job:
+            produce(world.bootstrap, "events", log[150:])
+            wait_until(world.delivered(log), job.text)
+            assert job.stop() == 0, job.text()
+        world.assert_as_without_trouble(log)
+
+
+@pytest.mark.slow
+def test_with_a_slow_broker_everything_is_late_and_nothing_else(relay: Relay, tmp_path: Path) -> None:
+    with EmbeddedBroker(advertised=relay.address) as own:
+        relay.target = int(own.bootstrap.split(":")[1])
+        fill(relay.address)
+        log = events(200, items=ITEMS)
+        with world_at(relay.address, tmp_path) as world:
+            with live_job(world.log, settings(world)) as job:
+                world.up(log[:20], job)
+                relay.delay_s = 0.3
+                produce(world.bootstrap, "events", log[20:])
+                wait_until(world.delivered(log), job.text)
+                assert job.stop() == 0, job.text()
+            relay.delay_s = 0.0
+            assert "a process died" not in job.text()
+            world.assert_as_without_trouble(log)
+
+
+@pytest.mark.slow
+def test_a_broker_that_came_back_empty_is_read_from_the_start_and_the_state_stays(tmp_path: Path) -> None:
+    """Its topics are other ones under the same names: their events count, too, from the first on."""
+    before, after = events(100, items=ITEMS), events(100, items=ITEMS, seed=1, first=1000)
+    with ExitStack() as stack:
+        first = stack.enter_context(EmbeddedBroker())
+        fill(first.bootstrap)
+        with world_at(first.bootstrap, tmp_path) as world:
+            chosen = settings(world, KAFKA__DELIVERY_TIMEOUT_S="2", RUN__RESTARTS="1")
+            job = stack.enter_context(live_job(world.log, chosen))
+            world.up(before, job)
+        first.stop()
+        second = stack.enter_context(EmbeddedBroker(port=int(first.bootstrap.split(":")[1])))
+        assert ended(job) == 1, "its topics are not there"
+        assert "has no topic" in job.text()
+        assert "create it" in job.text()
+        fill(second.bootstrap)
+        rows = stored_users(world.state)
+        assert {user: row.version for user, row in rows.items()} == versions_after(before)
+        with world_at(second.bootstrap, tmp_path) as world, live_job(world.log, chosen) as again:
+            produce(second.bootstrap, "events", after)
+            wait_until(lambda: world.lists.versions().items() >= last_of(before, after).items(), again.text)
+            assert again.stop() == 0, again.text()
+        assert "the topic was re-created, starting at earliest" in again.text()
+        rows = stored_users(world.state)
+        assert {user: row.version for user, row in rows.items()} == versions_after(before + after)
+
+
+@pytest.mark.slow
+def test_a_topic_deleted_under_the_job_ends_it_and_made_again_it_goes_on(
+    own: EmbeddedBroker, tmp_path: Path
+) -> None:
+    before, after = events(100, items=ITEMS), events(100, items=ITEMS, seed=1, first=1000)
+    with world_at(own.bootstrap, tmp_path) as world:
+        chosen = settings(world, RUN__RESTARTS="1")
+        with live_job(world.log, chosen) as job:
+            world.up(before, job)
+            delete(own.bootstrap, "events")
+            assert ended(job) == 1
+        assert "has no topic ['events']; create it" in one_line(job)
+        rows = stored_users(world.state)
+        assert {user: row.version for user, row in rows.items()} == versions_after(before)
+        ensure_topics(own.bootstrap, TOPICS)
+        with live_job(world.log, chosen) as job:
+            produce(own.bootstrap, "events", after)
+            wait_until(lambda: world.lists.versions().items() >= last_of(before, after).items(), job.text)
+            assert job.stop() == 0, job.text()
+        rows = stored_users(world.state)
+        assert {user: row.version for user, row in rows.items()} == versions_after(before + after)
+
+
+@pytest.mark.parametrize("name", ["events", "lists"])
+def test_a_topic_missing_at_the_start_is_named_with_the_mend(
+    own: EmbeddedBroker, tmp_path: Path, name: str
+) -> None:
+    delete(own.bootstrap, name)
+    world = World(own.bootstrap, tmp_path, NAMES, None)  # type: ignore[arg-type]  # no lists are read
+    with live_job(world.log, settings(world, RUN__RESTARTS="0")) as job:
+        assert ended(job) == 1
+    assert f"has no topic '{name}'" in one_line(job) or f"has no topic ['{name}']" in one_line(job)
+    assert "create it" in one_line(job)
+
+
+def test_a_partition_added_to_a_topic_is_read_from_its_beginning(relay: Relay, tmp_path: Path) -> None:
+    """Though ``kafka.start`` is latest, as its records came after the job began. No failure, no replay."""
+    with EmbeddedBroker(advertised=relay.address) as own:
+        relay.target = int(own.bootstrap.split(":")[1])
+        fill(relay.address)
+        ensure_topics(relay.address, {"growing": 3})
+        log = events(150, items=ITEMS)
+        newcomers = [{**one, "user_id": f"new-{one['user_id']}"} for one in events(100, items=ITEMS, seed=1)]
+        send_to(relay.address, "growing", 2, newcomers)
+        relay.shown = {"growing": 2}
+        with world_at(relay.address, tmp_path, events="growing") as world:
+            chosen = settings(
+                world, KAFKA__START="latest", KAFKA__PARTITIONS_EVERY_S="0.5", RUN__RESTARTS="0"
+            )
+            with live_job(world.log, chosen) as job:
+                kept = world.state / "positions" / "recommend"
+                wait_until(lambda: len(kept_identities(kept)) == 3, job.text)
+                world.up(log[:50], job)
+                first = job.children()
+                relay.shown = {}
+                send_to(world.bootstrap, "growing", 0, log[50:100])
+                wait_until(lambda: job.children() not in ([], first), job.text)
+                send_to(world.bootstrap, "growing", 1, log[100:])
+                wait_until(world.delivered(log + newcomers), job.text)
+                assert job.stop() == 0, job.text()
+            assert "topic growing has 3 partitions, of which 2 are read" in job.text()
+            assert "partition=growing/2: new in a topic that was read before" in job.text()
+            assert "a process died" not in job.text()
+            assert world.summary()["events_absorbed"] == 0
+            rows = stored_users(world.state)
+            assert {user: row.version for user, row in rows.items()} == versions_after(log + newcomers)
+
+
+@pytest.mark.parametrize("start", ["latest", {"growing/0": 0, "growing/1": 0}], ids=["latest", "offsets"])
+def test_of_a_known_topic_a_new_partition_begins_at_its_beginning(
+    broker: EmbeddedBroker, topic: Callable[..., str], start: str | dict[str, int]
+) -> None:
+    name = topic("growing", partitions=3)
+    if isinstance(start, dict):
+        start = {f"{name}/{number}": 0 for number in range(2)}
+    send_to(broker.bootstrap, name, 2, events(3))
+    made = topics(broker.bootstrap, [name])[name]
+    known = [made.identity(number) for number in range(2)]
+    source = KafkaSource(broker.bootstrap, [name], start=start, known=known)
+    assert source.list_parts() == [f"{name}/{number}" for number in range(3)]
+    part = source.build_part("in", f"{name}/2", None)
+    assert part.snapshot()["offset"] == 0
+    part.close()
+    with pytest.raises(KafkaFault, match=r"nothing for .*/2"):
+        KafkaSource(broker.bootstrap, [name], start={f"{name}/0": 0, f"{name}/1": 0}).list_parts()

@@ -41,6 +41,8 @@ _PATIENCE_S = 120.0
 """How long a point may take to be passed, and a started job to answer."""
 _QUIET_S = 1.0
 """Lateness of the last start: after it and the gap everybody has gone quiet."""
+_LOST_S = 20.0
+"""Sessions that were not announced so long after everybody went quiet will never be."""
 _SILENCE_S = 2.5
 """Nothing has left for so long: nothing more will."""
 
@@ -57,7 +59,8 @@ class Kill(NamedTuple):
     """A point of the saboteur; ``random`` (a process, at any moment of a cohort); ``starting`` (at any
     moment of its start); ``supervisor``, or ``child`` (whom the supervisor starts again)."""
     nth: int = 1
-    process: int = 0
+    process: int | None = None
+    """Which of them; None is the first to pass the point, or one by chance."""
     then: str = "direct"
     """How the job is started after it: ``direct`` or ``supervised``."""
 
@@ -136,13 +139,13 @@ class Processes:
                     )
                 )
 
-    def order(self, number: int, point: str, nth: int, delay_ms: float) -> None:
-        """Tell a process where to die."""
-        path = self._orders[number]
-        assert path is not None
-        draft = path.with_suffix(".new")
-        draft.write_text(f"{point} {nth} {delay_ms}")
-        draft.replace(path)
+    def order(self, number: int | None, point: str, nth: int, delay_ms: float) -> None:
+        """Tell a process, or all of them, where to die."""
+        for path in self._orders if number is None else [self._orders[number]]:
+            assert path is not None
+            draft = path.with_suffix(".new")
+            draft.write_text(f"{point} {nth} {delay_ms}")
+            draft.replace(path)
 
     def kill(self, number: int) -> None:
         """``kill -9`` of one."""
@@ -251,6 +254,7 @@ class Crash:
                 self._go_quiet()
             assert isinstance(self._life, Processes), "the last kill leaves the job to the driver"
             self.codes += [*self._twin_life.stop(), *self._life.stop()]
+            self._wait_for_silence(0.5)
             self._note("all is out, both are stopped")
 
     def close(self) -> None:
@@ -258,6 +262,7 @@ class Crash:
         self._end()
         self._twin_life.end()
         self.listener.close()
+        del self._producer  # or it would look for the broker long after
 
     def report(self) -> str:
         """What to know of a failure."""
@@ -277,28 +282,32 @@ class Crash:
             time.sleep(1.5)  # some epochs, so that who waits is in the store
             self._send(cohort.later)
 
-        process = kill.process % self.processes
+        process = self.rng.randrange(self.processes) if kill.process is None else kill.process
         if kill.at == "starting":
             self._after(self.rng.uniform(0.3, 3.5), kill, process)
             self._restart(kill)
             return
         sending = threading.Thread(target=send)
-        if kill.at in ("random", "child", "supervisor"):
-            sending.start()
-            self._after(self.rng.uniform(0.05, 2.0), kill, process)
-        else:
-            assert isinstance(self._life, Processes), f"{kill} needs a job that was started direct"
-            delay_ms = round(self.rng.uniform(0.0, 15.0), 2)
-            self._life.order(process, kill.at, kill.nth, delay_ms)
-            self._note(f"{kill} delay_ms={delay_ms}")
-            sending.start()
-            self._await_death(kill)
-        self._restart(kill)
-        sending.join()
+        sending.start()
+        try:
+            if kill.at in ("random", "child", "supervisor"):
+                self._after(self.rng.uniform(0.05, 2.0), kill, process)
+            else:
+                self._at_a_point(kill)
+            self._restart(kill)
+        finally:
+            sending.join()
         self._wait_for_marker([self.killed])
 
+    def _at_a_point(self, kill: Kill) -> None:
+        assert isinstance(self._life, Processes), f"{kill} needs a job that was started direct"
+        delay_ms = round(self.rng.uniform(0.0, 15.0), 2)
+        self._note(f"{kill} delay_ms={delay_ms}")
+        self._life.order(kill.process, kill.at, kill.nth, delay_ms)
+        self._await_death(kill)
+
     def _after(self, delay_s: float, kill: Kill, process: int) -> None:
-        self._note(f"{kill} after {delay_s:.2f} s")
+        self._note(f"{kill} process={process} after {delay_s:.2f} s")
         time.sleep(delay_s)
         life = self._life
         if isinstance(life, Processes):
@@ -363,17 +372,26 @@ class Crash:
         self._start_twin(_QUIET_S)
         self._wait_for_marker([self.killed, self.twin])
         begin = time.monotonic()
-        wait_until(lambda: time.monotonic() > begin + GAP_S + _QUIET_S, "everybody to go quiet")
+
+        def all_closed() -> bool:
+            waited_s = time.monotonic() - begin
+            closed, wanted = (
+                {message.value() for message in self.listener.of(ran.sessions)}
+                for ran in (self.killed, self.twin)
+            )
+            return waited_s > GAP_S + _QUIET_S and (wanted <= closed or waited_s > _LOST_S)
+
+        wait_until(all_closed, "everybody to go quiet")
         self._wait_for_silence()
 
-    def _wait_for_silence(self) -> None:
+    def _wait_for_silence(self, seconds: float = _SILENCE_S) -> None:
         names = [name for ran in (self.killed, self.twin) for name in (ran.lists, ran.letters, ran.sessions)]
         begin = time.monotonic()
 
         def silent() -> bool:
             self.listener.of(self.events)
             since = max(begin, *(self.listener.heard_at[name] for name in names))
-            return time.monotonic() > since + _SILENCE_S
+            return time.monotonic() > since + seconds
 
         wait_until(silent, "silence on the outputs")
 

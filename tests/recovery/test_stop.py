@@ -230,7 +230,7 @@ def test_from_one_process_to_three_to_two_to_one(stage: Stage) -> None:
 @pytest.mark.slow
 def test_stopped_while_the_tables_are_compacted_the_store_is_whole(stage: Stage) -> None:
     stage.set(store__compact_every_s="0.1", store__keep_versions_s="2", run__epoch_s="0.1")
-    log = events(2000, seed=3)
+    log = events(2000, users=500, seed=3)
     produce(stage.bootstrap, stage.events_topic, log[:200])
     read = 0
     for number in range(4):
@@ -264,13 +264,14 @@ def test_stopped_while_the_tables_are_compacted_the_store_is_whole(stage: Stage)
     ],
 )
 def test_stopped_while_it_starts_up_it_ends_at_once(stage: Stage, processes: int, after_s: float) -> None:
-    log = events(50, seed=4)
-    produce(stage.bootstrap, stage.events_topic, log)
+    log = events(60, seed=4)
+    produce(stage.bootstrap, stage.events_topic, log[:50])
     with stage.job(processes) as job:
         wait_until(lambda: len(job.children()) == processes, job.text)
         time.sleep(after_s)
         job.sigterm()
         assert job.ended(f"{processes} process(es), SIGTERM {after_s} s after they began") == 0, job.text()
+    produce(stage.bootstrap, stage.events_topic, log[50:])
     with stage.job() as job:
         stage.until_delivered(log, job)
         job.sigterm()
@@ -313,8 +314,8 @@ def test_stopped_before_a_restart_it_ends_at_once_and_says_why_it_was_down(stage
 
 @pytest.mark.slow
 def test_a_second_sigterm_changes_nothing(stage: Stage) -> None:
-    log = events(2000, seed=7)
-    produce(stage.bootstrap, stage.events_topic, log)
+    log = events(2100, users=500, seed=7)
+    produce(stage.bootstrap, stage.events_topic, log[:2000])
     with stage.job(2) as job:
         stage.until_lists(job)
         for _ in range(5):
@@ -323,6 +324,7 @@ def test_a_second_sigterm_changes_nothing(stage: Stage) -> None:
         assert job.ended("SIGTERM five times") == 0, job.text()
     first = stage.account(2)
     assert first.absorbed == 0
+    produce(stage.bootstrap, stage.events_topic, log[2000:])
     with stage.job() as job:
         stage.until_delivered(log, job)
         job.sigterm()
@@ -334,8 +336,8 @@ def test_a_second_sigterm_changes_nothing(stage: Stage) -> None:
 
 @pytest.mark.slow
 def test_a_second_ctrl_c_ends_it_without_waiting_and_loses_nothing(stage: Stage) -> None:
-    log = events(2000, seed=8)
-    produce(stage.bootstrap, stage.events_topic, log)
+    log = events(2100, users=500, seed=8)
+    produce(stage.bootstrap, stage.events_topic, log[:2000])
     with stage.job() as job:
         stage.until_lists(job)
         children = job.children()
@@ -344,6 +346,7 @@ def test_a_second_ctrl_c_ends_it_without_waiting_and_loses_nothing(stage: Stage)
         job.ctrl_c()
         assert job.ended("Ctrl-C twice") == 128 + signal.SIGINT
         wait_until(lambda: not any(alive(child) for child in children), "the end of the children", seconds=5)
+    produce(stage.bootstrap, stage.events_topic, log[2000:])
     with stage.job() as job:
         stage.until_delivered(log, job)
         job.sigterm()

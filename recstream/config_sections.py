@@ -134,7 +134,8 @@ class Store(Section):
         default=300.0, description="Seconds between compactions of the tables."
     )
     keep_versions_s: PositiveSeconds = Field(
-        default=600.0, description="Seconds an old table version is kept for readers that still use it."
+        default=60.0,
+        description="Seconds an old table version is kept for its readers, where there is room.",
     )
 
     def conflicts(self) -> Iterator[Conflict]:

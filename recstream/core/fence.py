@@ -37,8 +37,9 @@ def is_absorbed(ranges: list[int], offset: int) -> bool:
 def absorb(ranges: list[int], offset: int, since: int) -> None:
     """Take an offset in, in place; it must not be absorbed yet.
 
-    ``since`` is where the unbroken run began that reads it: a range that reaches there is continued, for
-    nothing between its end and this offset was left unread. Otherwise a new range begins.
+    ``since`` is where the unbroken run began that reads it. A range that reaches there is continued, for
+    nothing between its end and this offset was left unread. Otherwise a new range begins at ``since``: the
+    offset may be the first there that concerns the user, or they were erased meanwhile.
 
     >>> live: list[int] = []
     >>> for offset in (700, 705):  # a run that began at 600
@@ -46,13 +47,13 @@ def absorb(ranges: list[int], offset: int, since: int) -> None:
     >>> for offset in (10, 35):  # later, the log from its beginning
     ...     absorb(live, offset, 0)
     >>> live
-    [10, 35, 700, 705]
+    [0, 35, 600, 705]
     """
     at = bisect_right(ranges, offset)
     if at and ranges[at - 1] >= since - 1:
         ranges[at - 1] = offset
         return
-    ranges[at:at] = (offset, offset)
+    ranges[at:at] = (since, offset)
     if len(ranges) > 2 * RANGES_MOST:
         del ranges[1:3]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from recstream.core.events import Event
@@ -24,8 +23,8 @@ class Outbox:
         self.commits = Commits(now)
         self._users = users
         self._shards = shards
-        self._kept: deque[tuple[int, str]] = deque()
-        """Barriers, and the users who keep output until it is known that they have committed."""
+        self._kept: dict[int, dict[str, None]] = {}
+        """By barrier, oldest first: users who keep output until it is known that it has committed."""
 
     def keep(self, profile: Profile, what: Event | Session | None) -> None:
         """Keep what leaves now: an event given up, a closed session, or (None) the user's list."""
@@ -53,15 +52,16 @@ class Outbox:
     def let_go(self) -> None:
         """Drop what has surely left by now, from the users and, as they are written, from the store."""
         confirmed = self.commits.confirmed
-        while self._kept and self._kept[0][0] <= confirmed:
-            profile = self._users.held(self._kept.popleft()[1])
-            if profile is not None and (profile.outbox or profile.refused):
-                self._drop_confirmed(profile)
-                self._users.changed(profile.user_id)
+        for barrier in [barrier for barrier in self._kept if barrier <= confirmed]:
+            for user_id in self._kept.pop(barrier):
+                profile = self._users.held(user_id)
+                if profile is not None and (profile.outbox or profile.refused):
+                    self._drop_confirmed(profile)
+                    self._users.changed(user_id)
 
     def _note(self, profile: Profile) -> int:
         barrier = self.commits.open()
-        self._kept.append((barrier, profile.user_id))
+        self._kept.setdefault(barrier, {})[profile.user_id] = None
         self._users.changed(profile.user_id)
         return barrier
 

@@ -186,7 +186,7 @@ def test_fences_are_kept_by_the_identity_of_a_partition() -> None:
     anew = event(2.0, "view", "i1", offset=3)
     anew = anew._replace(partition=anew.partition._replace(identity="events/0@re-created"))
     assert profile.observe(anew, catalogue, RULES, 0.0) is Outcome.APPLIED
-    assert profile.fence == {"events/0@1": [7, 7], "events/0@re-created": [3, 3]}
+    assert profile.fence == {"events/0@1": [0, 7], "events/0@re-created": [0, 3]}
 
 
 def test_a_duplicate_moves_the_fence() -> None:

@@ -146,7 +146,7 @@ def test_a_forgotten_user_keeps_only_the_fence() -> None:
     users.load(["u1"])
     users.forget(event(5.0, "forget", offset=9, partition="events/1"))
     left: Profile = users.get("u1")
-    assert left.fence == {"events/0@1": [1, 1], "events/1@1": [9, 9]}
+    assert left.fence == {"events/0@1": [0, 1], "events/1@1": [0, 9]}
     assert (left.seen, left.recent, left.long_term, left.as_of) == ({}, [], None, None)
 
 

@@ -615,3 +615,31 @@ def test_events_that_wait_have_no_verdict_before_their_time_is_over() -> None:
     bench.clock.now += 60.0
     with pytest.raises(FuseError, match="unknown_item"):
         bench.step()
+
+
+def test_an_erased_user_who_came_back_after_a_restart_is_not_erased_by_a_replay() -> None:
+    bench = Bench()
+    bench.know("i0")
+    log = [
+        event(1.0, "view", "i0", offset=0),
+        event(2.0, "forget", offset=1),
+        event(3.0, "view", "i0", offset=2),
+    ]
+    bench.step(*log[:2])
+    bench.worker.flush()
+    bench.again()  # of an erased user nothing is left, the fence neither
+    bench.step(log[2])
+    bench.worker.flush()
+    before = states(bench)
+    bench.step(*log)
+    bench.worker.flush()
+    assert states(bench) == before
+    assert accounting(bench.meters.snapshot()) == (4, 1, 0, 3, 0, 0, True)
+
+
+def test_many_refusals_of_one_user_are_noted_once_a_barrier() -> None:
+    bench = Bench(wait_for_item_s=0.0, fuse=FuseRules(share=1.0, run=0))
+    bench.step(*(event(1.0, "view", "never", offset=k) for k in range(3000)))
+    assert {barrier: list(users) for barrier, users in bench.worker.outbox._kept.items()} == {
+        bench.worker.commits.open(): ["u1"]
+    }

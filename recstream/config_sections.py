@@ -117,9 +117,7 @@ class Kafka(Section):
 class Store(Section):
     """The LanceDB store of users, items and item statistics."""
 
-    path: str = Field(
-        default="state", min_length=1, description="Folder of the store and of stored positions."
-    )
+    path: str = Field(default="state", min_length=1, description="Folder of the store and its positions.")
     shards: int = Field(
         default=32,
         ge=1,

@@ -16,6 +16,7 @@ from recstream.io.kafka.broker import BrokerError
 from recstream.io.kafka.sink import DeliveryError
 from recstream.io.lance.errors import StoreError, StoreMismatchError
 from recstream.job_lock import StoreBusyError
+from recstream.ports import UnencodableError
 from recstream.runner import PositionsError
 from recstream.supervisor import EXIT_FUSE, EXIT_SETTINGS, JobError, RefusedError
 from recstream.witness import PeerLostError
@@ -37,6 +38,7 @@ FAULTS: tuple[type[Exception], ...] = (
     RowFormatError,
     StoreBusyError,
     StoreError,
+    UnencodableError,
 )
 """Exceptions whose message says what is wrong, where, and how to mend it: no traceback is needed."""
 

@@ -91,11 +91,15 @@ def encode_events(
             k = brought[place]
             refused.setdefault(k, unencodable(events[k], "item", item_text(items[place]), why_not))
         judge(len({*spoken, *brought}) - len(refused), [refused[k] for k in sorted(refused)])
-        kept = [row for k, row in zip(brought, rows, strict=True) if k not in refused and row is not None]
+        kept = {
+            events[k].offset: row
+            for k, row in zip(brought, rows, strict=True)
+            if k not in refused and row is not None
+        }
         if refused:
             events = [event for k, event in enumerate(events) if k not in refused]
-        by_id = {row.item_id: row for row in kept}
-        return _Events(Received(batch.at, events, by_id), kept, [refused[k] for k in sorted(refused)])
+        rejects = [refused[k] for k in sorted(refused)]
+        return _Events(Received(batch.at, events, kept), list(kept.values()), rejects)
 
     encoded = op.map("encode", received, shim)
     return EncodeEventsOut(

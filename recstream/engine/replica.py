@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from recstream.core.catalogue import Catalogue
 from recstream.core.shards import shard_of
 from recstream.core.statistics import ItemStatistics
 from recstream.engine.rows import put_statistics, statistics_row
-from recstream.ports import ItemRow, ItemStore, Meters, StatisticsStore
+from recstream.ports import ItemRow, ItemStore, Meters, StatisticsRow, StatisticsStore
 
 __all__ = ["Replica"]
 
@@ -24,6 +24,9 @@ _STATISTICS_A_FLUSH: Final = 500
 
 _NO_VECTOR: Final = np.zeros(0, np.float32)
 """Kept in place of a stored item's vector, which the catalogue has (and which would pin a whole batch)."""
+
+
+R = TypeVar("R", ItemRow, StatisticsRow)
 
 
 class Replica:
@@ -133,10 +136,9 @@ class Replica:
         second would hold up the events behind. A row then waits for some ten barriers, and a crash loses its
         counts of these.
         """
-        rows = [row._replace(seq=next_seq()) for row in self._unwritten.values()]
+        rows = list(self._unwritten.values())
         if rows:
-            self._items.upsert(rows)
-            for row in rows:
+            for row in self._in_time(self._items.upsert, rows, next_seq):
                 self._written[row.item_id] = row._replace(vector=_NO_VECTOR)
             self._unwritten.clear()
             self.catalogue.version = self._items.version()
@@ -144,10 +146,25 @@ class Replica:
         learned = []
         for handle in self.statistics.take_dirty(self._due_statistics(turn, all_statistics)):
             key = shard_of(self.catalogue.ids[handle], self._keys)
-            learned.append(statistics_row(handle, self.statistics, self.catalogue, shard=key, seq=next_seq()))
+            learned.append(statistics_row(handle, self.statistics, self.catalogue, shard=key, seq=0))
         if learned:
-            self._rows.upsert(learned)
+            self._in_time(self._rows.upsert, learned, next_seq)
         return len(rows), len(learned)
+
+    def _in_time(
+        self, upsert: Callable[[list[R]], None], rows: list[R], next_seq: Callable[[], int]
+    ) -> list[R]:
+        """Write rows under new numbers, and again where that took so long that others may miss them.
+
+        Others read what is at most `_OVERLAP_NS` older than the newest they know; maintenance, or a busy
+        disk, can hold up a write for longer.
+        """
+        while True:
+            begin = self._now()
+            numbered = [row._replace(seq=next_seq()) for row in rows]
+            upsert(numbered)
+            if (self._now() - begin) * 1e9 < _OVERLAP_NS / 2:
+                return numbered
 
     def _due_statistics(self, turn: int, all_of_them: bool) -> int:
         """How many rows are written now: none again while the other shards come to the same barrier."""

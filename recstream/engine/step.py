@@ -20,8 +20,8 @@ class Received(NamedTuple):
 
     at: float
     events: list[Event]
-    brought: dict[str, ItemRow] = {}  # noqa: RUF012 - a named tuple's default, never changed
-    """Items that the events carry along, encoded, by id."""
+    brought: dict[int, ItemRow] = {}  # noqa: RUF012 - a named tuple's default, never changed
+    """Items that events carry along, encoded, by the offset of the event."""
 
 
 class ClosedSession(NamedTuple):

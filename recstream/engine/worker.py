@@ -142,7 +142,7 @@ class Worker:
         for at, events, brought in received:
             for event in events:
                 if event.item is not None:
-                    self._bring(brought[event.item.item_id])
+                    self._bring(brought[event.offset])
                 outcomes[self._take(event, at, done, due)] += 1
                 touched[event.user_id] = None
                 if self.rules.every_event and due:

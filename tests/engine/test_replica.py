@@ -10,6 +10,7 @@ import numpy as np
 from recstream.core.shards import shard_of
 from recstream.core.statistics import Touch
 from recstream.engine.replica import Replica
+from recstream.ports import ItemRow
 from recstream.testing.meters import MemoryMeters
 from recstream.testing.stores import MemoryItemStore, MemoryStatisticsStore
 from tests.builders import DIM, Clock, item_row, unit
@@ -226,3 +227,25 @@ def test_sizes_are_metered() -> None:
     replica.refresh()
     assert world.meters.values["catalogue_items",] == 1
     assert world.meters.values["catalogue_version",] == world.items.version()
+
+
+def test_a_write_that_was_held_up_is_not_missed_by_others() -> None:
+    world = Two()
+    slow, quick, reader = world.replica(), world.replica(), world.replica()
+    numbers = iter([1000 * SECOND, 1030 * SECOND, 1031 * SECOND])
+
+    def held_up(rows: list[ItemRow], upsert: Callable[[list[ItemRow]], None] = world.items.upsert) -> None:
+        if (
+            world.clock.now < 1030.0
+        ):  # maintenance has the table; meanwhile another process writes and is read
+            world.clock.now = 1030.0
+            quick.put(item_row("new"))
+            quick.flush(lambda: next(numbers))
+            reader.refresh()
+        upsert(rows)
+
+    slow.put(item_row("old"))
+    slow._in_time(held_up, [item_row("old")], lambda: next(numbers))
+    reader.refresh()
+    assert reader.catalogue.handle("new") is not None
+    assert reader.catalogue.handle("old") is not None

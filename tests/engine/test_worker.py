@@ -381,7 +381,7 @@ def test_an_item_that_an_event_brings_is_known_to_the_event() -> None:
     for every_event in (False, True):
         bench = Bench(every_event=every_event)
         one = event(1.0, "view", "new0")._replace(item=_item("new0"))
-        bench.worker.inbox.append(Received(bench.clock(), [one], {"new0": item_row("new0")}))
+        bench.worker.inbox.append(Received(bench.clock(), [one], {one.offset: item_row("new0")}))
         bench.worker.step()
         assert states(bench)["u1"][0] == 1
         assert list(bench.items.rows) == (["new0"] if every_event else [])

@@ -1,0 +1,35 @@
+"""Texts of events and items get their vectors, each its own."""
+
+from __future__ import annotations
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.testing import TestingSink, TestingSource, run_main
+
+from recstream.core.fuse import FuseRules
+from recstream.core.items import Item
+from recstream.engine.encode import encode_events
+from recstream.engine.step import Received
+from recstream.io.encoders import EncoderSpec, open_encoder
+from recstream.testing.meters import MemoryMeters
+from tests.builders import DIM, event
+
+
+def test_an_event_brings_its_item_as_it_was_then_and_not_as_a_later_one_of_the_batch_has_it() -> None:
+    log = event(1.0).partition
+    events = [
+        event(float(at), "view", "new", offset=at)._replace(
+            item=Item("new", title, None, (), (), None, True, False, None, log, at, b"{}")
+        )
+        for at, title in ((3, "Space opera"), (4, "Tax law"))
+    ]
+    done: list[Received] = []
+    flow = Dataflow("encode")
+    received = op.input("events", flow, TestingSource([Received(0.0, events)]))
+    encoder = open_encoder(EncoderSpec(backend="hashing", dim=DIM))
+    out = encode_events("encode", received, lambda: encoder, MemoryMeters(), FuseRules())
+    op.output("done", out.events, TestingSink(done))
+    op.output("items", out.items, TestingSink([]))
+    op.output("rejects", out.rejects, TestingSink([]))
+    run_main(flow)
+    assert {at: row.title for at, row in done[0].brought.items()} == {3: "Space opera", 4: "Tax law"}

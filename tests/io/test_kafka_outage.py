@@ -10,12 +10,14 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from bytewax.inputs import StatefulSourcePartition
 from confluent_kafka import Producer
 
+from recstream.core.source import RawBatch
 from recstream.io.kafka.admin import ensure_topics
+from recstream.io.kafka.bounds import Position
 from recstream.io.kafka.broker import EmbeddedBroker
 from recstream.io.kafka.client import KafkaFault
-from recstream.io.kafka.partition import KafkaPartition
 from recstream.io.kafka.source import KafkaSource
 
 pytestmark = pytest.mark.kafka
@@ -86,7 +88,9 @@ def _fill(bootstrap: str, first: int, count: int) -> None:
     assert producer.flush(10) == 0
 
 
-def _read(part: KafkaPartition, count: int, *, seconds: float = 15.0) -> list[bytes]:
+def _read(
+    part: StatefulSourcePartition[RawBatch, Position], count: int, *, seconds: float = 15.0
+) -> list[bytes]:
     got: list[bytes] = []
     deadline = time.monotonic() + seconds
     while len(got) < count and time.monotonic() < deadline:

@@ -12,7 +12,7 @@ from pathlib import Path
 import bytewax.operators as op
 import pytest
 from bytewax.dataflow import Dataflow
-from bytewax.inputs import AbortExecution
+from bytewax.inputs import AbortExecution, StatefulSourcePartition
 from bytewax.testing import TestingSink
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -24,7 +24,6 @@ from recstream.io.kafka.bounds import Position, first_offset, parse_bound, resum
 from recstream.io.kafka.broker import EmbeddedBroker
 from recstream.io.kafka.client import KafkaFault
 from recstream.io.kafka.offsets import Watermarks, watermarks
-from recstream.io.kafka.partition import KafkaPartition
 from recstream.io.kafka.sink import TopicWriter
 from recstream.io.kafka.source import KafkaSource
 
@@ -272,10 +271,10 @@ def test_the_mirror_follows_one_snapshot_behind(broker: EmbeddedBroker, topic: T
     asker.close()
 
 
-def _poll(part: KafkaPartition, *, seconds: float = 8.0) -> list[RawBatch]:
+def _poll(part: StatefulSourcePartition[RawBatch, Position], *, seconds: float = 8.0) -> list[RawBatch]:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if batches := part.next_batch():
+        if batches := list(part.next_batch()):
             return batches
         time.sleep(0.002)
     pytest.fail(f"no batch within {seconds} s")

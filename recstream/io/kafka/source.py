@@ -138,7 +138,7 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
     @override
     def build_part(
         self, step_id: str, for_part: str, resume_state: Position | None
-    ) -> KafkaPartition | _Retired:
+    ) -> StatefulSourcePartition[RawBatch, Position]:
         with self._lock:
             survey = self._survey or self._look()
         name, _, number = for_part.rpartition("/")

@@ -83,14 +83,15 @@ def send_to(bootstrap: str, topic: str, partition: int, records: list[Record]) -
     assert producer.flush(20) == 0
 
 
-def trickle(bootstrap: str, topic: str, records: list[Record]) -> threading.Thread:
-    """Send a record every now and then, in a thread; the broker may hang meanwhile."""
+def streaming(bootstrap: str, topic: str, records: list[Record]) -> threading.Thread:
+    """Send so fast that something is under way at any moment, in a thread; the broker may hang meanwhile."""
 
     def send() -> None:
-        producer = Producer({"bootstrap.servers": bootstrap})
+        producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 1})
         for record in records:
             producer.produce(topic, orjson.dumps(record), key=record["user_id"])
-            producer.poll(0.03)
+            producer.poll(0)
+            time.sleep(0.003)
         assert producer.flush(90) == 0
 
     thread = threading.Thread(target=send)
@@ -148,12 +149,12 @@ def test_a_broker_that_hangs_longer_than_a_write_may_take_is_tried_again(
     own: EmbeddedBroker, tmp_path: Path
 ) -> None:
     """The lists are not confirmed in time, the processes start again until Kafka answers: nothing is lost."""
-    log = events(200, items=ITEMS)
+    log = events(2000, items=ITEMS)
     with world_at(own.bootstrap, tmp_path) as world:
         with live_job(world.log, settings(world, KAFKA__DELIVERY_TIMEOUT_S="2")) as job:
             world.up(log[:20], job)
-            sending = trickle(world.bootstrap, "events", log[20:])
-            wait_until(lambda: sum(world.lists.versions().values()) > 60, job.text)
+            sending = streaming(world.bootstrap, "events", log[20:])
+            wait_until(lambda: sum(world.lists.versions().values()) > 100, job.text)
             pid = hung(own)
             wait_until(lambda: "a process died" in job.text(), job.text)
             os.kill(pid, signal.SIGCONT)
@@ -256,7 +257,7 @@ def test_a_topic_deleted_under_the_job_ends_it_and_made_again_it_goes_on(
         assert {user: row.version for user, row in rows.items()} == versions_after(before + after)
 
 
-@pytest.mark.parametrize("name", ["events", "lists"])
+@pytest.mark.parametrize("name", ["events", pytest.param("lists", marks=pytest.mark.slow)])
 def test_a_topic_missing_at_the_start_is_named_with_the_mend(
     own: EmbeddedBroker, tmp_path: Path, name: str
 ) -> None:

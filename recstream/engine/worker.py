@@ -101,8 +101,8 @@ class Worker:
             self.commits.resume(shard, barrier)
 
     def next_seq(self) -> int:
-        """A number greater than all before it: the wall clock in ns, made strictly growing."""
-        self._seq = max(self._seq + 1, self.replica.newest_seq + 1, int(self.now() * 1e9))
+        """A number greater than all before it: the steady clock in ns, made strictly growing."""
+        self._seq = max(self._seq + 1, self.replica.newest_seq + 1, int(self.steady() * 1e9))
         return self._seq
 
     def next_look(self) -> float | None:

@@ -128,9 +128,6 @@ def test_what_another_process_writes_is_seen_at_the_next_refresh(hours: float) -
             here.set(hours)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="rows are numbered by the wall clock while running, not by the steady one"
-)
 def test_what_was_written_while_the_clock_was_ahead_hides_nothing() -> None:
     """One process wrote, the clock is set back, and another writes before it has looked."""
     here = Set(refresh_s=1.0)

@@ -24,7 +24,7 @@ from recstream.engine.step import Forgotten
 __all__ = ["build", "build_final", "flow", "replay_rules"]
 
 
-def replay_rules(rules: EngineRules, refresh: str) -> EngineRules:
+def replay_rules(rules: EngineRules, refresh: str, *, job: str = "backfill") -> EngineRules:
     """The engine's rules for a replay: the catalogue is loaded, so no event waits for its item."""
     return replace(
         rules,
@@ -32,6 +32,7 @@ def replay_rules(rules: EngineRules, refresh: str) -> EngineRules:
         lists=refresh != "end",
         wait_for_item_s=0.0,
         unfinished=False,
+        job=job,
         processes=1,
         sessions=False,  # there is no output for them; the live job announces what is still open
     )

@@ -93,7 +93,7 @@ def _replay(wiring: Wiring, place: Place, stop: Stop, on_stage: Stage) -> Replay
     if chosen.events and not stop.asked():
         source = _checked(wiring.replay_source(chosen.events, limit=chosen.limit))
         on_stage("events", _share(source))
-        rules = backfill.replay_rules(wiring.rules(), chosen.refresh)
+        rules = backfill.replay_rules(wiring.rules(), chosen.refresh, job=place.positions)
         outputs = wiring.replay_outputs()
         flow = backfill.build(source, outputs, wiring.services(), rules)
         run_flow(

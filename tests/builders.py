@@ -93,7 +93,7 @@ class View:
     hidden: dict[str, float]
     shown: dict[str, float]
     words: dict[int, bytes]
-    known: set[int]
+    ids: list[tuple[float, int]]
     sums: tuple[Any, Any] = field(compare=False)
 
 
@@ -115,7 +115,7 @@ def view(profile: Profile, catalogue: Catalogue) -> View:
         named(profile.hidden),
         named(profile.shown),
         {digest: vector.tobytes() for digest, vector in profile.words.items()},
-        set(profile.known),
+        list(profile.ids),
         (profile.long_term, profile.disliked),
     )
 

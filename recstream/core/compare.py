@@ -16,7 +16,7 @@ __all__ = ["LEFT_OUT", "TOLERANCE", "differences"]
 
 TOLERANCE: Final = 1e-6
 """Relative difference that sums of floating point numbers may have."""
-LEFT_OUT: Final = ("user_id", "fence", "as_of", "announced", "ids", "known", "outbox", "refused")
+LEFT_OUT: Final = ("user_id", "fence", "as_of", "announced", "ids", "outbox", "refused")
 """Parts of a state that depend on the source, the order of arrival or the run, and are not compared."""
 _NAMED: Final = 3
 """Entries that are named one by one; the rest is counted."""

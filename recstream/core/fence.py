@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final, TypeAlias
 
-__all__ = ["LOGS_MOST", "RANGES_MOST", "Fence", "absorb", "is_absorbed", "keep_newest_logs"]
+__all__ = ["LOGS_MOST", "RANGES_MOST", "Fence", "absorb", "cut_after", "is_absorbed", "keep_newest_logs"]
 
 Fence: TypeAlias = dict[str, list[int]]
 """Ranges by the identity of their partition."""
@@ -56,6 +56,17 @@ def absorb(ranges: list[int], offset: int, since: int) -> None:
     ranges[at:at] = (since, offset)
     if len(ranges) > 2 * RANGES_MOST:
         del ranges[1:3]
+
+
+def cut_after(ranges: list[int], offset: int) -> None:
+    """Forget, in place, that anything beyond an offset was absorbed; the offset itself is in no range.
+
+    >>> ranges = [0, 9, 600, 700]
+    >>> cut_after(ranges, 12)
+    >>> ranges
+    [0, 9]
+    """
+    del ranges[bisect_right(ranges, offset) :]
 
 
 def keep_newest_logs(fence: Fence) -> None:

@@ -2,8 +2,8 @@
 
 A list that an event caused is made again when the event is read again after a crash. This is about the
 rest: what came of an item's arrival, or of time. It stays with the user until its epoch has surely
-committed; a run that finds it unconfirmed sends it again (guarantee G3). Each entry carries the number of
-the barrier that commits it.
+committed; a run that finds it unconfirmed sends it again (guarantee G3). Each entry carries the barrier that
+commits it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,22 @@ from recstream.core.events import Event
 from recstream.core.rejects import Reason
 from recstream.core.sessions import Session
 
-__all__ = ["Refusal", "Refusals", "Unconfirmed"]
+__all__ = ["Barrier", "Refusal", "Refusals", "Unconfirmed"]
+
+
+class Barrier(NamedTuple):
+    """One commit of one job. Numbers grow with every commit of a job, over its restarts."""
+
+    job: str
+    """The live job, or one of the replays into the store: each knows of its own commits alone."""
+    number: int
 
 
 class Unconfirmed(NamedTuple):
     """One output."""
 
-    barrier: int
-    """Number of the barrier whose commit confirms it."""
+    barrier: Barrier
+    """Whose commit confirms it."""
     what: Event | Session | None
     """An event that was given up, a closed session, or (None) the user's list."""
 
@@ -29,7 +37,7 @@ class Unconfirmed(NamedTuple):
 class Refusal(NamedTuple):
     """An event that was rejected although its record is sound, for the state of the user or the catalogue."""
 
-    barrier: int
+    barrier: Barrier
     reason: Reason
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 from recstream.core.arrays import Vector
 from recstream.core.catalogue import Catalogue
 from recstream.core.decay import DecayedSum
+from recstream.core.event_ids import EventIds
 from recstream.core.events import Event, weight_of
 from recstream.core.fence import Fence, absorb, is_absorbed, keep_newest_logs
 from recstream.core.outbox import Refusals, Unconfirmed
@@ -26,7 +27,7 @@ class Outcome(Enum):
     APPLIED = "applied"
     DUPLICATE = "duplicate"
     ABSORBED = "absorbed"
-    """At or below the fence: counted in an earlier life of this job; its list may have been lost."""
+    """Within the fence: counted before, perhaps by an earlier run; its list may have been lost."""
     WAITING = "waiting"
     """Its item is not known yet; it counts as soon as the item arrives."""
     REFUSED = "refused"
@@ -45,7 +46,7 @@ class Waiting(NamedTuple):
     """An event whose item is not known yet."""
 
     received_at: float
-    """Wall clock, Unix seconds: what the waiting time is counted from."""
+    """Unix seconds by a clock that does not step: what the waiting time is counted from."""
     event: Event
 
 
@@ -98,10 +99,8 @@ class Profile:
     waiting: list[Waiting] = field(default_factory=list)
     announced: float = float("-inf")
     """End of the newest session that was announced as closed."""
-    ids: list[tuple[float, int]] = field(default_factory=list)
-    """Event time and digest of the newest events that have an id, oldest first, for de-duplication."""
-    known: set[int] = field(default_factory=set)
-    """Digests in ``ids`` and among the waiting."""
+    ids: EventIds = field(default_factory=EventIds)
+    """Of events that were applied; those that wait are looked for where they wait."""
     outbox: list[Unconfirmed] = field(default_factory=list)
     refused: Refusals = field(default_factory=dict)
 
@@ -128,7 +127,7 @@ class Profile:
         absorb(ranges, event.offset, partition.since)
         keep_newest_logs(self.fence)
         digest = digest_of(event)
-        if event.event_id is not None and digest in self.known:
+        if event.event_id is not None and self._knows(digest):
             return Outcome.DUPLICATE
         # A search moves the short term by its words alone, even if it names an item.
         if event.item_id is not None and rules.decode.actions[event.action].kind != "search":
@@ -137,7 +136,6 @@ class Profile:
                 if len(self.waiting) >= rules.max_waiting:
                     return Outcome.REFUSED
                 self.waiting.append(Waiting(now, event._replace(item=None)))
-                self.known.add(digest)
                 return Outcome.WAITING
         else:
             item = NO_ITEM
@@ -159,11 +157,9 @@ class Profile:
             item = catalogue.handle(event.item_id or "")
             digest = digest_of(event)
             if item is not None:
-                self.known.discard(digest)  # it is noted again when it is applied
                 self._apply(event, item, digest, catalogue, rules)
                 applied.append((event, item))
             elif received_at + wait_s <= now:
-                self.known.discard(digest)
                 given_up.append(event)
             else:
                 still.append(Waiting(received_at, event))
@@ -184,7 +180,7 @@ class Profile:
         action = rules.decode.actions[event.action]
         self.version += 1
         if event.event_id is not None:
-            self._note_id(event.ts, digest, rules.dedup)
+            self.ids.add(event.ts, digest, rules.dedup)
         last = self.as_of
         if last is None or last.partition != event.partition.name or last.offset < event.offset:
             self.as_of = AsOf(event.ts, event.partition.name, event.offset)
@@ -214,11 +210,8 @@ class Profile:
     def _refused(self, event: Event) -> bool:
         return (event.partition.identity, event.offset) in self.refused
 
-    def _note_id(self, ts: float, digest: int, bound: int) -> None:
-        bisect.insort(self.ids, (ts, digest))
-        self.known.add(digest)
-        if len(self.ids) > bound:
-            self.known.discard(self.ids.pop(0)[1])
+    def _knows(self, digest: int) -> bool:
+        return digest in self.ids or any(digest_of(one.event) == digest for one in self.waiting)
 
     def _remember(self, entry: Recent, bound: int) -> None:
         ring = self.recent

@@ -12,7 +12,7 @@ __all__ = ["Agenda"]
 
 
 class Agenda:
-    """Users to look at, by the item they wait for and by the wall clock (Unix seconds).
+    """Users to look at, by the item they wait for and by the steady clock (Unix seconds).
 
     >>> agenda = Agenda(wait_s=60.0, patience_s=0.0, look_every_s=1.0)
     >>> agenda.look_at("u1", 5.0)
@@ -27,9 +27,9 @@ class Agenda:
         self.wanted: dict[str, dict[str, None]] = {}
         """Users whose events wait, by the item they wait for."""
         self.deadlines: list[tuple[float, str]] = []
-        """Heap of (wall clock, user)."""
+        """Heap of (steady clock, user)."""
         self.heard: dict[str, float] = {}
-        """Wall clock of the newest event of each user whose last session is open."""
+        """Steady clock at the newest event of each user whose last session is open."""
 
     def next_look(self, now: float, *, has_arrivals: bool) -> float | None:
         """When there will be something to look at, or None."""

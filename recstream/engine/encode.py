@@ -14,7 +14,7 @@ from recstream.core.arrays import Matrix, Vector
 from recstream.core.fuse import Fuse, FuseRules
 from recstream.core.items import Item, item_text, text_hash
 from recstream.core.rejects import Reject
-from recstream.engine.refusals import unencodable
+from recstream.engine.late_rejects import unencodable
 from recstream.engine.services import PerWorker
 from recstream.engine.step import Received
 from recstream.ports import Encoder, ItemRow, Meters, UnencodableError

@@ -7,7 +7,7 @@ from typing import Final
 
 from recstream.core.catalogue import Catalogue
 from recstream.core.events import Event
-from recstream.core.fence import absorb
+from recstream.core.fence import absorb, cut_after
 from recstream.core.profile import Profile
 from recstream.engine.rows import profile_of, user_row
 from recstream.ports import Meters, UserStore
@@ -97,11 +97,14 @@ class HotSet:
         """Erase a user as the event asks, from memory at once and from the store at the next flush.
 
         Only the fence stays, and is stored if the user comes back: so that the event, read again after a
-        crash, does not erase what came after it.
+        crash, does not erase what came after it. Where the beginning of a log is replayed after its end, what
+        came after the event goes with the rest, and is no longer absorbed: read again, it counts again.
         """
         user_id = event.user_id
         fence = self._profiles[user_id].fence
-        absorb(fence.setdefault(event.partition.identity, []), event.offset, event.partition.since)
+        ranges = fence.setdefault(event.partition.identity, [])
+        cut_after(ranges, event.offset)
+        absorb(ranges, event.offset, event.partition.since)
         self._profiles[user_id] = Profile(user_id, fence=fence)
         self._dirty.pop(user_id, None)
         self._forgotten[user_id] = None

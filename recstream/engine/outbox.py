@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from recstream.core.events import Event
-from recstream.core.outbox import Refusal, Unconfirmed
+from recstream.core.outbox import Barrier, Refusal, Unconfirmed
 from recstream.core.profile import Profile
 from recstream.core.rejects import Reason
 from recstream.core.sessions import Session
@@ -19,8 +19,9 @@ __all__ = ["Outbox"]
 class Outbox:
     """The outboxes of all users of a worker: see `recstream.core.outbox` for what is in them, and why."""
 
-    def __init__(self, users: HotSet, now: Callable[[], float], *, shards: int) -> None:
+    def __init__(self, users: HotSet, now: Callable[[], float], *, job: str, shards: int) -> None:
         self.commits = Commits(now)
+        self._job = job
         self._users = users
         self._shards = shards
         self._kept: dict[int, dict[str, None]] = {}
@@ -38,16 +39,19 @@ class Outbox:
         profile.refused[where] = Refusal(self._note(profile), reason)
         return reason
 
-    def left_by_an_earlier_run(self, profile: Profile, *, take: bool) -> list[Event | Session | None]:
-        """Drop what an earlier run surely sent; give the rest, which is then to be kept anew (``take``)."""
+    def left_by_an_earlier_run(self, profile: Profile) -> list[Event | Session | None]:
+        """Drop what an earlier run of this job surely sent; take out, and give, what it may not have sent.
+
+        What other jobs keep stays as it is.
+        """
         if not (profile.outbox or profile.refused):
             return []
         self._drop_confirmed(profile)
-        if not take:
-            return []
-        left, profile.outbox = profile.outbox, []
-        self._users.changed(profile.user_id)
-        return [one.what for one in left]
+        own = [one.what for one in profile.outbox if one.barrier.job == self._job]
+        if own:
+            profile.outbox = [one for one in profile.outbox if one.barrier.job != self._job]
+            self._users.changed(profile.user_id)
+        return own
 
     def let_go(self) -> None:
         """Drop what has surely left by now, from the users and, as they are written, from the store."""
@@ -59,16 +63,17 @@ class Outbox:
                     self._drop_confirmed(profile)
                     self._users.changed(user_id)
 
-    def _note(self, profile: Profile) -> int:
-        barrier = self.commits.open()
-        self._kept.setdefault(barrier, {})[profile.user_id] = None
+    def _note(self, profile: Profile) -> Barrier:
+        number = self.commits.open()
+        self._kept.setdefault(number, {})[profile.user_id] = None
         self._users.changed(profile.user_id)
-        return barrier
+        return Barrier(self._job, number)
 
     def _drop_confirmed(self, profile: Profile) -> None:
         shard = shard_of(profile.user_id, self._shards)
-        has_left = self.commits.is_confirmed
-        profile.outbox = [one for one in profile.outbox if not has_left(one.barrier, shard)]
-        profile.refused = {
-            where: one for where, one in profile.refused.items() if not has_left(one.barrier, shard)
-        }
+
+        def has_left(barrier: Barrier) -> bool:
+            return barrier.job == self._job and self.commits.is_confirmed(barrier.number, shard)
+
+        profile.outbox = [one for one in profile.outbox if not has_left(one.barrier)]
+        profile.refused = {where: one for where, one in profile.refused.items() if not has_left(one.barrier)}

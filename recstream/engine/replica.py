@@ -22,6 +22,10 @@ _OVERLAP_NS: Final = 10 * 10**9
 _STATISTICS_A_FLUSH: Final = 500
 """Rows of statistics written at a barrier even if most of them could wait."""
 
+_ROWS_A_WRITE: Final = 4000
+_WRITES_MOST: Final = 3
+"""After so many slow writes in a row of the same rows others may have to wait for their next change."""
+
 _NO_VECTOR: Final = np.zeros(0, np.float32)
 """Kept in place of a stored item's vector, which the catalogue has (and which would pin a whole batch)."""
 
@@ -157,14 +161,18 @@ class Replica:
         """Write rows under new numbers, and again where that took so long that others may miss them.
 
         Others read what is at most `_OVERLAP_NS` older than the newest they know; maintenance, or a busy
-        disk, can hold up a write for longer.
+        disk, can hold up a write for longer. A lone process (one key) has no others.
         """
-        while True:
-            begin = self._now()
-            numbered = [row._replace(seq=next_seq()) for row in rows]
-            upsert(numbered)
-            if (self._now() - begin) * 1e9 < _OVERLAP_NS / 2:
-                return numbered
+        numbered: list[R] = []
+        for at in range(0, len(rows), _ROWS_A_WRITE):
+            for _ in range(1 if self._keys == 1 else _WRITES_MOST):
+                begin = self._now()
+                part = [row._replace(seq=next_seq()) for row in rows[at : at + _ROWS_A_WRITE]]
+                upsert(part)
+                if (self._now() - begin) * 1e9 < _OVERLAP_NS / 2:
+                    break
+            numbered += part
+        return numbered
 
     def _due_statistics(self, turn: int, all_of_them: bool) -> int:
         """How many rows are written now: none again while the other shards come to the same barrier."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from array import array
 from typing import Any, Final
 
 import msgspec
@@ -13,9 +12,10 @@ import numpy.typing as npt
 from recstream.core.arrays import Vector
 from recstream.core.catalogue import Catalogue
 from recstream.core.decay import DecayedSum
+from recstream.core.event_ids import EventIds
 from recstream.core.events import Event
-from recstream.core.outbox import Refusal, Unconfirmed
-from recstream.core.profile import AsOf, Latest, Profile, Waiting, digest_of
+from recstream.core.outbox import Barrier, Refusal, Unconfirmed
+from recstream.core.profile import AsOf, Latest, Profile, Waiting
 from recstream.core.recent import NO_ITEM, Recent
 from recstream.core.sessions import Session
 from recstream.core.shards import shard_of
@@ -58,7 +58,7 @@ def user_row(profile: Profile, catalogue: Catalogue, shards: int, *, sessions: b
         profile.as_of,
         [(w.received_at, _event_out(w.event)) for w in profile.waiting],
         profile.announced,
-        _ids_out(profile.ids),
+        profile.ids.to_bytes(),
         [(one.barrier, *_output_out(one.what, ids)) for one in profile.outbox],
         [(*where, *refusal) for where, refusal in profile.refused.items()],
     ]
@@ -89,9 +89,8 @@ def profile_of(row: UserRow, catalogue: Catalogue) -> Profile:
     if version == 1:
         state = _second(state)
     long_term, disliked, ring, words, seen, hidden, shown, fence, as_of, waiting, announced = state[:11]
-    stamps, outbox, refused = state[11:]
+    known_ids, outbox, refused = state[11:]
     waits = [Waiting(received_at, _event_in(event)) for received_at, event in waiting]
-    ids = _ids_in(stamps)
     return Profile(
         user_id=row.user_id,
         version=row.version,
@@ -109,10 +108,14 @@ def profile_of(row: UserRow, catalogue: Catalogue) -> Profile:
         as_of=None if as_of is None else AsOf(*as_of),
         waiting=waits,
         announced=announced,
-        ids=ids,
-        known={digest for _, digest in ids} | {digest_of(wait.event) for wait in waits},
-        outbox=[Unconfirmed(barrier, _output_in(kind, what, catalogue)) for barrier, kind, what in outbox],
-        refused={(log, offset): Refusal(barrier, reason) for log, offset, barrier, reason in refused},
+        ids=EventIds.from_bytes(*known_ids),
+        outbox=[
+            Unconfirmed(Barrier(*barrier), _output_in(kind, what, catalogue))
+            for barrier, kind, what in outbox
+        ],
+        refused={
+            (log, offset): Refusal(Barrier(*barrier), reason) for log, offset, barrier, reason in refused
+        },
     )
 
 
@@ -161,8 +164,8 @@ def _payload(state: bytes, what: str, layouts: tuple[int, ...]) -> tuple[int, An
 def _second(state: list[Any]) -> list[Any]:
     """A state of layout 1 in layout 2: its fence knew one range a partition, its ring all event ids."""
     fence = {log: [0, offset] for log, offset in state[7].items()}
-    ids = [(entry[0], entry[1]) for entry in state[2] if not entry[1] & 1]
-    return [*state[:7], fence, *state[8:], _ids_out(ids), [], []]
+    ids = EventIds((entry[0], entry[1]) for entry in state[2] if not entry[1] & 1)
+    return [*state[:7], fence, *state[8:], ids.to_bytes(), [], []]
 
 
 def _unfinished(profile: Profile, *, sessions: bool) -> int:
@@ -213,15 +216,6 @@ def _event_in(stored: Any) -> Event:
     event = Event._make([*fields, vector])
     rec = None if event.rec is None else (event.rec[0], event.rec[1])
     return event._replace(partition=Partition(*event.partition), rec=rec)
-
-
-def _ids_out(ids: list[tuple[float, int]]) -> tuple[bytes, bytes]:
-    return array("d", [ts for ts, _ in ids]).tobytes(), array("Q", [digest for _, digest in ids]).tobytes()
-
-
-def _ids_in(stored: Any) -> list[tuple[float, int]]:
-    stamps, digests = array("d", stored[0]), array("Q", stored[1])
-    return list(zip(stamps, digests, strict=True))
 
 
 def _output_out(what: Event | Session | None, ids: list[str]) -> tuple[str, Any]:

@@ -20,10 +20,12 @@ X = TypeVar("X")
 
 @dataclass(frozen=True)
 class EngineRules:
-    """When things happen; all times in seconds of the wall clock."""
+    """When things happen; all times in seconds."""
 
     profile: ProfileRules
     ranking: RankingRules
+    job: str = "recommend"
+    """Name under which positions are kept: the live job, or one of the replays."""
     shards: int = 32
     """User shards: fixed when a store is made."""
     processes: int = 1

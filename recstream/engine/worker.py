@@ -19,9 +19,9 @@ from recstream.core.statistics import Touch
 from recstream.engine.agenda import Agenda
 from recstream.engine.garbage import LongLived
 from recstream.engine.hot_set import HotSet
+from recstream.engine.late_rejects import too_many_waiting, unknown_item
 from recstream.engine.lists import Listed
 from recstream.engine.outbox import Outbox
-from recstream.engine.refusals import too_many_waiting, unknown_item
 from recstream.engine.replica import Replica
 from recstream.engine.services import EngineRules, Services
 from recstream.engine.step import ClosedSession, Forgotten, Received, Step
@@ -80,7 +80,7 @@ class Worker:
         )
         self._adopted: dict[int, bool] = {}
         """User shards that this worker owns, and whether what is unfinished in them was looked for."""
-        self.outbox = Outbox(self.users, services.now, shards=rules.shards)
+        self.outbox = Outbox(self.users, services.now, job=rules.job, shards=rules.shards)
         self.commits = self.outbox.commits
         self._seq = 0
         self.turn = 0
@@ -293,7 +293,7 @@ class Worker:
 
     def _note_loaded(self, profiles: list[Profile], done: Step, due: Dues) -> None:
         for profile in profiles:
-            for what in self.outbox.left_by_an_earlier_run(profile, take=self.rules.unfinished):
+            for what in self.outbox.left_by_an_earlier_run(profile):
                 self._send_again(profile, what, done, due)
             if profile.waiting:
                 now = self.steady()
@@ -343,7 +343,7 @@ class Worker:
             due[user_id] = ("event", None, self.now())
             for event, item in applied:
                 done.touches.extend(touches_of(event, item, profile, self._profiles.decode))
-            if self.rules.lists:
+            if self.rules.lists and self.rules.unfinished:
                 self.outbox.keep(profile, None)
         for event in given_up:
             self._reject(unknown_item(event, self.rules.wait_for_item_s), done)

@@ -14,6 +14,7 @@ from hypothesis import assume, given, settings
 from recstream.core.catalogue import Catalogue
 from recstream.core.compare import LEFT_OUT, TOLERANCE, differences
 from recstream.core.decay import DecayedSum
+from recstream.core.event_ids import EventIds
 from recstream.core.events import Event
 from recstream.core.profile import AsOf, Profile, Waiting
 from tests.builders import arrived, catalogue_of, event, profile_after
@@ -175,7 +176,7 @@ def test_what_depends_on_the_source_or_the_run_is_no_difference(events: list[Eve
     profile, catalogue = state(events)
     other = copy.deepcopy(profile)
     other.fence, other.as_of, other.announced = {}, AsOf(9.0, "elsewhere", 9), 1e9
-    other.ids, other.known, other.outbox, other.refused = [], set(), [], {}
+    other.ids, other.outbox, other.refused = EventIds(), [], {}
     other.waiting = [
         Waiting(99.0, wait.event._replace(offset=wait.event.offset + 7, raw=b"other bytes"))
         for wait in reversed(other.waiting)

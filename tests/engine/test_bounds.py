@@ -78,7 +78,6 @@ def assert_within(profile: Profile, rules: ProfileRules) -> None:
         assert len(items) <= rules.history
     assert len(profile.waiting) <= rules.max_waiting
     assert len(profile.ids) <= rules.dedup
-    assert len(profile.known) <= rules.dedup + rules.max_waiting
     assert len(profile.fence) <= LOGS_MOST
     assert all(len(ranges) <= 2 * RANGES_MOST for ranges in profile.fence.values())
 

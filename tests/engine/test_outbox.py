@@ -153,15 +153,39 @@ def test_users_with_unconfirmed_output_stay_in_memory() -> None:
     assert life.bench.worker.users.held("u1") is not None
 
 
-def test_a_replay_leaves_what_the_live_job_did_not_confirm_to_it() -> None:
-    life = waited()
-    replay = Life(wait_for_item_s=0.0, unfinished=False)
+def replay_beside(life: Life) -> Life:
+    """A replay into the same store."""
+    replay = Life(wait_for_item_s=0.0, unfinished=False, job="backfill-batch")
     replay.bench.users = life.bench.users
     replay.bench.items = life.bench.items
-    replay.bench.again()
-    replay.bench.worker.adopt(SHARD, None)
-    replay.epoch(event(5.0, "view", "new", offset=3, partition="old.jsonl"))
-    assert [query.version for query in life.killed(committed=False).queries] == [2]
+    replay.bench.clock = life.bench.clock
+    replay.killed(committed=False)
+    return replay
+
+
+def test_a_replay_leaves_what_the_live_job_did_not_confirm_to_it() -> None:
+    life = waited()
+    replay = replay_beside(life)
+    for at in (3, 4, 5):  # interrupted and resumed in between: its barriers say nothing of the live job's
+        replay.epoch(event(float(at), "view", "new", offset=at, partition="old.jsonl"))
+        replay.epoch(event(float(at), "request", offset=99, partition="old.jsonl"))
+        replay.killed(committed=True)
+    assert [query.version for query in life.killed(committed=False).queries] == [4]
+
+
+def test_a_live_job_leaves_what_a_replay_refused_to_it() -> None:
+    life = Life()
+    life.bench.know("a")
+    life.epoch(event(1.0, "view", "a", offset=1))
+    replay = replay_beside(life)
+    one = event(2.0, "view", "never", offset=1, partition="old.jsonl")
+    assert len(replay.epoch(one).rejects) == 1
+    for at in (2, 3, 4):
+        life.epoch(event(float(at), "view", "a", offset=at))
+    life.killed(committed=True)
+    life.epoch(event(9.0, "view", "a", offset=9))
+    replay.killed(committed=False)
+    assert [reject.offset for reject in replay.epoch(one).rejects] == [1]
 
 
 def test_barriers_keep_growing_when_the_clock_was_set_back() -> None:

@@ -231,7 +231,7 @@ def test_sizes_are_metered() -> None:
 
 def test_a_write_that_was_held_up_is_not_missed_by_others() -> None:
     world = Two()
-    slow, quick, reader = world.replica(), world.replica(), world.replica()
+    slow, quick, reader = world.replica(keys=2), world.replica(keys=2), world.replica(keys=2)
     numbers = iter([1000 * SECOND, 1030 * SECOND, 1031 * SECOND])
 
     def held_up(rows: list[ItemRow], upsert: Callable[[list[ItemRow]], None] = world.items.upsert) -> None:

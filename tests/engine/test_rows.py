@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from recstream.core.catalogue import Catalogue
 from recstream.core.events import Event
 from recstream.core.items import Item
-from recstream.core.outbox import Refusal, Unconfirmed
+from recstream.core.outbox import Barrier, Refusal, Unconfirmed
 from recstream.core.profile import Outcome, Profile
 from recstream.core.ranking import RankingRules, rank
 from recstream.core.sessions import Session
@@ -216,11 +216,11 @@ def second_golden_profile() -> tuple[Profile, Catalogue]:
     profile.observe(late, catalogue, RULES, now=0.0)
     given_up = event(1.0, "like", "never", event_id="e9", offset=2)
     profile.outbox = [
-        Unconfirmed(7, None),
-        Unconfirmed(8, given_up),
-        Unconfirmed(9, Session(900.0, 990.0, 2, {"view": 2}, (1, 0))),
+        Unconfirmed(Barrier("recommend", 7), None),
+        Unconfirmed(Barrier("recommend", 8), given_up),
+        Unconfirmed(Barrier("recommend", 9), Session(900.0, 990.0, 2, {"view": 2}, (1, 0))),
     ]
-    profile.refused = {("events/0@1", 3): Refusal(9, "too_many_waiting")}
+    profile.refused = {("events/0@1", 3): Refusal(Barrier("backfill-batch", 9), "too_many_waiting")}
     return profile, catalogue
 
 
@@ -232,8 +232,8 @@ def test_a_state_of_layout_1_keeps_loading() -> None:
     profile, catalogue = golden_profile()
     row = user_row(profile, catalogue, 32)._replace(state=stored(1))
     back = profile_of(row, catalogue)
-    assert back.known >= profile.known  # all of the ring, for it does not tell which have an id
-    back.known = set(profile.known)
+    assert set(back.ids) >= set(profile.ids)  # all of the ring, for it does not tell which have an id
+    back.ids = profile.ids
     assert_same_state(view(back, catalogue), view(profile, catalogue))
     assert same_waiting(back, profile)
     assert back.fence == profile.fence
@@ -258,7 +258,7 @@ def test_a_row_says_why_to_come_back_to_its_user() -> None:
     assert user_row(profile, catalogue, 32, sessions=True).unfinished == OPEN_SESSION
     profile.announced = 5.0
     assert user_row(profile, catalogue, 32, sessions=True).unfinished == 0
-    profile.outbox = [Unconfirmed(7, None)]
+    profile.outbox = [Unconfirmed(Barrier("recommend", 7), None)]
     profile.observe(event(6.0, "view", "new", offset=1), catalogue, RULES, now=0.0)
     assert user_row(profile, catalogue, 32).unfinished == WAITING | UNCONFIRMED
 

@@ -637,6 +637,21 @@ def test_an_erased_user_who_came_back_after_a_restart_is_not_erased_by_a_replay(
     assert accounting(bench.meters.snapshot()) == (4, 1, 0, 3, 0, 0, True)
 
 
+def test_an_erasure_met_when_the_past_is_replayed_leaves_what_came_after_it_to_be_read_again() -> None:
+    bench = Bench()
+    bench.know("i0")
+    past = [event(1.0, "view", "i0", offset=3), event(2.0, "forget", offset=10)]
+    later = [event(3.0, "view", "i0", offset=20), event(4.0, "view", "i0", offset=21)]
+    bench.step(*(one._replace(partition=one.partition._replace(since=15)) for one in later))
+    bench.worker.flush()
+    assert states(bench)["u1"][0] == 2
+    bench.step(*past, *later)
+    bench.worker.flush()
+    assert states(bench)["u1"][0] == 2
+    bench.step(*past, *later)
+    assert accounting(bench.meters.snapshot()) == (10, 6, 0, 4, 0, 0, True)
+
+
 def test_many_refusals_of_one_user_are_noted_once_a_barrier() -> None:
     bench = Bench(wait_for_item_s=0.0, fuse=FuseRules(share=1.0, run=0))
     bench.step(*(event(1.0, "view", "never", offset=k) for k in range(3000)))

@@ -48,7 +48,8 @@ class Position(TypedDict):
     from_ms: int | None
     """Records older than this are dropped (start at a time)."""
     since: NotRequired[int | None]
-    """First offset of the unbroken run; None before a record is kept; absent in the first release: 0."""
+    """First offset of the unbroken run; None before a record is kept; absent in the first release, which
+    did not note it: then the run begins where it is resumed."""
 
 
 def parse_bound(setting: str | Mapping[str, int], which: Literal["start", "stop"]) -> Bound:

@@ -156,7 +156,7 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
         marks, identity = survey.marks[part], survey.topics[name].identity(part[1])
         if resume_state is not None and resume_state["identity"] == identity:
             offset, from_ms = resumed_offset(for_part, resume_state, marks), resume_state["from_ms"]
-            since = resume_state.get("since", 0)
+            since = resume_state.get("since", resume_state["offset"])
         else:
             if resume_state is not None:
                 _log.warning(

@@ -1,0 +1,66 @@
+"""The event ids remembered for a user, so that an event which comes twice counts once."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+
+__all__ = ["EventIds"]
+
+
+class EventIds:
+    """Digests of the ids of a user's newest events by event time; 16 bytes each.
+
+    Which are kept does not depend on the order in which they come.
+
+    >>> ids = EventIds()
+    >>> for ts, digest in ((5.0, 55), (3.0, 33), (4.0, 44)):
+    ...     ids.add(ts, digest, bound=2)
+    >>> list(ids), 44 in ids, 33 in ids
+    ([(4.0, 44), (5.0, 55)], True, False)
+    """
+
+    __slots__ = ("_digests", "_stamps")
+
+    def __init__(self, ids: Iterable[tuple[float, int]] = ()) -> None:
+        pairs = sorted(ids)
+        self._stamps = array("d", [ts for ts, _ in pairs])
+        self._digests = array("Q", [digest for _, digest in pairs])
+
+    @classmethod
+    def from_bytes(cls, stamps: bytes, digests: bytes) -> EventIds:
+        """What `to_bytes` gave."""
+        made = cls()
+        made._stamps.frombytes(stamps)
+        made._digests.frombytes(digests)
+        return made
+
+    def to_bytes(self) -> tuple[bytes, bytes]:
+        """Event times (float64) and digests (uint64), oldest first."""
+        return self._stamps.tobytes(), self._digests.tobytes()
+
+    def __contains__(self, digest: int) -> bool:
+        return digest in self._digests
+
+    def __iter__(self) -> Iterator[tuple[float, int]]:
+        """Event time and digest of each, oldest first."""
+        return zip(self._stamps, self._digests, strict=True)
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, EventIds) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def add(self, ts: float, digest: int, bound: int) -> None:
+        """Remember one more, and of more than ``bound`` the newest."""
+        at = bisect_left(self._stamps, ts)
+        while at < len(self._stamps) and self._stamps[at] == ts and self._digests[at] < digest:
+            at += 1
+        self._stamps.insert(at, ts)
+        self._digests.insert(at, digest)
+        if len(self._digests) > bound:
+            del self._stamps[0], self._digests[0]

@@ -113,7 +113,7 @@ class Settings(Section):
         """The whole effective configuration as a file that `load` reads back; secrets are only named.
 
         >>> print(Settings().as_toml().split("[store]")[1].split("shards =")[0].strip())
-        # Folder of the store and of stored positions.
+        # Folder of the store and its positions.
         path = "state"
         # User shards: fixed when the store is made, the most processes it allows.
         """

@@ -153,7 +153,11 @@ def test_a_misspelt_setting_exits_2_and_names_the_closest(tmp_path: Path) -> Non
             "127.0.0.1:1",
             marks=pytest.mark.slow,
         ),
-        (("run", "--set", "kafka.bootstrap=127.0.0.1:1", "--set", "run.restarts=0"), "127.0.0.1:1"),
+        pytest.param(
+            ("run", "--set", "kafka.bootstrap=127.0.0.1:1", "--set", "run.restarts=0"),
+            "127.0.0.1:1",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(("tail", "--set", "kafka.bootstrap=127.0.0.1:1"), "127.0.0.1:1", marks=pytest.mark.slow),
         (("tail", "--file", "no-such.jsonl"), "no-such.jsonl"),
         (("catalogue", "load", "no-such.jsonl"), "no-such.jsonl"),

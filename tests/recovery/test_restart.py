@@ -112,6 +112,7 @@ def world(broker: EmbeddedBroker, topic: Callable[..., str], tmp_path: Path) -> 
     made.lists.close()
 
 
+@pytest.mark.slow
 def test_a_killed_dataflow_is_started_again_and_loses_nothing(world: World) -> None:
     log = events(400, items=ITEMS)
     with live_job(world.log, world.settings()) as job:
@@ -129,6 +130,7 @@ def test_a_killed_dataflow_is_started_again_and_loses_nothing(world: World) -> N
     world.assert_as_without_trouble(log)
 
 
+@pytest.mark.slow
 def test_a_killed_supervisor_leaves_no_orphan_and_a_new_one_goes_on(world: World) -> None:
     log = events(300, items=ITEMS, seed=1)
     with live_job(world.log, world.settings()) as job:

@@ -62,6 +62,7 @@ def test_another_topic_is_read_and_the_first_goes_on_where_it_was(
     lists.close()
 
 
+@pytest.mark.slow
 def test_a_topic_that_came_back_with_fewer_partitions_is_read_from_the_start(
     broker: EmbeddedBroker, topic: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 #   PYTHON=python3.12          the interpreter that .venv is made with (3.10 to 3.12)
 #   PIP_ARGS='--no-index ...'  more words for pip, such as where a CPU build of torch is found
 #   ARGS='...'                 more words for `demo` (recstream demo) and the tests (pytest)
+#   TESTS='tests/core'         which tests, in place of all
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -13,7 +14,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP_ARGS ?=
+TESTS ?= tests recstream flows
 ARGS ?=
+TESTS ?= tests recstream flows
 
 # the tokenizers' own threads and a process that forks do not agree
 export TOKENIZERS_PARALLELISM := false
@@ -30,10 +33,10 @@ demo: $(READY) ## real events become real recommendations, live (ARGS='--events 
 	@$(BIN)/recstream demo $(ARGS)
 
 test: $(READY) ## every test but the slow ones, and every example in a docstring
-	@$(PYTEST) -m 'not slow' $(ARGS) tests recstream flows
+	@$(PYTEST) -m 'not slow' $(ARGS) $(TESTS)
 
 test-full: $(READY) ## every test, the slow ones too
-	@$(PYTEST) $(ARGS) tests recstream flows
+	@$(PYTEST) $(ARGS) $(TESTS)
 
 check: $(READY) ## format, lint and types; changes nothing
 	@$(BIN)/ruff format --check --quiet . || { echo "not formatted as above: run $(BIN)/ruff format ."; exit 1; }

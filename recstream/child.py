@@ -67,6 +67,7 @@ def main() -> int:
         epoch_s=settings.run.epoch_s,
         process_id=process_id if len(addresses) > 1 else None,
         addresses=addresses if len(addresses) > 1 else None,
+        stop=stop,
         finish=finish,
         fail=_fail,
     )

@@ -18,7 +18,7 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.run import cli_main
 from threadpoolctl import threadpool_limits
 
-from recstream.witness import PeerLostError, Witness
+from recstream.witness import PeerLostError, Witness, once_listed
 
 __all__ = ["RECOVERY_PARTS", "PositionsError", "Stop", "recovery_dir", "run_flow"]
 
@@ -28,6 +28,8 @@ RECOVERY_PARTS = 1
 _log = logging.getLogger(__name__)
 _SAID: Final = re.compile(r'Some\("([^"]*)"\)')
 """What sqlite said, in the text of bytewax's error."""
+_MEET_S: Final = 2.0
+"""How long a process that is asked to stop waits for its peers, or for a broker, to begin to read."""
 
 
 class PositionsError(Exception):
@@ -46,10 +48,15 @@ class Stop:
     >>> stop.ask()
     >>> stop.asked()
     True
+
+    Until somebody listens, a signal ends the process at once: nothing is read yet, nothing is in flight.
+    ``early_exit`` is the exit code of a SIGTERM then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, early_exit: int = 0) -> None:
         self._event = threading.Event()
+        self._early_exit = early_exit
+        self._meets = False
         self._is_heard = False
 
     def asked(self) -> bool:
@@ -61,24 +68,66 @@ class Stop:
         """Let the sources end."""
         self._event.set()
 
+    def meet(self) -> None:
+        """The process is about to meet its peers: it should no more end at once, but with them.
+
+        When they do not all come within two seconds of the stop, or the broker does not tell them what there
+        is to read, nobody has read anything, and it ends after all.
+        """
+        self._meets = True
+
+    def heard(self) -> None:
+        """From now on a stop is heard: by sources, or, in a process that reads none, by those of its peers.
+
+        A process without a partition never asks; it ends when the others do. Ended before them it would
+        take them, and their epoch, along.
+        """
+        self._is_heard = True
+
     def on_signals(self, signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)) -> None:
         """Ask on the first of these signals; a second SIGINT ends the process at once.
 
-        So does the first signal while nobody has begun to ask: nothing is read yet, nothing is in flight.
+        So does the first signal while nobody listens.
 
         Raises:
             ValueError: not called from the main thread.
         """
-
-        def handle(number: int, _: FrameType | None) -> None:
-            if not self._is_heard:
-                os._exit(0 if number == signal.SIGTERM else 128 + number)
-            if self._event.is_set() and number == signal.SIGINT:
-                os._exit(128 + number)
-            self.ask()
-
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing)
         for one in signals:
-            signal.signal(one, handle)
+            signal.signal(one, _wake)
+        told = frozenset(map(int, signals))
+        threading.Thread(
+            target=self._listen, args=[reading, told], name="recstream-signals", daemon=True
+        ).start()
+
+    def _listen(self, reading: int, told: frozenset[int]) -> None:
+        """Hear of signals in a thread: the main one may be out of Python, where it waits for peers, or a broker."""
+        while True:
+            for number in os.read(reading, 64):
+                if number in told:
+                    self._on(number)
+
+    def _on(self, number: int) -> None:
+        code = self._early_exit if number == signal.SIGTERM else 128 + number
+        if not self._is_heard and not self._meets:
+            os._exit(code)
+        if self._event.is_set() and number == signal.SIGINT:
+            os._exit(128 + number)
+        if not self._event.is_set() and not self._is_heard:
+            waiting = threading.Timer(_MEET_S, self._give_up, [code])
+            waiting.daemon = True
+            waiting.start()
+        self.ask()
+
+    def _give_up(self, code: int) -> None:
+        if not self._is_heard:
+            os._exit(code)
+
+
+def _wake(number: int, frame: FrameType | None) -> None:
+    """Do nothing: with a handler of Python's, a signal wakes the thread that listens."""
 
 
 def recovery_dir(store: Path, name: str) -> Path:
@@ -116,10 +165,13 @@ def run_flow(
     epoch_s: float,
     process_id: int | None = None,
     addresses: Sequence[str] | None = None,
+    stop: Stop | None = None,
     finish: Callable[[], None] | None = None,
     fail: Callable[[BaseException], None] | None = None,
 ) -> None:
     """Run a dataflow until its sources end.
+
+    ``stop``, which ends them, is told when the processes of a cluster meet and when they begin to read.
 
     ``finish`` is called when it has ended well: everything is then written and committed. ``fail`` is
     called in a cluster with the first exception, which bytewax would lose: it should end the process.
@@ -133,6 +185,9 @@ def run_flow(
     _log.info("flow=%s process=%s recovery=%s", flow.flow_id, process_id, recovery)
     # One thread for numpy's products: a list is a small product, which waits for its second thread far
     # longer than it computes once anything else wants the core. Cores are used by processes.
+    if addresses is not None and stop is not None:
+        once_listed(flow, stop.heard)
+        stop.meet()
     if addresses is not None and fail is not None:
         Witness(flow, fail)
     with threadpool_limits(1, "blas"):

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from bytewax.dataflow import Dataflow
 
-__all__ = ["PeerLostError", "Witness"]
+__all__ = ["PeerLostError", "Witness", "once_listed"]
 
 _CALLED: Final = (
     *("list_parts", "build_part", "build", "part_fn"),
@@ -87,6 +87,33 @@ class Witness:
             if callable(method := getattr(one, name, None)):
                 _set(one, name, self._making(method) if name in _MAKERS else self._noting(method))
         return one
+
+
+def once_listed(flow: Dataflow, tell: Callable[[], None]) -> None:
+    """Have ``tell`` called once the last source has listed its partitions.
+
+    Of what bytewax calls of sources, only that is called in every process of a cluster, and none reads
+    before all have done it.
+
+    >>> import bytewax.operators as op
+    >>> from bytewax.testing import TestingSink, TestingSource, run_main
+    >>> flow = Dataflow("one")
+    >>> op.output("out", op.input("numbers", flow, TestingSource([1])), TestingSink([]))
+    >>> once_listed(flow, lambda: print("listed"))
+    >>> run_main(flow)
+    listed
+    """
+    last = [
+        step.source for step in _steps(flow.substeps) if hasattr(getattr(step, "source", None), "list_parts")
+    ][-1]
+    list_parts = last.list_parts
+
+    def listing() -> list[str]:
+        found: list[str] = list_parts()
+        tell()
+        return found
+
+    _set(last, "list_parts", listing)
 
 
 def _at_once(mapper: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -86,9 +87,9 @@ ASK: dict[str, Callable[[TerminalJob], None]] = {
 class Stage(Scene):
     """One topic of events, one store, and what left in all runs."""
 
-    def set(self, **more: str) -> None:
+    def set(self, partitions: int = 6, **more: str) -> None:
         """Choose settings: ``section__field="value"``."""
-        self.events_topic = self.events(partitions=6)
+        self.events_topic = self.events(partitions=partitions)
         self.lists_topic = self.topic("lists")
         self.lists = Reader(self.bootstrap, self.lists_topic)
         self.environ = {
@@ -221,6 +222,26 @@ def test_stopped_under_load_and_started_with_more_or_fewer_processes_nothing_is_
     stopped_in_the_midst(stage, log, [(1, "SIGTERM"), (2, "Ctrl-C"), (1, "Ctrl-C")])
 
 
+def test_a_process_that_reads_no_partition_ends_with_the_others(stage: Stage) -> None:
+    """Of three processes two at most have something to read: events and items have a partition each."""
+    stage.set(partitions=1, run__epoch_s="2")
+    log = events(2000, users=500, seed=12)
+    produce(stage.bootstrap, stage.events_topic, log)
+    with stage.job(3) as job:
+        stage.until_lists(job)
+        job.sigterm()
+        assert job.ended("SIGTERM, 3 processes, 2 partitions") == 0, job.text()
+    account = stage.account(3)
+    assert (account.duplicate, account.absorbed, account.rejected) == (0, 0, 0), str(account)
+    with stage.job() as job:
+        stage.until_delivered(log, job)
+        job.sigterm()
+        assert job.ended("SIGTERM, idle") == 0, job.text()
+    assert stage.account().read == len(log) - account.read
+    assert stage.account().absorbed == 0
+    stage.assert_each_list_once()
+
+
 @pytest.mark.slow
 def test_from_one_process_to_three_to_two_to_one(stage: Stage) -> None:
     runs = [(1, "Ctrl-C"), (3, "SIGTERM"), (3, "Ctrl-C"), (2, "SIGTERM"), (1, "SIGTERM")]
@@ -278,6 +299,20 @@ def test_stopped_while_it_starts_up_it_ends_at_once(stage: Stage, processes: int
         assert job.ended("SIGTERM, idle") == 0, job.text()
     assert stage.account().absorbed == 0
     stage.assert_each_list_once()
+
+
+def test_stopped_while_no_broker_answers_at_the_start_all_processes_end_without_waiting_for_it(
+    stage: Stage,
+) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        stage.environ["RECSTREAM_KAFKA__BOOTSTRAP"] = f"127.0.0.1:{nobody.getsockname()[1]}"
+        with stage.job(2) as job:
+            wait_until(lambda: job.text().count("recstream.runner flow=") == 2, job.text)
+            job.sigterm()
+            assert job.ended("SIGTERM, no broker") == 0, job.text()
+            assert "no broker" not in job.text()
+            assert "stopped before anything was read" in job.text()
 
 
 @pytest.mark.slow

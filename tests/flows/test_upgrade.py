@@ -239,6 +239,8 @@ def test_commands_that_only_look_or_refuse_leave_nothing_where_no_store_is(
         done = recstream(*command, "--state", state, env=SETTINGS, cwd=golden)
         assert done.returncode == 1, done.stderr
         assert "mistyped" in done.stderr or "holds no recstream store" in done.stderr
+        assert "start the job" not in done.stderr
+        assert "check the path" in done.stderr or "mistyped.jsonl" in done.stderr
     (golden / "empty").rmdir()
     assert sorted(golden.rglob("*")) == there
     assert contents(golden) == before

@@ -196,7 +196,7 @@ def test_remote_stores_are_refused() -> None:
 def test_without_create_a_missing_store_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     for path in (tmp_path / "there", tmp_path / "none"):
-        with pytest.raises(StoreError, match="start the job once"):
+        with pytest.raises(StoreError, match="check the path"):
             LanceDatabase.open(path, META, create=False)
     assert files_below(tmp_path) == {tmp_path / "there"}
 

@@ -157,8 +157,22 @@ def test_other_rules_are_taken_over_only_when_accepted(live: Path) -> None:
     assert list(upgrade(live, 2, other)) == []
 
 
+def test_what_lance_holds_in_memory_meanwhile_is_bounded(live: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    connected = lancedb.connect
+
+    def noted(*args: Any, **more: Any) -> Any:
+        given.append(more.get("session"))
+        return connected(*args, **more)
+
+    monkeypatch.setattr(lancedb, "connect", noted)
+    list(upgrade(live, 2, RULES))
+    assert given
+    assert None not in given
+
+
 def test_where_there_is_no_store_none_is_made(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
-        with pytest.raises(StoreError, match=r"To mend it: start the job once"):
+        with pytest.raises(StoreError, match="To mend it: check the path"):
             list(upgrade(path, 2, RULES))
     assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,7 @@ from recstream.io.lance.table import KeyedTable, committed
 from recstream.io.lance.users import LanceUserStore
 from recstream.ports import StoreMeta
 
-__all__ = ["LanceDatabase"]
+__all__ = ["LanceDatabase", "connect"]
 
 
 class LanceDatabase:
@@ -61,7 +61,7 @@ class LanceDatabase:
         else:
             cls.require(folder)
         with translated(str(folder), "opening the store"), folder_lock(folder):
-            connection = _connect(folder)
+            connection = connect(folder)
             stored = read_meta(connection, folder)
             if stored is None:
                 _refuse_foreign(folder)
@@ -99,7 +99,7 @@ class LanceDatabase:
         with translated(str(folder), "reading the store's meta table"):
             if not committed(folder, "meta"):
                 return None
-            return read_meta(_connect(folder), folder)
+            return read_meta(connect(folder), folder)
 
     @staticmethod
     def require(path: str | Path) -> Path:
@@ -127,7 +127,8 @@ def _local(path: str | Path) -> Path:
     return Path(path).expanduser().absolute()
 
 
-def _connect(folder: Path) -> Any:
+def connect(folder: Path) -> Any:
+    """Connect to a store's folder; what lance holds for it in memory is bounded."""
     import lancedb
 
     be_frugal()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from recstream.io.lance.errors import StoreError, StoreMismatchError, translated
 from recstream.io.lance.table import committed, creation_mode
 from recstream.ports import StoreMeta
 
-__all__ = ["Misfit", "check_fit", "misfits", "no_store", "read_meta", "write_meta"]
+__all__ = ["Misfit", "check_fit", "misfit", "misfits", "no_store", "read_meta", "write_meta"]
 
 _COLUMNS: dict[str, Any] = {
     "schema": pa.int64(),
@@ -82,13 +82,19 @@ def check_fit(folder: Path, stored: StoreMeta, wanted: StoreMeta) -> None:
     """
     found = list(misfits(folder, stored, wanted))
     if found:
-        problems, mends = ("; ".join(parts) for parts in zip(*(one[1:] for one in found), strict=True))
-        raise StoreMismatchError(str(folder), problems, mends)
+        raise misfit(folder, found)
+
+
+def misfit(folder: Path, found: Sequence[Misfit]) -> StoreMismatchError:
+    """What to raise for a store that does not fit: all that was found, and all the mends."""
+    problems, mends = ("; ".join(parts) for parts in zip(*(one[1:] for one in found), strict=True))
+    return StoreMismatchError(str(folder), problems, mends)
 
 
 def no_store(folder: Path, problem: str) -> StoreError:
     """What to raise where a store has to be and is not."""
-    return StoreError(str(folder), problem, "start the job once, which creates it, or correct store.path")
+    mend = "check the path; `recstream run`, `backfill` and `catalogue load` make a store where there is none"
+    return StoreError(str(folder), problem, mend)
 
 
 def read_meta(connection: Any, folder: Path) -> StoreMeta | None:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from recstream.core.counting import changes
-from recstream.io.lance.database import LanceDatabase
-from recstream.io.lance.errors import StoreMismatchError, translated
+from recstream.io.lance.database import LanceDatabase, connect
+from recstream.io.lance.errors import translated
 from recstream.io.lance.locks import TableLock, folder_lock
-from recstream.io.lance.meta import misfits, no_store, read_meta, write_meta
+from recstream.io.lance.meta import misfit, misfits, no_store, read_meta, write_meta
 from recstream.io.lance.table import committed
 from recstream.ports import StoreMeta
 
@@ -40,11 +40,9 @@ def upgrade(
         StoreError: there is no store, or it cannot be changed.
         StoreMismatchError: it is of a newer layout, or its rules differ and are not accepted.
     """
-    import lancedb
-
     folder = LanceDatabase.require(folder)
     with translated(str(folder), "upgrading the store"):
-        connection = lancedb.connect(str(folder))
+        connection = connect(folder)
         stored = read_meta(connection, folder)
         if stored is None:
             raise no_store(folder, "holds no recstream store any more")
@@ -68,8 +66,7 @@ def _steps(
         yield Step(what, lambda: write_meta(connection, folder, now))
     found = list(misfits(folder, stored, wanted))
     if any(one.name == "schema" for one in found) or (found and not accept):
-        problems, mends = ("; ".join(parts) for parts in zip(*(one[1:] for one in found), strict=True))
-        raise StoreMismatchError(str(folder), problems, mends)
+        raise misfit(folder, found)
     changed = list(changes(stored.rules, rules))
     if changed:
         what = f"meta: rules of counting from here on: {'; '.join(map(str, changed))}"

@@ -37,6 +37,12 @@ _HAVE: Final = {
     "start": 'earliest, latest, ts=<Unix seconds or RFC 3339>, or offsets {"topic/0": 17}',
     "stop": 'end, ts=<Unix seconds or RFC 3339>, or offsets {"topic/0": 17}',
 }
+_NAME_ANOTHER: Final = "name an offset that is held, or earliest, to go on without them"
+_BEGIN_ANEW: Final = (
+    "to go on without them, move the folder of the job's positions away (<store.path>/positions/recommend, "
+    "of a backfill <store.path>/positions/backfill-...) and start with kafka.start = earliest: user rows "
+    "keep what they absorbed, and what is read again counts once"
+)
 
 
 class Position(TypedDict):
@@ -114,7 +120,7 @@ def first_offset(name: str, start: Bound, marks: Watermarks, at_time: int | None
             return marks.high
         return min(max(at_time, marks.low), marks.high)
     if isinstance(start, Mapping):
-        _check_held(name, start[name], marks, "start offset")
+        _check_held(name, start[name], marks, "start offset", _NAME_ANOTHER)
         return start[name]
     return marks.high
 
@@ -125,7 +131,7 @@ def resumed_offset(name: str, position: Position, marks: Watermarks) -> int:
     Raises:
         KafkaFault: records between the stored position and now are gone, or the log is shorter than it was.
     """
-    _check_held(name, position["offset"], marks, "stored position")
+    _check_held(name, position["offset"], marks, "stored position", _BEGIN_ANEW)
     return position["offset"]
 
 
@@ -143,13 +149,12 @@ def stop_offset(name: str, stop: Bound | None, marks: Watermarks) -> int | None:
     return stop[name] if isinstance(stop, Mapping) else marks.high
 
 
-def _check_held(name: str, offset: int, marks: Watermarks, what: str) -> None:
+def _check_held(name: str, offset: int, marks: Watermarks, what: str, mend: str) -> None:
     if offset < marks.low:
         msg = (
             f"{name}: {what} {offset} is below the first offset held, {marks.low}: "
-            f"{marks.low - offset} offsets are lost to retention; "
-            "start from a fresh recovery store with start=earliest to go on without them "
-            "(user rows keep what they absorbed), and lengthen the topic's retention.ms"
+            f"{marks.low - offset} offsets are lost to retention; {mend}; "
+            "and lengthen the topic's retention.ms"
         )
         raise KafkaFault(msg)
     if offset > marks.high:

@@ -28,7 +28,7 @@ from recstream.io.kafka.read import read_topic
 from recstream.io.kafka.sink import KafkaSink
 from recstream.wiring import decode_rules, encoder_spec
 
-__all__ = ["KAFKA", "STDIN", "Left", "Line", "Replay", "Why", "read_lines"]
+__all__ = ["KAFKA", "STDIN", "Left", "Line", "Resend", "Why", "read_lines"]
 
 KAFKA: Final = "kafka:"
 STDIN: Final = "-"
@@ -85,19 +85,20 @@ def read_lines(where: str, settings: Settings) -> Iterator[Line]:
 
 
 @dataclass
-class Replay:
+class Resend:
     """Sends the records of letters back to where they came from, or to one other place.
 
     What would be rejected again by decoding under these settings is not sent but left over. Nothing is
     taken away from where the letters are. An event without an ``event_id`` is sent with one that names
-    the letter's source, so that a letter that is sent twice counts once.
+    the letter's source, so that a letter that is sent twice counts once, within the newest ``events.dedup``
+    ids of its user: one that is sent again after so many newer ones is not recognised.
     """
 
     settings: Settings
     to: str = ""
     """``kafka:TOPIC`` or a new .jsonl file; empty: the topic each letter came from."""
     stream: StreamName | None = None
-    """Only letters of this stream, which those of files are then taken for."""
+    """Only letters of this stream; those that do not say theirs (from files) are taken for it."""
     reasons: Collection[str] = ()
     """Only letters with these reasons; none: all."""
     dry_run: bool = False

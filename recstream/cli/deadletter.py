@@ -96,7 +96,9 @@ def replay_letters(
         str | None,
         typer.Option(
             metavar="events|items",
-            help="Only letters of this stream, which those of files are taken for (with --to: events).",
+            help="Send only letters of this stream (by default both; with --to events, or items if --to is "
+            "the items topic). Letters from files do not say theirs: they count as events unless you say "
+            "items.",
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent; send nothing.")] = False,
@@ -109,9 +111,10 @@ def replay_letters(
     reason, goes to stdout to be mended (`... > left.jsonl`); exit code 3. Nothing is taken out of SOURCE.
 
     An event without an event_id is sent with one made of its letter's source ("dead-letter:events/3:9917"):
-    duplicates are recognised by event_id, so letters that are sent twice count once.
+    duplicates are recognised by event_id within the newest events.dedup ids of a user, so letters that are
+    sent twice count once until their user has sent so many more.
     """
-    from recstream.deadletters import Replay, read_lines
+    from recstream.deadletters import Resend, read_lines
 
     settings = load_settings(config, overrides)
     kafka = settings.kafka
@@ -122,7 +125,7 @@ def replay_letters(
     if to in {_KAFKA + topic for topic in ours}:
         msg = f"--to {to}: this job writes there; wanted a topic that it reads, or a file"
         raise typer.BadParameter(msg)
-    replay = Replay(
+    resend = Resend(
         settings,
         to=to,
         stream=stream,  # type: ignore[arg-type]  # checked above
@@ -130,13 +133,13 @@ def replay_letters(
         dry_run=dry_run,
     )
     console = consoles.errors()
-    for left in replay.run(read_lines(source, settings)):
+    for left in resend.run(read_lines(source, settings)):
         sys.stdout.write((shown(left.text) if sys.stdout.isatty() else left.text) + "\n")
-        if replay.left[left.why] <= _TOLD:
+        if resend.left[left.why] <= _TOLD:
             console.print(f"{shown(left.place)}: {left.why}: {shown(left.detail, 400)}", markup=False)
     sys.stdout.flush()
-    console.print(_summary(replay), markup=False)
-    if replay.left:
+    console.print(_summary(resend), markup=False)
+    if resend.left:
         raise typer.Exit(EXIT_LEFT)
 
 
@@ -201,22 +204,22 @@ def _told(letter: Letter) -> str:
     )
 
 
-def _summary(replay: Any) -> str:
+def _summary(resend: Any) -> str:
     """One line: what became of the letters."""
-    verb = "would be sent" if replay.dry_run else "sent"
+    verb = "would be sent" if resend.dry_run else "sent"
     parts = [
         f"{count:,} {verb} to {shown(place.removeprefix(_KAFKA), 200)}"
-        for place, count in replay.sent.items()
+        for place, count in resend.sent.items()
     ]
     special = {
         "cut_short": "cut short",
         "no_letter": "no letters",
         "no_destination": "from elsewhere (choose --to)",
     }
-    again = sum(count for why, count in replay.left.items() if why not in special)
+    again = sum(count for why, count in resend.left.items() if why not in special)
     if again:
         parts.append(f"{again:,} would be rejected again")
-    parts += [f"{replay.left[why]:,} {told}" for why, told in special.items() if replay.left[why]]
-    if replay.other_stream:
-        parts.append(f"{replay.other_stream:,} of the other stream left out (--stream)")
-    return f"{replay.letters:,} letters: " + (", ".join(parts) or "nothing to send")
+    parts += [f"{resend.left[why]:,} {told}" for why, told in special.items() if resend.left[why]]
+    if resend.other_stream:
+        parts.append(f"{resend.other_stream:,} of the other stream left out (--stream)")
+    return f"{resend.letters:,} letters: " + (", ".join(parts) or "nothing to send")

@@ -114,8 +114,9 @@ def source_id(letter: Letter) -> str:
 def mend(letter: Letter, stream: StreamName, *, rules: DecodeRules, now: float) -> Mended | Reject:
     """Give what to send for a letter, or why it would be rejected again.
 
-    An event without an ``event_id`` gets `source_id`, so that the same letter sent twice counts once;
-    else the bytes stay as they are. ``now`` is the sender's clock, Unix seconds.
+    An event without an ``event_id`` gets `source_id`, so that the same letter sent twice counts once,
+    within the newest ``dedup`` ids of its user: after so many newer ones it is not recognised. Else the bytes
+    stay as they are. ``now`` is the sender's clock, Unix seconds.
 
     >>> line = b'{"reason": "bad_type", "source": {"partition": "e/3", "offset": 7}, "raw": {"ts": 1}}'
     >>> mend(letter_from(line), "events", rules=DecodeRules(), now=9.0).reason

@@ -37,6 +37,11 @@ class Replayed:
     dead_letters: str
     """Where the rejected events are."""
 
+    @property
+    def unknown_items(self) -> int:
+        """Events that were rejected because their items are not known."""
+        return int(self.summary.get("records_rejected", {}).get("events/unknown_item", 0))
+
 
 def load_items(settings: Settings, stop: Stop, on_stage: Stage) -> dict[str, Any]:
     """Encode and store the items of ``backfill.items``; gives the run's summary.

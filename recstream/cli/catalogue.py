@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from recstream.cli import console as consoles
+from recstream.cli.errors import rejects_told
 from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
 from recstream.cli.progress import Reporter
 from recstream.cli.summary import print_summary
@@ -41,11 +42,11 @@ def load(
     stop = Stop()
     stop.on_signals()
     console = consoles.errors()
-    with Reporter(console) as reporter:
+    letters = Wiring(settings).item_dead_letters
+    with rejects_told(lambda: {"items": letters}), Reporter(console) as reporter:
         summary = load_items(settings, stop, reporter.stage)
     print_summary(console, summary)
     console.print(f"store    {settings.store_dir}")
     if summary.get("records_rejected"):
-        letters = Wiring(settings).item_dead_letters
         console.print(f"some records were rejected, each with its reason, in {letters} (exit 3)")
         raise typer.Exit(3)

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import typer
 from rich.text import Text
 
 from recstream.cli import console as consoles
@@ -21,7 +28,7 @@ from recstream.runner import PositionsError
 from recstream.supervisor import EXIT_FUSE, EXIT_SETTINGS, JobError, RefusedError
 from recstream.witness import PeerLostError
 
-__all__ = ["FAULTS", "exit_code", "known_fault", "report"]
+__all__ = ["FAULTS", "exit_code", "known_fault", "rejects_told", "report"]
 
 FAULTS: tuple[type[Exception], ...] = (
     BarrierError,
@@ -41,6 +48,8 @@ FAULTS: tuple[type[Exception], ...] = (
     UnencodableError,
 )
 """Exceptions whose message says what is wrong, where, and how to mend it: no traceback is needed."""
+
+_KAFKA: Final = "kafka:"
 
 
 def known_fault(error: BaseException) -> Exception | None:
@@ -72,3 +81,24 @@ def report(fault: Exception) -> None:
     """Print a fault on stderr."""
     console = consoles.errors()
     console.print(Text.assemble(("error: ", "bold red"), str(fault)))
+
+
+@contextmanager
+def rejects_told(places: Callable[[], Mapping[str, str]]) -> Iterator[None]:
+    """Where the fuse ends a command, say where its rejects until then are.
+
+    ``places`` gives a file or ``kafka:TOPIC`` for each kind of them; a file with nothing in it is left out.
+    """
+    try:
+        yield
+    except Exception as error:
+        fault = known_fault(error)
+        if not isinstance(fault, FuseError):
+            raise
+        report(fault)
+        console = consoles.errors()
+        for kind, place in places().items():
+            if place.startswith(_KAFKA) or (Path(place).exists() and Path(place).stat().st_size):
+                quoted = shlex.quote(place)
+                console.print(f"{kind} rejected so far: recstream deadletter list {quoted}", markup=False)
+        raise typer.Exit(exit_code(fault)) from error

@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 
 from recstream.cli import console as consoles
+from recstream.cli.errors import rejects_told
 from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
 from recstream.cli.progress import Reporter
 from recstream.cli.summary import print_summary
@@ -55,20 +56,31 @@ def backfill(
         str | None, typer.Option("--stop", help="kafka: end, ts=... or offsets={...}.")
     ] = None,
     max_rejects: Annotated[
-        int | None, typer.Option(help="Exit with 3 when more records than this are rejected.")
+        int | None,
+        typer.Option(help="Exit with 3 when more records than this are rejected; ignored with --verify."),
     ] = None,
     verify: Annotated[
         Path | None,
         typer.Option(
             metavar="STORE",
             help="Compare the users that result with those of this store, exit with 5 when they differ. "
-            "Without --state, the replay is into a temporary store.",
+            "Give the items that the store knows: --events kafka:events --items kafka:items --verify DIR. "
+            "Without --state, the replay is into a temporary store. Events that wait for their items in the "
+            "store are rejects in the replay. Of a job that did not begin at earliest, give where it began "
+            "by --start (ts=... or offsets={...}).",
         ),
     ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Replay an event log into a store, and write lists. Interrupted, the same command resumes it."""
+    """Replay an event log into a store, and write lists. Interrupted, the same command resumes it.
+
+    After settings were changed use `recstream deadletter replay`: replaying the log into the same store does
+    not bring rejected records back.
+
+    Exit codes: 0 done, 1 a fault, 2 settings are wrong or not those of the store, 3 more were rejected than
+    --max-rejects allows, 4 the fuse (too many rejects), 5 --verify found a difference, 130 interrupted.
+    """
     if verify is not None and out is None and refresh is None:
         refresh = "end"  # when lists are made does not change the state, and nobody asked for any
     with ExitStack() as stack:
@@ -104,7 +116,7 @@ def _run(settings: Settings, verify: Path | None, *, is_temporary: bool) -> None
     stop.on_signals()
     console = consoles.errors()
     compared = None
-    with Reporter(console) as reporter:
+    with rejects_told(lambda: _places(settings, is_temporary=is_temporary)), Reporter(console) as reporter:
         if verify is None:
             done = replay(settings, stop, reporter.stage)
         else:
@@ -128,7 +140,7 @@ def _run(settings: Settings, verify: Path | None, *, is_temporary: bool) -> None
         console.print("the account does not balance: this is a bug in recstream, please report it")
         raise typer.Exit(1)
     if compared is not None:
-        _print_comparison(console, compared)
+        _print_comparison(console, compared, done.unknown_items)
         if not compared.same:
             raise typer.Exit(EXIT_DIFFERENT)
     elif rejects > settings.backfill.max_rejects:
@@ -156,7 +168,28 @@ def _print_places(
             console.print(f"         (those of items in {Wiring(settings).item_dead_letters})")
 
 
-def _print_comparison(console: Console, compared: Comparison) -> None:
+def _places(settings: Settings, *, is_temporary: bool) -> dict[str, str]:
+    """Where rejects are; of a temporary store only what is not in it."""
+    from recstream.positions import replay_place
+    from recstream.wiring import Wiring
+
+    places = {"events": replay_place(settings).dead_letter, "items": Wiring(settings).item_dead_letters}
+    if not settings.backfill.items:
+        del places["items"]
+    within = settings.store_dir.resolve()
+    return {
+        kind: place
+        for kind, place in places.items()
+        if not (is_temporary and Path(place).resolve().is_relative_to(within))
+    }
+
+
+def _print_comparison(console: Console, compared: Comparison, unknown_items: int) -> None:
+    if unknown_items and not compared.same:
+        console.print(
+            f"{unknown_items:,} events were rejected in the replay as unknown_item: give the items that the "
+            "store knows (--items FILE or --items kafka:TOPIC)"
+        )
     console.print(
         f"users    {compared.users:,} compared: {compared.equal:,} equal, {compared.different:,} different, "
         f"{compared.only_here:,} only in the replay, {compared.only_there:,} only in the store"

@@ -24,7 +24,11 @@ def run(
     store: Store = None,
     overrides: Overrides = None,
 ) -> None:
-    """Run the live job: events and items from Kafka, lists to Kafka, until SIGTERM or Ctrl-C."""
+    """Run the live job: events and items from Kafka, lists to Kafka, until SIGTERM or Ctrl-C.
+
+    Exit codes: 0 stopped, 1 a fault, 2 settings are wrong or not those of the store, 4 the fuse (too many
+    rejects).
+    """
     from recstream.job_lock import job_lock
     from recstream.runner import Stop
     from recstream.supervisor import Supervisor

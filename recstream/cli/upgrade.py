@@ -27,7 +27,10 @@ def upgrade(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Bring a store to the layout of this release. No job may be running; run again after a crash."""
+    """Bring a store to the layout of this release. No job may be running; run again after a crash.
+
+    Exit codes: 0 done, or nothing to do, 1 a fault, 2 settings are wrong or do not fit the store.
+    """
     from recstream.upgrade import upgrade as steps
     from recstream.wiring import SCHEMA
 

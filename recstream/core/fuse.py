@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from recstream.core.rejects import Reason, Reject
 
@@ -12,6 +13,10 @@ __all__ = ["Fuse", "FuseError", "FuseRules"]
 
 _DETAIL = 300
 """Characters of an example that are quoted."""
+_FIRST: Final[Mapping[Reason, str]] = {
+    "unknown_item": "; load the items first (`recstream catalogue load`, --items of a backfill)"
+}
+"""What to do where a reason says it."""
 
 
 class FuseError(Exception):
@@ -137,11 +142,12 @@ class Fuse:
         rules = self._rules
         msg = (
             f"{self._stream}: {what}, {count:,} as {reason}, such as {example.partition.name}:"
-            f"{example.offset}: {detail}\n"
+            f"{example.offset}: {detail}{_FIRST.get(reason, '')}\n"
             f"This is no accident, so reading stopped (events.fuse_share={rules.share:g} of "
             f"events.fuse_records={rules.records}, events.fuse_run={rules.run}); the batch is not committed. "
             "Mend the settings or the producer and start again: it is read again. `recstream deadletter "
-            "list` shows the rejects before it. To go past records that cannot be mended now: "
-            "--set events.fuse_share=1 --set events.fuse_run=0, and later `recstream deadletter replay`"
+            "list` shows the rejects before it (in a file: `recstream deadletter list FILE`). To go past "
+            "records that cannot be mended now: --set events.fuse_share=1 --set events.fuse_run=0, and later "
+            "`recstream deadletter replay`"
         )
         raise FuseError(msg)

@@ -105,6 +105,16 @@ def test_a_run_names_the_reasons_of_the_run() -> None:
         fuse.observe(rejects=[reject("not_json")] * 3)
 
 
+def test_what_lacks_its_items_is_told_in_the_first_line_to_load_them() -> None:
+    for reason in ("unknown_item", "not_json"):
+        fuse = Fuse("events", FuseRules(run=5))
+        with pytest.raises(FuseError) as caught:
+            fuse.observe(rejects=[*[reject(reason)] * 3, *[reject("bad_type")] * 2])
+        first, rest = str(caught.value).split("\n", 1)
+        assert ("load the items first" in first) == (reason == "unknown_item")
+        assert "load the items" not in rest
+
+
 def test_the_error_survives_pickling() -> None:
     fuse = Fuse("events", FuseRules(run=1))
     with pytest.raises(FuseError) as caught:

@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from pathlib import Path
 
 import jsonschema
 import orjson
 import pytest
+import typer.main
+from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from recstream.cli import app
 from recstream.config import Settings
-from tests.flows.support import HASHING, Record, events, item, read_lines, recstream, write_lines
+from tests.flows.support import (
+    HASHING,
+    Record,
+    command,
+    environment,
+    events,
+    item,
+    read_lines,
+    recstream,
+    wait_until,
+    write_lines,
+)
 
 HELP = {
-    "run": ("--config", "--processes", "--store", "--set"),
-    "backfill": ("--events", "--items", "--out", "--refresh", "--state", "--limit", "--max-rejects", "--set"),
+    "demo": ("--events", "--rate", "--user", "--data", "--fresh", "--keep-alive", "--plain"),
+    "run": ("--config", "--processes", "--store", "--set", "Exit codes: 0 stopped", "4 the fuse"),
+    "backfill": (
+        *("--events", "--items", "--out", "--refresh", "--state", "--limit", "--max-rejects", "--set"),
+        *("--verify", "Exit codes: 0 done", "5 --verify", "deadletter replay", "kafka:items"),
+    ),
     "catalogue": ("load",),
     "catalogue load": ("--store", "--set"),
+    "deadletter": ("list", "replay"),
+    "deadletter list": ("--reason", "--limit", "--json", "--set"),
+    "deadletter replay": ("--reason", "--to", "--stream", "--dry-run", "events.dedup"),
     "tail": ("--user", "--file", "--from-start", "--json"),
     "show": ("--search", "--json", "--store"),
     "forget": ("--offline", "--store"),
     "doctor": ("--config", "--store"),
-    "upgrade": ("--state", "--accept-rules", "--dry-run"),
+    "upgrade": ("--state", "--accept-rules", "--dry-run", "Exit codes: 0 done"),
     "schema": ("recommendation", "session"),
     "config": ("--env", "--set"),
 }
@@ -59,8 +81,53 @@ def test_help_names_every_option(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("TERM", "dumb")
     shown = CliRunner().invoke(app, [*name.split(), "--help"])
     assert shown.exit_code == 0, shown.output
+    told = " ".join(shown.output.replace("│", " ").split())
     for word in HELP[name]:
-        assert word in shown.output
+        assert word in told
+
+
+@pytest.mark.parametrize("args", [("backfill", "--events", "log.jsonl"), ("catalogue", "load", "log.jsonl")])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_interrupted_before_anything_is_read_it_exits_with_130(
+    tmp_path: Path, args: tuple[str, ...], number: signal.Signals
+) -> None:
+    log = tmp_path / "log.jsonl"
+    os.mkfifo(log)
+    with subprocess.Popen(
+        command(*args, "--state", "state", *HASHING), cwd=tmp_path, env=environment()
+    ) as process:
+        writing = os.open(log, os.O_WRONLY)  # returns once it is opened for reading, too
+        process.send_signal(number)
+        assert process.wait(30) == 130
+        os.close(writing)
+
+
+def test_an_interrupted_load_exits_with_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    write_lines(tmp_path / "items.jsonl", [item(number) for number in range(40_000)])
+    load = ("catalogue", "load", "items.jsonl", "--state", "state", *HASHING)
+    with subprocess.Popen(
+        command(*load), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True
+    ) as process:
+        state = tmp_path / "state"
+        wait_until(lambda: len(list(state.glob("items.lance/data/*"))) > 2, "items")
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == 130, said
+    assert "interrupted: all that was read is stored; the same command goes on from here" in said
+    done = recstream(*load, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_command_is_left_out() -> None:
+    def names(group: TyperGroup, before: str = "") -> set[str]:
+        found = set()
+        for name, one in group.commands.items():
+            found |= {before + name, *(names(one, f"{name} ") if isinstance(one, TyperGroup) else ())}
+        return found
+
+    root = typer.main.get_command(app)
+    assert isinstance(root, TyperGroup)
+    assert names(root) == set(HELP)
 
 
 def test_the_console_script_lists_the_commands() -> None:

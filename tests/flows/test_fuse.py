@@ -44,6 +44,10 @@ def test_a_backfill_stops_and_the_same_command_goes_on_with_the_fuse_off(tmp_pat
     assert "of the last 1,000 records were rejected" in told
     assert "events.jsonl:" in told
     assert "got 'bad " in told
+    assert "events rejected so far: recstream deadletter list state/dead-letter.jsonl" in told
+    assert "items rejected" not in told, "all of them are sound"
+    listed = recstream("deadletter", "list", "state/dead-letter.jsonl", cwd=tmp_path)
+    assert listed.returncode == 0, listed.stderr
     again = recstream(*args, *OFF, "--max-rejects", "5000", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     letters = read_lines(tmp_path / "state" / "dead-letter.jsonl")
@@ -61,6 +65,16 @@ def test_a_catalogue_of_rubbish_is_not_loaded(tmp_path: Path) -> None:
     assert "error: items: 1,000 of the last 1,000 records were rejected" in " ".join(done.stderr.split())
 
 
+def test_the_rejects_of_a_load_that_stopped_are_named(tmp_path: Path) -> None:
+    write_lines(tmp_path / "items.jsonl", [*BAD[:20], *(item(number) for number in range(600)), *BAD])
+    done = recstream("catalogue", "load", "items.jsonl", "--store", "state", *HASHING, cwd=tmp_path)
+    assert done.returncode == 4, done.stderr
+    assert "items rejected so far: recstream deadletter list state/dead-letter-items.jsonl" in done.stderr
+    listed = recstream("deadletter", "list", "state/dead-letter-items.jsonl", cwd=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    assert "not_json" in listed.stdout
+
+
 def test_a_run_can_be_the_limit(tmp_path: Path) -> None:
     write_lines(tmp_path / "events.jsonl", [*events(10), *BAD[:6]])
     args = ["backfill", "--events", "events.jsonl", "--state", "state", *HASHING]
@@ -76,7 +90,23 @@ def test_a_log_without_its_catalogue_stops_too(tmp_path: Path) -> None:
     args = ("backfill", "--events", "events.jsonl", "--state", "state", *HASHING)
     done = recstream(*args, cwd=tmp_path)
     assert done.returncode == 4, done.stderr
-    assert "as unknown_item, such as events.jsonl:" in " ".join(done.stderr.split())
+    first = done.stderr.partition("error: ")[2].splitlines()[0]
+    assert "as unknown_item, such as events.jsonl:" in first
+    assert "load the items first (`recstream catalogue load`, --items of a backfill)" in first
+
+
+def test_the_rejects_of_a_temporary_store_are_not_named(tmp_path: Path) -> None:
+    write_lines(tmp_path / "events.jsonl", events(10, items=40))
+    made = recstream("backfill", "--events", "events.jsonl", "--state", "state", *HASHING, cwd=tmp_path)
+    assert made.returncode == 3, made.stderr
+    write_lines(tmp_path / "events.jsonl", [*events(10), *BAD])
+    verify = ("backfill", "--events", "events.jsonl", "--verify", "state", *HASHING)
+    done = recstream(*verify, cwd=tmp_path)
+    assert done.returncode == 4, done.stderr
+    assert "rejected so far" not in done.stderr
+    kept = recstream(*verify, "--set", "backfill.dead_letter=letters.jsonl", cwd=tmp_path)
+    assert kept.returncode == 4, kept.stderr
+    assert "events rejected so far: recstream deadletter list letters.jsonl" in kept.stderr
 
 
 def test_the_process_to_blame_may_be_the_last_to_end() -> None:

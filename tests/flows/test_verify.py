@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -72,12 +73,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def backfill(folder: Path, *more: str | Path, events: str = "events.jsonl") -> tuple[int, str]:
+def backfill(
+    folder: Path, *more: str | Path, events: str = "events.jsonl", items: str = "items.jsonl"
+) -> tuple[int, str]:
     """Run it; gives the exit code and what it said."""
     temporary = folder / "temporary"
     temporary.mkdir(exist_ok=True)
     done = recstream(
-        *("backfill", "--items", "items.jsonl", "--events", events, *HASHING, *more),
+        *("backfill", *(("--items", items) if items else ()), "--events", events, *HASHING, *more),
         cwd=folder,
         env={"TMPDIR": str(temporary)},
     )
@@ -139,6 +142,25 @@ def test_rejects_do_not_fail_a_comparison(made: Path) -> None:
     assert "1 rejected records; to keep them, name a --state" in told
 
 
+def test_who_forgot_the_items_is_told_before_the_differences(made: Path) -> None:
+    code, told = backfill(made, "--verify", "state", items="")
+    assert code == 5, told
+    hint = re.search(r"([\d,]+) events were rejected in the replay as unknown_item: give the items", told)
+    assert hint, told
+    assert f"unknown_item {hint[1]}" in told
+    assert "(--items FILE or --items kafka:TOPIC)" in told
+    assert hint.start() < told.index("compared")
+
+
+def test_items_that_neither_knows_are_no_difference_and_no_hint(made: Path) -> None:
+    unknown = {"user_id": "u1", "ts": 1_700_000_000, "action": "view", "item_id": "never made"}
+    write_lines(made / "unknown.jsonl", [*LOG, unknown])
+    code, told = backfill(made, "--verify", "state", events="unknown.jsonl")
+    assert code == 0, told
+    assert "unknown_item 1" in told
+    assert "give the items" not in told
+
+
 def test_the_store_of_a_running_job_is_refused(made: Path) -> None:
     with job_lock(made / "state", "run"):
         code, told = backfill(made, "--verify", "state")
@@ -151,6 +173,8 @@ def test_a_store_that_does_not_exist_is_refused_and_not_made(made: Path) -> None
     assert code == 1
     assert "nowhere" in told
     assert "does not exist" in told
+    assert "check the path" in told
+    assert "start the job" not in told
     assert not (made / "nowhere").exists()
 
 

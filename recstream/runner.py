@@ -103,7 +103,7 @@ class Stop:
         ).start()
 
     def _listen(self, reading: int, told: frozenset[int]) -> None:
-        """Hear of signals in a thread: the main one may be out of Python, where it waits for peers, or a broker."""
+        """Hear of signals in a thread: the main one may be out of Python, waiting for peers or a broker."""
         while True:
             for number in os.read(reading, 64):
                 if number in told:

@@ -15,6 +15,8 @@ from recstream.cli.summary import print_summary
 
 __all__ = ["app", "load"]
 
+EXIT_INTERRUPTED = 130
+
 app = typer.Typer(help="Items in bulk.", no_args_is_help=True)
 
 
@@ -39,7 +41,7 @@ def load(
     from recstream.runner import Stop
     from recstream.wiring import Wiring
 
-    stop = Stop()
+    stop = Stop(early_exit=EXIT_INTERRUPTED)
     stop.on_signals()
     console = consoles.errors()
     letters = Wiring(settings).item_dead_letters
@@ -47,6 +49,9 @@ def load(
         summary = load_items(settings, stop, reporter.stage)
     print_summary(console, summary)
     console.print(f"store    {settings.store_dir}")
+    if stop.asked():
+        console.print("interrupted: all that was read is stored; the same command goes on from here")
+        raise typer.Exit(EXIT_INTERRUPTED)
     if summary.get("records_rejected"):
         console.print(f"some records were rejected, each with its reason, in {letters} (exit 3)")
         raise typer.Exit(3)

@@ -112,7 +112,7 @@ def _run(settings: Settings, verify: Path | None, *, is_temporary: bool) -> None
     from recstream.runner import Stop
     from recstream.verify import verify as verified
 
-    stop = Stop()
+    stop = Stop(early_exit=EXIT_INTERRUPTED)
     stop.on_signals()
     console = consoles.errors()
     compared = None

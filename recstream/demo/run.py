@@ -63,7 +63,7 @@ def run_demo(options: DemoOptions) -> int:
     Raises:
         DataError, FolderError, BrokerError, JobDiedError, StoreBusyError: with what to do about it.
     """
-    stop = Stop()
+    stop = Stop(early_exit=INTERRUPTED)
     stop.on_signals()
     console = Console(highlight=False)
     if not console.is_terminal:

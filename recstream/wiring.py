@@ -194,12 +194,13 @@ class Wiring:
         kafka = self.settings.kafka
         positions = self.settings.store_dir / "positions" / LIVE
         known, kept = kept_identities(positions), kept_parts(positions)
+        group = kafka.group
         of_events, of_items = kept.get(f"{LIVE}.events", ()), kept.get(f"{LIVE}.items", ())
         return Inputs(
             events=self._topic(
-                kafka.events_topic, start=kafka.start_from, lag=True, known=known, kept=of_events
+                kafka.events_topic, start=kafka.start_from, group=group, lag=True, known=known, kept=of_events
             ),
-            items=self._topic(kafka.items_topic, start="earliest", known=known, kept=of_items),
+            items=self._topic(kafka.items_topic, start="earliest", group=group, known=known, kept=of_items),
         )
 
     def live_outputs(self) -> Outputs:
@@ -212,7 +213,10 @@ class Wiring:
         )
 
     def replay_source(self, where: str, *, limit: int = 0) -> Source[RawBatch]:
-        """The log to replay: a file, or ``kafka:TOPIC`` between ``kafka.start`` and ``backfill.stop``."""
+        """The log to replay: a file, or ``kafka:TOPIC`` between ``kafka.start`` and ``backfill.stop``.
+
+        Its positions are not shown to ``kafka.group``, which tells how far behind the live job is.
+        """
         if where.startswith(_KAFKA):
             if limit:
                 msg = f"backfill.limit={limit} counts records of files; end a topic by backfill.stop"
@@ -260,6 +264,7 @@ class Wiring:
         *,
         start: str | Mapping[str, int],
         stop: str | Mapping[str, int] | None = None,
+        group: str | None = None,
         lag: bool = False,
         known: Collection[str] = (),
         kept: Collection[str] = (),
@@ -274,7 +279,7 @@ class Wiring:
             [topic],
             start=start,
             stop=stop,
-            group=kafka.group,
+            group=group,
             client=kafka.client,
             stopping=self.stop.asked,
             on_lag=on_lag if lag else None,

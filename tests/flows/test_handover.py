@@ -12,6 +12,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from confluent_kafka import OFFSET_INVALID, Consumer, TopicPartition
 
 from recstream.io.kafka.broker import EmbeddedBroker
 from tests.flows.scenes import Placed, Scene, rich_log, spread
@@ -154,6 +155,19 @@ def ask_until_answered(scene: Scene, topic: str, lists: str) -> int:
     wait_until(answered, "the first list")
     reader.close()
     return asked
+
+
+def test_a_replay_leaves_the_group_alone_by_which_the_lag_of_the_job_is_watched(scene: Scene) -> None:
+    topic = scene.events(spread(LOG, 3), partitions=3)
+    group = f"group-{topic}"
+    assert (
+        scene.replay("group", topic, kafka__group=group, backfill__items=f"kafka:{scene.items_topic}").read
+        == 600
+    )
+    asker = Consumer({"bootstrap.servers": scene.bootstrap, "group.id": group})
+    parts = [TopicPartition(topic, number) for number in range(3)] + [TopicPartition(scene.items_topic, 0)]
+    assert {one.offset for one in asker.committed(parts, timeout=10)} == {OFFSET_INVALID}
+    asker.close()
 
 
 # a topic in pieces

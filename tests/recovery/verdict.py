@@ -21,7 +21,7 @@ __all__ = ["KINDS", "violations"]
 KINDS = ("rows", "lists", "tombstones", "requests", "rejects_lost", "rejects_made_up", "sessions_lost",
          "sessions_made_up", "account", "stop")  # fmt: skip
 Violations: TypeAlias = dict[str, list[str]]
-_FENCE, _ANNOUNCED, _OUTBOX, _REFUSED = 7, 10, 12, 13
+_ANNOUNCED, _OUTBOX, _REFUSED = 10, 12, 13
 
 
 def violations(crash: Crash) -> Violations:
@@ -149,12 +149,9 @@ def _rows(killed: Left, twin: Left) -> Iterable[str]:
 def _comparable(row: UserRow) -> UserRow:
     """A row without what rightly differs.
 
-    Outbox and refusals: what leaves is kept until two barriers later, whenever these were. The beginning
-    of a fence: after a forget it is that of the first event met, and events before it are met again after
-    a crash only.
+    Outbox and refusals: what leaves is kept until two barriers later, whenever these were.
     """
     state = _state(row)
-    state[_FENCE] = {log: ranges[1:] for log, ranges in state[_FENCE].items()}
     state[_OUTBOX] = state[_REFUSED] = []
     return row._replace(state=row.state[:1] + msgspec.msgpack.encode(state))
 

@@ -129,17 +129,40 @@ def last_of(before: list[Record], after: list[Record]) -> dict[str, int]:
 
 
 def test_a_broker_that_hangs_for_a_while_is_waited_for(own: EmbeddedBroker, tmp_path: Path) -> None:
-    log = events(200, items=ITEMS)
+    """Shorter than ``kafka.delivery_timeout_s``, with events to be read and lists to be written."""
+    log = events(400, items=ITEMS)
     with world_at(own.bootstrap, tmp_path) as world:
         with live_job(world.log, settings(world, KAFKA__DELIVERY_TIMEOUT_S="20")) as job:
             world.up(log[:20], job)
-            produce(world.bootstrap, "events", log[20:100])
+            produce(world.bootstrap, "events", log[20:300])
             pid = hung(own)
             time.sleep(3.0)
+            assert not world.delivered(log[:300])(), "there was nothing to wait for"
+            os.kill(pid, signal.SIGCONT)
+            produce(world.bootstrap, "events", log[300:])
+            wait_until(world.delivered(log), job.text)
+            assert job.stop() == 0, job.text()
+        assert "a process died" not in job.text()
+        world.assert_as_without_trouble(log)
+
+
+@pytest.mark.slow
+def test_a_broker_that_hangs_until_it_is_taken_for_away_is_waited_for(
+    own: EmbeddedBroker, tmp_path: Path
+) -> None:
+    log = events(200, items=ITEMS)
+    with world_at(own.bootstrap, tmp_path) as world:
+        chosen = settings(world, KAFKA__DELIVERY_TIMEOUT_S="30", KAFKA__DOWN_AFTER_S="6", RUN__RESTARTS="0")
+        with live_job(world.log, chosen) as job:
+            world.up(log[:20], job)
+            produce(world.bootstrap, "events", log[20:100])
+            pid = hung(own)
+            wait_until(lambda: "no broker answers, waiting up to 6 s" in one_line(job), job.text)
             os.kill(pid, signal.SIGCONT)
             produce(world.bootstrap, "events", log[100:])
             wait_until(world.delivered(log), job.text)
             assert job.stop() == 0, job.text()
+        assert "Kafka answers again" in one_line(job)
         assert "a process died" not in job.text()
         world.assert_as_without_trouble(log)
 

@@ -201,6 +201,7 @@ def against_topics(scene: Scene, events: str, store: str) -> tuple[int, str]:
 
 
 @pytest.mark.kafka
+@pytest.mark.slow
 def test_a_live_store_is_what_its_topics_say_after_a_kill_too(broker: EmbeddedBroker, tmp_path: Path) -> None:
     scene = Scene(broker.bootstrap, tmp_path)
     events = scene.events(spread(LOG[:100], 3), partitions=3)

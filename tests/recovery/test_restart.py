@@ -168,6 +168,7 @@ def test_after_a_clean_stop_nothing_is_replayed(world: World) -> None:
     world.assert_as_without_trouble(log)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_rows_of_one_and_one_goes_on_from_two(world: World) -> None:
     log = events(400, items=ITEMS, seed=3)
     produce(world.bootstrap, world.topics["events"], log[:100])

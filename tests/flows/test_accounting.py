@@ -288,6 +288,7 @@ def test_a_backfill_accounts_for_all_and_mended_letters_make_up_for_it(
 
 
 @pytest.mark.kafka
+@pytest.mark.slow
 def test_the_live_job_accounts_for_all_and_mended_letters_make_up_for_it(
     clean: tuple[list[Record], Path],
     server: dict[str, str],

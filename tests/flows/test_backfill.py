@@ -212,6 +212,7 @@ def test_the_same_command_again_applies_nothing(tmp_path: Path) -> None:
     assert {user: row.version for user, row in before.items()} == versions_after(run.log)
 
 
+@pytest.mark.slow
 def test_an_interrupted_backfill_goes_on_where_it_was(tmp_path: Path) -> None:
     log = events(5000, users=60, items=36)
     whole, cut = prepared(tmp_path / "whole", log), prepared(tmp_path / "cut", log)

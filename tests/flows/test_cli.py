@@ -102,6 +102,7 @@ def test_interrupted_before_anything_is_read_it_exits_with_130(
         os.close(writing)
 
 
+@pytest.mark.slow
 def test_an_interrupted_load_exits_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     write_lines(tmp_path / "items.jsonl", [item(number) for number in range(40_000)])
     load = command("catalogue", "load", "items.jsonl", "--state", "state", *HASHING)

@@ -72,8 +72,8 @@ def upgraded(store: Path, **settings: str) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        ("run", "--processes", "2"),
-        pytest.param(("backfill", "--events", "events.jsonl"), marks=pytest.mark.slow),
+        pytest.param(("run", "--processes", "2"), marks=pytest.mark.slow),
+        ("backfill", "--events", "events.jsonl"),
         pytest.param(("catalogue", "load", "late.jsonl"), marks=pytest.mark.slow),
         pytest.param(("show", "plain"), marks=pytest.mark.slow),
         pytest.param(("forget", "plain", "--offline"), marks=pytest.mark.slow),
@@ -130,7 +130,11 @@ def test_positions_and_fences_of_an_upgraded_store_keep_events_from_counting_twi
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        (("RECSTREAM_EVENTS__ACTIONS__LIKE", "7"), "events.actions.like was 2.0, is 7.0"),
+        pytest.param(
+            ("RECSTREAM_EVENTS__ACTIONS__LIKE", "7"),
+            "events.actions.like was 2.0, is 7.0",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             ("RECSTREAM_ENCODER__DIM", "16"),
             "hashing-v1;dim=8",
@@ -267,6 +271,7 @@ def replace_identities(store: Path, known: dict[bytes, bytes]) -> None:
 
 
 @pytest.mark.kafka
+@pytest.mark.slow
 def test_a_live_job_goes_on_from_an_upgraded_store_and_settles_what_waited(
     golden: Path, broker: EmbeddedBroker
 ) -> None:

@@ -237,7 +237,8 @@ def test_a_server_that_is_gone_is_waited_for_over_a_restart_of_the_dataflow(worl
     world.assert_as_without_trouble(log)
 
 
-@pytest.mark.parametrize("status", [413, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("status", [413, 500])
 def test_a_text_that_the_server_refuses_is_one_dead_letter_and_all_else_is_applied(
     world: World, status: int
 ) -> None:

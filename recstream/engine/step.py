@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from recstream.core.events import Event
+from recstream.core.profile import AsOf
 from recstream.core.rejects import Reject
 from recstream.core.sessions import Session
-from recstream.core.signals import Query
+from recstream.core.signals import Query, Trigger
 from recstream.core.statistics import Touch
 from recstream.engine.lists import Listed
 from recstream.ports import ItemRow
 
-__all__ = ["ClosedSession", "Forgotten", "Received", "Step"]
+__all__ = ["ClosedSession", "Dues", "Forgotten", "Received", "Step"]
+
+Dues: TypeAlias = dict[str, tuple[Trigger, AsOf | None, float]]
+"""Users whose lists are due: why, the event it says it reflects (None: the last), and when that was read."""
 
 
 class Received(NamedTuple):

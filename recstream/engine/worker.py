@@ -6,33 +6,30 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeAlias
 
 from recstream.core.events import Event
 from recstream.core.fuse import Fuse
 from recstream.core.profile import AsOf, Outcome, Profile
-from recstream.core.ranking import rank, warm_up
+from recstream.core.ranking import warm_up
 from recstream.core.rejects import Reason, Reject
-from recstream.core.sessions import Session, sessions_of
-from recstream.core.signals import Query, Trigger, query_of
+from recstream.core.sessions import sessions_of
+from recstream.core.signals import Query
 from recstream.core.statistics import Touch
 from recstream.engine.agenda import Agenda
+from recstream.engine.earlier import EarlierRuns
 from recstream.engine.garbage import LongLived
 from recstream.engine.hot_set import HotSet
 from recstream.engine.late_rejects import too_many_waiting, unknown_item
+from recstream.engine.list_maker import ListMaker
 from recstream.engine.lists import Listed
 from recstream.engine.outbox import Outbox
 from recstream.engine.replica import Replica
 from recstream.engine.services import EngineRules, Services
-from recstream.engine.step import ClosedSession, Forgotten, Received, Step
+from recstream.engine.step import ClosedSession, Dues, Forgotten, Received, Step
 from recstream.engine.touches import touches_of
-from recstream.ports import OPEN_SESSION, UNCONFIRMED, WAITING, ItemRow
+from recstream.ports import ItemRow
 
 __all__ = ["Worker"]
-
-
-Dues: TypeAlias = dict[str, tuple[Trigger, AsOf | None, float]]
-"""Users whose lists are due: why, the event it says it reflects (None: the last), and when that was read."""
 
 
 class Worker:
@@ -78,10 +75,10 @@ class Worker:
         self.agenda = Agenda(
             wait_s=rules.wait_for_item_s, patience_s=self._patience_s, look_every_s=rules.refresh_s
         )
-        self._adopted: dict[int, bool] = {}
-        """User shards that this worker owns, and whether what is unfinished in them was looked for."""
         self.outbox = Outbox(self.users, services.now, job=rules.job, shards=rules.shards)
         self.commits = self.outbox.commits
+        self.earlier = EarlierRuns(self.users, self.outbox, self.agenda, services, rules)
+        self.lists = ListMaker(self.users, self.replica, services, rules, encoder=encoder.label)
         self._seq = 0
         self.turn = 0
         """Grows whenever the worker has been active: a barrier is asked for by many, and done once a turn."""
@@ -96,9 +93,7 @@ class Worker:
         What an earlier run left unfinished in it is taken up at the next step: its users may never come
         back by themselves.
         """
-        self._adopted.setdefault(shard, not self.rules.unfinished)
-        if barrier is not None:
-            self.commits.resume(shard, barrier)
+        self.earlier.adopt(shard, barrier)
 
     def next_seq(self) -> int:
         """A number greater than all before it: the steady clock in ns, made strictly growing."""
@@ -107,7 +102,7 @@ class Worker:
 
     def next_look(self) -> float | None:
         """When `step` wants to be called although no event has come (wall clock), or None."""
-        if not all(self._adopted.values()):
+        if not self.earlier.is_taken_up:
             return self.now()
         steady = self.steady()
         look = self.agenda.next_look(steady, has_arrivals=bool(self.replica.arrived))
@@ -131,12 +126,10 @@ class Worker:
         due: Dues = {}
         touched: dict[str, None] = {}
         outcomes = dict.fromkeys(Outcome, 0)
-        loaded = self.users.load(event.user_id for batch in received for event in batch.events)
-        self._note_loaded(loaded, done, due)
-        if not all(self._adopted.values()):
-            self._take_up_shards(done, due)
+        self.earlier.load((event.user_id for batch in received for event in batch.events), done, due)
+        self.earlier.take_up(done, due)
         looked_at = self.agenda.due(self.steady(), self.replica.take_arrived())
-        self._note_loaded(self.users.load(looked_at), done, due)
+        self.earlier.load(looked_at, done, due)
         for user_id in looked_at:
             self._settle(user_id, done, due, touched)
         for at, events, brought in received:
@@ -148,7 +141,7 @@ class Worker:
                 if self.rules.every_event and due:
                     self.count(done.touches)
                     done.touches.clear()
-                    done.lists.extend(self.rank(self._queries(due)))
+                    done.lists.extend(self.rank(self.lists.queries(due)))
                     due.clear()
                 if self.rules.sessions:
                     self.agenda.hear(event.user_id, self.steady())
@@ -158,9 +151,9 @@ class Worker:
         if self.rules.every_event:
             self.count(done.touches)
             done.touches.clear()
-            done.lists.extend(self.rank(self._queries(due)))
+            done.lists.extend(self.rank(self.lists.queries(due)))
         elif self.rules.lists:
-            done.queries.extend(self._queries(due))
+            done.queries.extend(self.lists.queries(due))
         self._account(outcomes)
         if self.users.overfull:
             self.flush()
@@ -173,19 +166,7 @@ class Worker:
 
     def rank(self, queries: list[Query]) -> list[Listed]:
         """Make the lists of these users, now."""
-        if not queries or not self.rules.lists:
-            return []
-        lists = rank(queries, self.replica.catalogue, self.replica.statistics, self.rules.ranking)
-        catalogue = self.replica.catalogue
-        now = self.now()
-        made = []
-        for query, ranked in zip(queries, lists, strict=True):
-            made.append(Listed.of(query, ranked, catalogue, self.encoder.label, now))
-            self.meters.observe("event_to_list_seconds", max(now - query.received_at, 0.0))
-        for trigger in {query.trigger for query in queries}:
-            count = sum(query.trigger == trigger for query in queries)
-            self.meters.add("lists_emitted", count, trigger=trigger)
-        return made
+        return self.lists.rank(queries)
 
     def flush(self) -> None:
         """The barrier: write all that changed. Early is harmless (fences); late would lose events.
@@ -216,8 +197,11 @@ class Worker:
             return Outcome.APPLIED
         if kind == "forget":
             if profile.absorbed(event):
-                # Its tombstone may have been lost in the crash that has it read again.
+                # Its tombstone may have been lost in the crash that has it read again. It drops the list of a
+                # user who came back since, so that one follows it.
                 self._forgotten(event, done)
+                if profile.as_of is not None:
+                    due.setdefault(event.user_id, ("event", None, at))
                 return Outcome.ABSORBED
             # What waited was read and is erased like all else: it waits no more.
             self.meters.add("events_waiting", -len(profile.waiting))
@@ -279,48 +263,6 @@ class Worker:
         else:
             self.replica.see(row)
 
-    def _take_up_shards(self, done: Step, due: Dues) -> None:
-        """Look for what an earlier run left unfinished in shards that are new to this worker."""
-        new = [shard for shard, looked in self._adopted.items() if not looked]
-        self._adopted.update(dict.fromkeys(new, True))
-        unfinished = self.users.unfinished(new)
-        wanted = [user_id for user_id, why in unfinished.items() if why & (WAITING | UNCONFIRMED)]
-        self._note_loaded(self.users.load(wanted), done, due)
-        if self.rules.sessions:
-            for user_id, why in unfinished.items():
-                if why & OPEN_SESSION:
-                    self.agenda.hear(user_id, self.steady())
-
-    def _note_loaded(self, profiles: list[Profile], done: Step, due: Dues) -> None:
-        for profile in profiles:
-            for what in self.outbox.left_by_an_earlier_run(profile):
-                self._send_again(profile, what, done, due)
-            if profile.waiting:
-                now = self.steady()
-                # A wall clock that was set back must not make an event wait longer than it may.
-                profile.waiting = [
-                    one._replace(received_at=min(one.received_at, now)) for one in profile.waiting
-                ]
-                self.meters.add("events_waiting", len(profile.waiting))
-                self.meters.add("events_waiting_at_start", len(profile.waiting))
-                self.agenda.wait(profile.user_id, profile.waiting)
-                # An item may have arrived while nobody held the user.
-                self.agenda.look_at(profile.user_id, now)
-
-    def _send_again(self, profile: Profile, what: Event | Session | None, done: Step, due: Dues) -> None:
-        """Send what an earlier run made in an epoch that did not commit."""
-        if isinstance(what, Event):
-            kind = "reject"
-            done.rejects.append(unknown_item(what, self.rules.wait_for_item_s))
-        elif isinstance(what, Session):
-            kind = "session"
-            done.sessions.append(ClosedSession(profile.user_id, what))
-        else:
-            kind = "list"
-            due[profile.user_id] = ("event", None, self.now())
-        self.meters.add("outputs_resent", kind=kind)
-        self.outbox.keep(profile, what)
-
     def _settle(
         self,
         user_id: str,
@@ -366,15 +308,6 @@ class Worker:
                 done.sessions.append(ClosedSession(profile.user_id, session))
                 self.meters.add("sessions_closed")
                 self.outbox.keep(profile, session)
-
-    def _queries(self, due: Dues) -> list[Query]:
-        queries = []
-        for user_id, (trigger, position, at) in due.items():
-            profile = self.users.get(user_id)
-            as_of = position or profile.as_of
-            if as_of is not None:
-                queries.append(query_of(profile, as_of, trigger, at))
-        return queries
 
     def _account(self, outcomes: dict[Outcome, int]) -> None:
         for outcome, count in outcomes.items():

@@ -156,6 +156,32 @@ def test_a_forget_read_again_does_not_erase_what_came_after_it() -> None:
     assert [query.user_id for query in done.queries] == ["u1"]
 
 
+@pytest.mark.parametrize("every_event", [False, True])
+def test_the_tombstone_of_a_forget_read_again_is_followed_by_the_list_of_who_came_back(
+    every_event: bool,
+) -> None:
+    """Alone in its micro-batch: what came after it may have committed, and is not read again."""
+    bench = Bench(every_event=every_event)
+    bench.know("i0", "i1")
+    forget = event(2.0, "forget", offset=2)
+    bench.step(event(1.0, "view", "i0", offset=1), forget, event(3.0, "view", "i1", offset=3))
+    done = bench.step(forget)
+    if every_event:
+        assert [type(one) for one in done.lists] == [Forgotten, Listed]
+    else:
+        assert done.forgotten == [Forgotten("u1")]
+        assert [(query.user_id, query.version) for query in done.queries] == [("u1", 1)]
+
+
+def test_the_tombstone_of_a_forget_read_again_is_all_where_nobody_came_back() -> None:
+    bench = Bench()
+    bench.know("i0")
+    forget = event(2.0, "forget", offset=2)
+    bench.step(event(1.0, "view", "i0", offset=1), forget)
+    done = bench.step(forget)
+    assert (done.forgotten, done.queries) == ([Forgotten("u1")], [])
+
+
 def test_a_request_learns_nothing_and_the_list_is_as_of_the_request() -> None:
     bench = Bench()
     bench.know("i0", "i1")

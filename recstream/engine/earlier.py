@@ -1,0 +1,92 @@
+"""What an earlier run left unfinished in the user shards of a worker, taken up once by this one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from recstream.core.events import Event
+from recstream.core.profile import Profile
+from recstream.core.sessions import Session
+from recstream.engine.agenda import Agenda
+from recstream.engine.hot_set import HotSet
+from recstream.engine.late_rejects import unknown_item
+from recstream.engine.outbox import Outbox
+from recstream.engine.services import EngineRules, Services
+from recstream.engine.step import ClosedSession, Dues, Step
+from recstream.ports import OPEN_SESSION, UNCONFIRMED, WAITING
+
+__all__ = ["EarlierRuns"]
+
+
+class EarlierRuns:
+    """Events that wait, output whose epoch may not have committed, open sessions: no event asks for them."""
+
+    def __init__(
+        self, users: HotSet, outbox: Outbox, agenda: Agenda, services: Services, rules: EngineRules
+    ) -> None:
+        self._users = users
+        self._outbox = outbox
+        self._agenda = agenda
+        self._rules = rules
+        self._meters = services.meters
+        self._now = services.now
+        self._steady = services.steady
+        self._adopted: dict[int, bool] = {}
+        """User shards that the worker owns, and whether what is unfinished in them was looked for."""
+
+    def adopt(self, shard: int, barrier: int | None) -> None:
+        """Note that the worker owns a user shard, and its last committed ``barrier`` (None: it has none)."""
+        self._adopted.setdefault(shard, not self._rules.unfinished)
+        if barrier is not None:
+            self._outbox.commits.resume(shard, barrier)
+
+    @property
+    def is_taken_up(self) -> bool:
+        """Whether all shards adopted so far were looked through."""
+        return all(self._adopted.values())
+
+    def take_up(self, done: Step, due: Dues) -> None:
+        """Look through the shards that are new to the worker."""
+        if self.is_taken_up:
+            return
+        new = [shard for shard, looked in self._adopted.items() if not looked]
+        self._adopted.update(dict.fromkeys(new, True))
+        unfinished = self._users.unfinished(new)
+        wanted = [user_id for user_id, why in unfinished.items() if why & (WAITING | UNCONFIRMED)]
+        self.load(wanted, done, due)
+        if self._rules.sessions:
+            for user_id, why in unfinished.items():
+                if why & OPEN_SESSION:
+                    self._agenda.hear(user_id, self._steady())
+
+    def load(self, user_ids: Iterable[str], done: Step, due: Dues) -> None:
+        """Bring users into memory, and take up what is unfinished of those that were read from the store."""
+        for profile in self._users.load(user_ids):
+            for what in self._outbox.left_by_an_earlier_run(profile):
+                self._send_again(profile, what, done, due)
+            if profile.waiting:
+                self._wait_on(profile)
+
+    def _wait_on(self, profile: Profile) -> None:
+        now = self._steady()
+        # A wall clock that was set back must not make an event wait longer than it may.
+        profile.waiting = [one._replace(received_at=min(one.received_at, now)) for one in profile.waiting]
+        self._meters.add("events_waiting", len(profile.waiting))
+        self._meters.add("events_waiting_at_start", len(profile.waiting))
+        self._agenda.wait(profile.user_id, profile.waiting)
+        # An item may have arrived while nobody held the user.
+        self._agenda.look_at(profile.user_id, now)
+
+    def _send_again(self, profile: Profile, what: Event | Session | None, done: Step, due: Dues) -> None:
+        """Send what an earlier run made in an epoch that did not commit."""
+        if isinstance(what, Event):
+            kind = "reject"
+            done.rejects.append(unknown_item(what, self._rules.wait_for_item_s))
+        elif isinstance(what, Session):
+            kind = "session"
+            done.sessions.append(ClosedSession(profile.user_id, what))
+        else:
+            kind = "list"
+            due[profile.user_id] = ("event", None, self._now())
+        self._meters.add("outputs_resent", kind=kind)
+        self._outbox.keep(profile, what)

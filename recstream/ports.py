@@ -14,6 +14,8 @@ __all__ = [
     "Encoder",
     "ItemRow",
     "ItemStore",
+    "ModelRow",
+    "ModelStore",
     "StatisticsRow",
     "StatisticsStore",
     "StoreMeta",
@@ -215,6 +217,9 @@ class ItemRow(NamedTuple):
     """Unit vector of the encoder's input; zeros for a tombstone."""
     seq: int
     """Grows with every write of any process (time of the write in ns): replicas read what is newer."""
+    terms: bytes = b""
+    """Lexical terms as `recstream.core.lexicon.pack` writes them; ``b""`` when they are not known, as of a
+    tombstone, and of an item that was stored before layout 3 and not loaded again since."""
 
 
 class ItemStore(Protocol):
@@ -272,6 +277,46 @@ class StatisticsStore(Protocol):
 
     def changed_since(self, seq: int) -> list[StatisticsRow]:
         """Rows written after ``seq``."""
+        ...
+
+    def version(self) -> int:
+        """Table version as of now, writes of other processes included."""
+        ...
+
+    def maintain(self) -> None:
+        """Compact, index, and drop old versions when due."""
+        ...
+
+
+class ModelRow(NamedTuple):
+    """What was learned about the stream as a whole, under one name."""
+
+    name: str
+    """Such as ``"transform"`` or ``"weights/3"``."""
+    seq: int
+    """As for items."""
+    state: bytes
+    """The model, encoded (its first byte is the codec's version)."""
+
+
+class ModelStore(Protocol):
+    """What was learned about the stream as a whole: a few rows by name, each with one writer.
+
+    * ``fetch()``: all rows, by name, in order of the names' code points. Any string is a legal name.
+    * ``upsert(rows)`` and ``delete(names)`` as for users; ``version()`` and ``maintain()`` as for items:
+      the version differs whenever a write of any process may have changed the answer of ``fetch``.
+    """
+
+    def upsert(self, rows: Sequence[ModelRow]) -> None:
+        """Insert or replace, atomically."""
+        ...
+
+    def fetch(self) -> dict[str, ModelRow]:
+        """All rows."""
+        ...
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Forget what was learned under these names."""
         ...
 
     def version(self) -> int:

@@ -41,10 +41,10 @@ def upgrade(settings: Settings, *, accept: bool = False, dry_run: bool = False) 
 def _check_waiting(settings: Settings) -> None:
     """An event that waits must find its action when its item comes."""
     meta = LanceDatabase.inspect(settings.store_dir)
-    if meta is None or meta.schema != SCHEMA:
-        return  # an older layout knew no rules: those of the configuration are taken for its own
+    if meta is None or meta.schema > SCHEMA or not meta.rules:
+        return  # layout 1 knew no rules: those of the configuration are taken for its own
     users, actions = (
-        LanceDatabase.open(settings.store_dir, meta, create=False).users,
+        LanceDatabase.users_alone(settings.store_dir, meta.dim),
         actions_with(settings.events.actions),
     )
     ids = [user for user, why in users.unfinished(range(meta.shards)).items() if why & WAITING]

@@ -40,7 +40,7 @@ from recstream.runner import Stop
 
 __all__ = ["SCHEMA", "Wiring", "counting", "decode_rules", "encoder_spec", "store_meta"]
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the store's layout."""
 _KAFKA = "kafka:"
 
@@ -152,6 +152,7 @@ class Wiring:
             users=lambda: database().users,
             items=lambda: database().items,
             statistics=lambda: database().statistics,
+            models=lambda: database().models,
             meters=self.meters,
             now=time.time,
             maintain=(lambda: database().maintain()) if self._maintains else None,

@@ -26,7 +26,7 @@ from recstream.engine.worker import Worker
 from recstream.io.encoders import EncoderSpec, open_encoder
 from recstream.ports import ItemRow
 from recstream.testing.meters import MemoryMeters
-from recstream.testing.stores import MemoryItemStore, MemoryStatisticsStore, MemoryUserStore
+from recstream.testing.stores import MemoryItemStore, MemoryModelStore, MemoryStatisticsStore, MemoryUserStore
 
 DIM = 8
 RULES = ProfileRules(DecodeRules())
@@ -173,6 +173,7 @@ class Bench:
         self.users = MemoryUserStore(DIM)
         self.items = MemoryItemStore(DIM)
         self.statistics = MemoryStatisticsStore()
+        self.models = MemoryModelStore()
         rules.setdefault("profile", RULES)
         rules.setdefault("ranking", RankingRules(top_n=5))
         self.rules = EngineRules(**rules)
@@ -194,6 +195,7 @@ class Bench:
             users=same(self.users),
             items=same(self.items),
             statistics=same(self.statistics),
+            models=same(self.models),
             meters=self.meters,
             now=self.clock,
             steady=self.clock,

@@ -13,6 +13,7 @@ from bytewax.dataflow import Stream, operator
 from recstream.core.arrays import Matrix, Vector
 from recstream.core.fuse import Fuse, FuseRules
 from recstream.core.items import Item, item_text, text_hash
+from recstream.core.lexicon import pack, terms_of
 from recstream.core.rejects import Reject
 from recstream.engine.late_rejects import unencodable
 from recstream.engine.services import PerWorker
@@ -183,4 +184,5 @@ def _row(item: Item, text: str, vector: Vector) -> ItemRow:
         text_hash=text_hash(text if own is None else own.tobytes().hex()),
         vector=vector if own is None else own,
         seq=0,
+        terms=b"" if item.deleted else pack(terms_of(item.title, item.text, item.categories + item.tags)),
     )

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from recstream.core.fuse import FuseRules
 from recstream.core.profile import ProfileRules
 from recstream.core.ranking import RankingRules
-from recstream.ports import Encoder, ItemStore, Meters, StatisticsStore, UserStore
+from recstream.ports import Encoder, ItemStore, Meters, ModelStore, StatisticsStore, UserStore
 
 __all__ = ["EngineRules", "PerWorker", "Services", "steady_clock"]
 
@@ -74,6 +74,7 @@ class Services:
     users: Callable[[], UserStore]
     items: Callable[[], ItemStore]
     statistics: Callable[[], StatisticsStore]
+    models: Callable[[], ModelStore]
     meters: Meters
     now: Callable[[], float]
     maintain: Callable[[], None] | None = None

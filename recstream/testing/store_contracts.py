@@ -282,6 +282,7 @@ class ItemStoreContract:
             item_row("b", 2, categories=(), tags=("", "x'y"), published_at=None, title=""),
             item_row("c", 3, deleted=True, available=False, vector=np.zeros(DIM, np.float32)),
             item_row("d", 2**62, published_at=0.0, title="\x00'\n👩\u200d👧"),
+            item_row("e", 2**62, terms=bytes(range(256)) * 4),
         ]
         store.upsert(rows)
         found = store.changed_since(-1)

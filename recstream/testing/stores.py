@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 
 from recstream.core.arrays import Vector
-from recstream.ports import ItemRow, StatisticsRow, UserRow
+from recstream.ports import ItemRow, ModelRow, StatisticsRow, UserRow
 
-__all__ = ["MemoryItemStore", "MemoryStatisticsStore", "MemoryUserStore"]
+__all__ = ["MemoryItemStore", "MemoryModelStore", "MemoryStatisticsStore", "MemoryUserStore"]
 
 Call = tuple[str, tuple[str, ...]]
 """What was called, and the keys it was called with."""
@@ -156,6 +156,41 @@ class MemoryStatisticsStore:
 
     def version(self) -> int:
         """Grows with each upsert of rows."""
+        return self._version
+
+    def maintain(self) -> None:
+        """Record the call."""
+        self.calls.append(("maintain", ()))
+
+
+class MemoryModelStore:
+    """A :class:`recstream.ports.ModelStore` in a dict."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.rows: dict[str, ModelRow] = {}
+        self._version = 1
+
+    def upsert(self, rows: Sequence[ModelRow]) -> None:
+        """Insert or replace, all or none."""
+        keys = _checked("name", (row.name for row in rows))
+        self.calls.append(("upsert", keys))
+        self.rows |= {row.name: row for row in rows}
+        self._version += bool(rows)
+
+    def fetch(self) -> dict[str, ModelRow]:
+        """All rows, in order of their names."""
+        self.calls.append(("fetch", ()))
+        return dict(sorted(self.rows.items()))
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Forget what was learned under these names."""
+        self.calls.append(("delete", tuple(names)))
+        for name in names:
+            self._version += self.rows.pop(name, None) is not None
+
+    def version(self) -> int:
+        """Grows with each change of the rows."""
         return self._version
 
     def maintain(self) -> None:

@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 
 from recstream.io.lance import LanceDatabase, Upkeep
-from recstream.ports import ItemStore, StatisticsStore, StoreMeta, UserStore
+from recstream.ports import ItemStore, ModelStore, StatisticsStore, StoreMeta, UserStore
+from recstream.testing.model_contract import ModelStoreContract
 from recstream.testing.store_contracts import (
     DIM,
     ItemStoreContract,
     StatisticsStoreContract,
     UserStoreContract,
 )
-from recstream.testing.stores import MemoryItemStore, MemoryStatisticsStore, MemoryUserStore
+from recstream.testing.stores import MemoryItemStore, MemoryModelStore, MemoryStatisticsStore, MemoryUserStore
 
 EAGER = Upkeep(every_s=0, keep_s=0, index_from=1, look_s=0, rest=0)
-META = StoreMeta(schema=2, encoder="hashing@1", dim=DIM, shards=32, rules="{}")
+META = StoreMeta(schema=3, encoder="hashing@1", dim=DIM, shards=32, rules="{}")
 
 
 class OnDisk:
@@ -61,3 +62,13 @@ class TestMemoryStatisticsStore(StatisticsStoreContract):
 class TestLanceStatisticsStore(OnDisk, StatisticsStoreContract):
     def make(self) -> StatisticsStore:
         return self.database().statistics
+
+
+class TestMemoryModelStore(ModelStoreContract):
+    def make(self) -> ModelStore:
+        return MemoryModelStore()
+
+
+class TestLanceModelStore(OnDisk, ModelStoreContract):
+    def make(self) -> ModelStore:
+        return self.database().models

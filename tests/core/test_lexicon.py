@@ -63,6 +63,13 @@ def test_an_items_terms_are_those_of_its_title_labels_and_text() -> None:
     assert as_dict(terms)[bucket("tea")] == pytest.approx(1 + math.log(2))
 
 
+def test_words_of_one_bucket_are_one_term() -> None:
+    assert bucket("zebrawinter") == bucket("teaboxing")
+    assert as_dict(text_terms("zebrawinter teaboxing")) == {
+        bucket("teaboxing"): pytest.approx(1 + math.log(2))
+    }
+
+
 def test_words_of_neighbouring_parts_do_not_run_together() -> None:
     assert same(terms_of("one", "two", ("three", "four")), text_terms("one two three four"))
 

@@ -8,11 +8,12 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 
 from recstream.core.fuse import FuseRules
 from recstream.core.items import Item
-from recstream.engine.encode import encode_events
+from recstream.core.lexicon import pack, text_terms
+from recstream.engine.encode import encode_events, item_rows
 from recstream.engine.step import Received
 from recstream.io.encoders import EncoderSpec, open_encoder
 from recstream.testing.meters import MemoryMeters
-from tests.builders import DIM, event
+from tests.builders import DIM, event, unit
 
 
 def test_an_event_brings_its_item_as_it_was_then_and_not_as_a_later_one_of_the_batch_has_it() -> None:
@@ -33,3 +34,14 @@ def test_an_event_brings_its_item_as_it_was_then_and_not_as_a_later_one_of_the_b
     op.output("rejects", out.rejects, TestingSink([]))
     run_main(flow)
     assert {at: row.title for at, row in done[0].brought.items()} == {3: "Space opera", 4: "Tax law"}
+
+
+def test_an_items_row_has_the_terms_of_all_its_words_and_a_tombstone_has_none() -> None:
+    """Whoever made its vector."""
+    log = event(1.0).partition
+    item = Item("i", "Tea", "Dark tea.", ("Drinks",), ("hot",), None, True, False, None, log, 0, b"{}")
+    items = [item, item._replace(vector=unit("tea")), item._replace(deleted=True, title="", text=None)]
+    rows, why = item_rows(items, open_encoder(EncoderSpec(backend="hashing", dim=DIM)))
+    wanted = pack(text_terms("tea tea dark drinks hot"))
+    assert why == {}
+    assert [None if row is None else row.terms for row in rows] == [wanted, wanted, b""]

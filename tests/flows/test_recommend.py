@@ -31,7 +31,7 @@ from recstream.engine.rows import profile_of
 from recstream.engine.services import EngineRules, Services
 from recstream.io.encoders import EncoderSpec, open_encoder
 from recstream.metrics import PrometheusMeters
-from recstream.testing.stores import MemoryItemStore, MemoryStatisticsStore, MemoryUserStore
+from recstream.testing.stores import MemoryItemStore, MemoryModelStore, MemoryStatisticsStore, MemoryUserStore
 from tests.flows.support import T0, Record, assert_same_users, events, item, versions_after
 
 Run = Callable[..., None]
@@ -109,6 +109,7 @@ class Job:
     users: MemoryUserStore = field(default_factory=lambda: MemoryUserStore(DIM))
     items: MemoryItemStore = field(default_factory=lambda: MemoryItemStore(DIM))
     statistics: MemoryStatisticsStore = field(default_factory=MemoryStatisticsStore)
+    models: MemoryModelStore = field(default_factory=MemoryModelStore)
     meters: PrometheusMeters = field(default_factory=PrometheusMeters)
     messages: list[Message] = field(default_factory=list)
     letters: list[Message] = field(default_factory=list)
@@ -121,6 +122,7 @@ class Job:
             users=lambda: self.users,
             items=lambda: self.items,
             statistics=lambda: self.statistics,
+            models=lambda: self.models,
             meters=self.meters,
             now=time.time,
         )

@@ -1,4 +1,4 @@
-"""A job goes on from a store of layout 1 as if it had written it, and refuses what it must not mix."""
+"""A job goes on from a store of an older layout as if it had written it, and refuses what it must not mix."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ import pytest
 from recstream.accounting import accounting
 from recstream.core.catalogue import Catalogue
 from recstream.core.compare import differences
+from recstream.core.counting import counting_rules
+from recstream.core.lexicon import unpack
 from recstream.core.profile import Profile
+from recstream.core.rules import actions_with
 from recstream.engine.rows import profile_of
 from recstream.io.kafka.admin import ensure_topics, topics
 from recstream.io.kafka.broker import EmbeddedBroker
 from recstream.io.lance import LanceDatabase
-from recstream.ports import StatisticsRow
+from recstream.io.lance.meta import write_meta
+from recstream.ports import ItemRow, StatisticsRow
+from recstream.testing.store_contracts import same_row
 from tests.flows.support import Reader, live_job, produce, read_lines, recstream, wait_until, write_lines
 from tests.golden.stores import FIRST, LATE, SETTINGS, contents, unpacked
 
@@ -83,21 +88,23 @@ def upgraded(store: Path, **settings: str) -> None:
 def test_an_old_store_is_refused_with_a_command_that_mends_it(golden: Path, command: tuple[str, ...]) -> None:
     done = recstream(*command, "--state", "backfill", env=SETTINGS, cwd=golden)
     assert done.returncode == 2, done.stderr
-    assert "has layout 1, this release works on 2" in done.stderr
+    assert "has layout 1, this release works on 3" in done.stderr
     assert "Traceback" not in done.stderr
     assert "a process died" not in done.stderr, "starting again is no use"
     mend = done.stderr.partition("run `recstream ")[2].partition("`")[0]
     dry = recstream(*shlex.split(mend), "--dry-run", env=SETTINGS, cwd=golden)
-    assert (dry.returncode, dry.stdout.count("would do: ")) == (0, 3), dry.stderr
+    assert (dry.returncode, dry.stdout.count("would do: ")) == (0, 5), dry.stderr
     done = recstream(*shlex.split(mend), env=SETTINGS, cwd=golden)
-    assert (done.returncode, done.stdout.count("done: ")) == (0, 3), done.stderr
+    assert (done.returncode, done.stdout.count("done: ")) == (0, 5), done.stderr
     again = recstream(*shlex.split(mend), env=SETTINGS, cwd=golden)
     assert (again.returncode, again.stdout.split(":")[0]) == (0, "nothing to do")
     shown = recstream("show", "plain", "--state", "backfill", env=SETTINGS, cwd=golden)
     assert "user plain: " in shown.stdout, shown.stderr
 
 
-def test_a_replay_goes_on_from_an_upgraded_store_as_if_it_had_written_it(golden: Path) -> None:
+@pytest.mark.parametrize("layout", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_a_replay_goes_on_from_an_upgraded_store_as_if_it_had_written_it(tmp_path: Path, layout: int) -> None:
+    golden = unpacked(tmp_path, layout)
     upgraded(golden / "backfill")
     replay = ("backfill", "--events", "events.jsonl", "--items")
     first = (*replay, "items.jsonl", "--limit", str(FIRST), "--max-rejects", str(LATE), "--state", "new")
@@ -109,6 +116,31 @@ def test_a_replay_goes_on_from_an_upgraded_store_as_if_it_had_written_it(golden:
         for store in () if last else ("new", "backfill"):
             done = recstream(*replay, "late.jsonl", "--state", store, env=SETTINGS, cwd=golden)
             assert done.returncode == 0, done.stderr
+
+
+def items_of(store: Path) -> dict[str, ItemRow]:
+    return {row.item_id: row._replace(seq=0) for row in database(store).items.changed_since(-1)}
+
+
+def test_a_catalogue_that_is_loaded_again_gives_the_items_of_an_upgraded_store_their_terms(
+    tmp_path: Path,
+) -> None:
+    """And nothing else of them changes; what has its terms is left alone the next time."""
+    golden = unpacked(tmp_path, 2)
+    said = recstream("upgrade", "--state", "backfill", env=SETTINGS, cwd=golden).stdout
+    assert "load the catalogue again (`recstream catalogue load`)" in said
+    before = items_of(golden / "backfill")
+    assert {row.terms for row in before.values()} == {b""}
+    for store in ("backfill", "new", "backfill"):
+        version = database(golden / "backfill").items.version()
+        done = recstream("catalogue", "load", "items.jsonl", "--state", store, env=SETTINGS, cwd=golden)
+        assert done.returncode == 0, done.stderr
+    assert database(golden / "backfill").items.version() == version, "nothing was written the second time"
+    after, new = items_of(golden / "backfill"), items_of(golden / "new")
+    assert all(len(unpack(row.terms).buckets) > 1 for row in after.values())
+    for item, row in after.items():
+        assert same_row(row, new[item])
+        assert same_row(row._replace(terms=b""), before[item])
 
 
 def test_positions_and_fences_of_an_upgraded_store_keep_events_from_counting_twice(golden: Path) -> None:
@@ -193,10 +225,18 @@ def test_accepted_rules_hold_from_there_on_and_old_events_keep_their_weight(gold
     assert recstream(*replay, env=SETTINGS, cwd=golden).returncode == 2, "the old rules are the others now"
 
 
-def test_an_action_cannot_go_while_its_events_wait(golden: Path) -> None:
+@pytest.mark.parametrize("layout", [2, 3])
+def test_an_action_cannot_go_while_its_events_wait(tmp_path: Path, layout: int) -> None:
     """Or the job would stop at them when their item comes."""
-    upgraded(golden / "live", RECSTREAM_EVENTS__ACTIONS__GIFT="4")
-    users = database(golden / "live").users
+    golden = unpacked(tmp_path, 2)
+    if layout == 3:
+        upgraded(golden / "live")
+    meta = LanceDatabase.inspect(golden / "live")
+    assert meta is not None
+    assert meta.schema == layout
+    rules = counting_rules(actions_with({"gift": 4}), (1, 5), 30)
+    write_meta(lancedb.connect(str(golden / "live")), golden / "live", meta._replace(rules=rules))
+    users = LanceDatabase.users_alone(golden / "live", 8)
     row = users.fetch(["waits"])["waits"]
     assert b"\xa4like" in row.state
     users.upsert([row._replace(state=row.state.replace(b"\xa4like", b"\xa4gift"))])  # as long, in msgpack

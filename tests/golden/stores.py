@@ -22,9 +22,9 @@ LATE: Final = 8
 """Those of them that wait for their item in the live store, and were rejected by the backfill."""
 
 
-def unpacked(folder: Path) -> Path:
+def unpacked(folder: Path, layout: int = 1) -> Path:
     """The folder with the stores ``backfill`` and ``live``, and the files they were made of."""
-    with tarfile.open(Path(__file__).with_name("store_v1.tar.gz")) as archive:
+    with tarfile.open(Path(__file__).with_name(f"store_v{layout}.tar.gz")) as archive:
         archive.extractall(folder, filter="data")
     return folder
 

@@ -27,7 +27,7 @@ from recstream.ports import StoreMeta
 from recstream.testing.store_contracts import DIM, item_row, unit, user_row
 
 RULES = counting_rules(actions_with({"wishlist": 2.5}), (1, 5), 30)
-META = StoreMeta(schema=2, encoder="hashing@1", dim=DIM, shards=32, rules=RULES)
+META = StoreMeta(schema=3, encoder="hashing@1", dim=DIM, shards=32, rules=RULES)
 EAGER = Upkeep(every_s=0, keep_s=0.2, index_from=500, look_s=0, rest=0)
 ROOT = Path(__file__).parents[2]
 ROWS_A_CALL = 20
@@ -77,15 +77,15 @@ def test_a_differing_store_is_refused_with_both_values_and_a_mend(
 def test_a_store_of_an_older_layout_is_refused_with_the_command_to_run(tmp_path: Path) -> None:
     path = tmp_path / "a store"
     LanceDatabase.open(path, META)
-    with pytest.raises(StoreMismatchError, match="has layout 2, this release works on 3") as caught:
-        LanceDatabase.open(path, META._replace(schema=3))
+    with pytest.raises(StoreMismatchError, match="has layout 3, this release works on 4") as caught:
+        LanceDatabase.open(path, META._replace(schema=4))
     assert f"`recstream upgrade --state '{path}'`" in caught.value.mend
 
 
 def test_a_store_of_a_newer_layout_is_refused_whatever_else_differs(tmp_path: Path) -> None:
     LanceDatabase.open(tmp_path, META)
-    with pytest.raises(StoreMismatchError, match=r"layout 2.*up to 1.*install the newer recstream") as caught:
-        LanceDatabase.open(tmp_path, META._replace(schema=1, shards=7))
+    with pytest.raises(StoreMismatchError, match=r"layout 3.*up to 2.*install the newer recstream") as caught:
+        LanceDatabase.open(tmp_path, META._replace(schema=2, shards=7))
     assert "shards" not in str(caught.value)
 
 
@@ -150,8 +150,8 @@ def test_an_action_that_was_added_is_noted_and_can_then_not_be_changed_silently(
 def test_every_difference_is_reported_at_once(tmp_path: Path) -> None:
     LanceDatabase.open(tmp_path, META)
     with pytest.raises(StoreMismatchError) as caught:
-        LanceDatabase.open(tmp_path, StoreMeta(3, "other", 99, 1, RULES))
-    for said in ("has layout 2", "made with encoder ", "made with shards "):
+        LanceDatabase.open(tmp_path, StoreMeta(4, "other", 99, 1, RULES))
+    for said in ("has layout 3", "made with encoder ", "made with shards "):
         assert said in caught.value.problem
 
 

@@ -9,13 +9,16 @@ import numpy as np
 import pyarrow as pa
 
 from recstream.core.arrays import Matrix, Vector
-from recstream.ports import ItemRow, StatisticsRow, UserRow
+from recstream.ports import ItemRow, ModelRow, StatisticsRow, UserRow
 
 __all__ = [
     "item_rows",
     "item_schema",
     "items_table",
     "matrix_of",
+    "model_rows",
+    "model_schema",
+    "models_table",
     "statistics_rows",
     "statistics_schema",
     "statistics_table",
@@ -62,6 +65,7 @@ def item_schema(dim: int) -> Any:
             pa.field("text_hash", pa.string()),
             pa.field("vector", pa.list_(pa.float32(), dim)),
             pa.field("seq", pa.int64()),
+            pa.field("terms", pa.binary(), nullable=False),
         ]
     )
 
@@ -78,6 +82,11 @@ def statistics_schema() -> Any:
             pa.field("state", pa.large_binary()),
         ]
     )
+
+
+def model_schema() -> Any:
+    """Columns of the ``models`` table."""
+    return pa.schema([_key("name"), pa.field("seq", pa.int64()), pa.field("state", pa.large_binary())])
 
 
 def _vectors(vectors: Sequence[Vector], dim: int) -> Any:
@@ -162,3 +171,14 @@ def statistics_rows(table: Any) -> list[StatisticsRow]:
     return [
         StatisticsRow(*row) for row in zip(*(columns[name] for name in StatisticsRow._fields), strict=True)
     ]
+
+
+def models_table(rows: Sequence[ModelRow], schema: Any) -> Any:
+    """As :func:`users_table`, for models."""
+    return _build(list(zip(*rows, strict=True)), schema)
+
+
+def model_rows(table: Any) -> list[ModelRow]:
+    """As :func:`user_rows`, for models."""
+    columns = [table[name].to_pylist() for name in ModelRow._fields]
+    return [ModelRow(*row) for row in zip(*columns, strict=True)]

@@ -1,17 +1,18 @@
-"""A store on disk: opened, checked against the configuration, and handed out as three stores."""
+"""A store on disk: opened, checked against the configuration, and handed out as its stores."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from recstream.io.lance.arrow import item_schema, statistics_schema, user_schema
+from recstream.io.lance.arrow import item_schema, model_schema, statistics_schema, user_schema
 from recstream.io.lance.errors import StoreError, translated
 from recstream.io.lance.items import LanceItemStore
 from recstream.io.lance.locks import folder_lock
 from recstream.io.lance.maintenance import Maintenance, Upkeep
 from recstream.io.lance.memory import be_frugal, bounded_session
 from recstream.io.lance.meta import check_fit, no_store, read_meta, write_meta
+from recstream.io.lance.models import LanceModelStore
 from recstream.io.lance.statistics import LanceStatisticsStore
 from recstream.io.lance.table import KeyedTable, committed
 from recstream.io.lance.users import LanceUserStore
@@ -21,7 +22,7 @@ __all__ = ["LanceDatabase", "connect"]
 
 
 class LanceDatabase:
-    """One folder with the tables ``meta``, ``users``, ``items`` and ``statistics``.
+    """One folder with the tables ``meta``, ``users``, ``items``, ``statistics`` and ``models``.
 
     Threads may share it, and several processes may open one folder as long as each row has one
     writer. Open it after ``spawn``, never before ``fork``.
@@ -35,12 +36,14 @@ class LanceDatabase:
         users: LanceUserStore,
         items: LanceItemStore,
         statistics: LanceStatisticsStore,
+        models: LanceModelStore,
     ) -> None:
         self.path = path
         self.meta = meta
         self.users = users
         self.items = items
         self.statistics = statistics
+        self.models = models
 
     @classmethod
     def open(
@@ -77,13 +80,27 @@ class LanceDatabase:
             users = table("users", "user_id", user_schema(meta.dim))
             items = table("items", "item_id", item_schema(meta.dim))
             statistics = table("statistics", "item_id", statistics_schema())
+            models = table("models", "name", model_schema())
         return cls(
             folder,
             meta,
             users=LanceUserStore(users, meta.dim, Maintenance(users, upkeep)),
             items=LanceItemStore(items, meta.dim, Maintenance(items, upkeep)),
             statistics=LanceStatisticsStore(statistics, Maintenance(statistics, upkeep)),
+            models=LanceModelStore(models, Maintenance(models, upkeep)),
         )
+
+    @staticmethod
+    def users_alone(path: str | Path, dim: int) -> LanceUserStore:
+        """The users of a store of this layout or of layout 2, whose users are the same. Creates nothing.
+
+        Raises:
+            StoreError: there are none, or they cannot be read.
+        """
+        folder = LanceDatabase.require(path)
+        connection = connect(folder)
+        users = KeyedTable.open(connection, folder, "users", user_schema(dim), key="user_id", create=False)
+        return LanceUserStore(users, dim, Maintenance(users, Upkeep()))
 
     @staticmethod
     def inspect(path: str | Path) -> StoreMeta | None:
@@ -119,6 +136,7 @@ class LanceDatabase:
         self.users.maintain()
         self.items.maintain()
         self.statistics.maintain()
+        self.models.maintain()
 
 
 def _local(path: str | Path) -> Path:
@@ -149,7 +167,7 @@ def _check_folder(folder: Path, *, create: bool) -> None:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    foreign = sorted(name for name in ("users", "items", "statistics") if committed(folder, name))
+    foreign = sorted(name for name in ("users", "items", "statistics", "models") if committed(folder, name))
     if foreign:
         problem = f"has tables ({', '.join(foreign)}) but no meta table: they are not recstream's"
         raise StoreError(str(folder), problem, "choose an empty folder as store.path")

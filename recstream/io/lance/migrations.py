@@ -7,15 +7,17 @@ changes last, and each step looks whether it is done.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from recstream.core.counting import changes
+from recstream.io.lance.arrow import model_schema
 from recstream.io.lance.database import LanceDatabase, connect
 from recstream.io.lance.errors import translated
 from recstream.io.lance.locks import TableLock, folder_lock
 from recstream.io.lance.meta import misfit, misfits, no_store, read_meta, write_meta
-from recstream.io.lance.table import committed
+from recstream.io.lance.table import committed, creation_mode
 from recstream.ports import StoreMeta
 
 __all__ = ["Step", "upgrade"]
@@ -60,10 +62,12 @@ def _steps(
     for layout in range(stored.schema, schema):
         yield from _LAYOUTS[layout](connection, folder)
     if stored.schema < schema:
-        stored = stored._replace(schema=schema, rules=stored.rules or rules)
-        what = f"meta: layout {schema}; the rules of counting in the configuration are noted as the store's"
-        now = stored
-        yield Step(what, lambda: write_meta(connection, folder, now))
+        told = [f"meta: layout {schema}"]
+        if not stored.rules:
+            told.append("the rules of counting in the configuration are noted as the store's")
+        told += [_TO_DO[layout] for layout in range(stored.schema, schema) if layout in _TO_DO]
+        stored = now = stored._replace(schema=schema, rules=stored.rules or rules)
+        yield Step("; ".join(told), lambda: write_meta(connection, folder, now))
     found = list(misfits(folder, stored, wanted))
     if any(one.name == "schema" for one in found) or (found and not accept):
         raise misfit(folder, found)
@@ -78,14 +82,7 @@ def _unfinished(connection: Any, folder: Path) -> Iterator[Step]:
     if not committed(folder, "users"):
         return  # a creation that was killed; the next start completes it
     names = connection.open_table("users").schema.names
-
-    def change(what: str, how: Callable[[Any], object]) -> Step:
-        def run() -> None:
-            with TableLock(folder, "users").alone():
-                how(connection.open_table("users"))
-
-        return Step(f"users: {what}", run)
-
+    change = partial(_change, connection, folder, "users")
     if "unfinished" not in names:
         value = {"unfinished": "cast(waiting > 0 as int)"}
         yield change("column unfinished added", lambda table: table.add_columns(value))
@@ -93,5 +90,32 @@ def _unfinished(connection: Any, folder: Path) -> Iterator[Step]:
         yield change("column waiting dropped", lambda table: table.drop_columns(["waiting"]))
 
 
-_LAYOUTS: Final[Mapping[int, Callable[[Any, Path], Iterator[Step]]]] = {1: _unfinished}
+def _terms(connection: Any, folder: Path) -> Iterator[Step]:
+    """Layout 3: items have lexical terms, and what is learned about the stream as a whole has a table."""
+    if committed(folder, "items") and "terms" not in connection.open_table("items").schema.names:
+        empty = {"terms": "X''"}
+        yield _change(
+            connection, folder, "items", "column terms added", lambda table: table.add_columns(empty)
+        )
+    if not committed(folder, "models"):  # made here, not at the next start: a mere look needs it too
+
+        def make() -> None:
+            connection.create_table("models", schema=model_schema(), mode=creation_mode(folder, "models"))
+
+        yield Step("models: table made", make)
+
+
+def _change(connection: Any, folder: Path, name: str, what: str, how: Callable[[Any], object]) -> Step:
+    def run() -> None:
+        with TableLock(folder, name).alone():
+            how(connection.open_table(name))
+
+    return Step(f"{name}: {what}", run)
+
+
+_LAYOUTS: Final[Mapping[int, Callable[[Any, Path], Iterator[Step]]]] = {1: _unfinished, 2: _terms}
 """What leads from each layout to the next."""
+_TO_DO: Final[Mapping[int, str]] = {
+    2: "load the catalogue again (`recstream catalogue load`), so that its items get their terms"
+}
+"""What is left to do for the user when a store of that layout became one of the next."""

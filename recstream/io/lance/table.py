@@ -1,4 +1,4 @@
-"""One LanceDB table keyed by a string: what the three stores have in common."""
+"""One LanceDB table keyed by a string: what the stores have in common."""
 
 from __future__ import annotations
 
@@ -182,6 +182,22 @@ class KeyedTable:
         if sorted(rows[self.key].to_pylist()) != sorted(places[self.key].to_pylist()):
             raise RuntimeError(MOVED)  # compacted by another thread of this process in between
         return rows
+
+    def rows(self) -> Any:
+        """All rows, as an Arrow table, in no order.
+
+        Raises:
+            StoreError: a key is stored twice, or the table cannot be read.
+        """
+
+        def read() -> Any:
+            self.handle.checkout_latest()
+            return self.handle.search().limit(None).to_arrow()
+
+        with translated(self.where, "reading all rows"):
+            found = read_again(read)
+        self._check_single(found)
+        return found
 
     def newer(self, seq: int) -> Any:
         """Rows whose ``seq`` is greater, as an Arrow table ordered by ``(seq, key)``."""

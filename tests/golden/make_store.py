@@ -1,10 +1,11 @@
-"""How ``store_v1.tar.gz`` was made: the stores of a backfill and of a live job, in layout 1.
+"""How the golden stores were made: those of a backfill and of a live job, one archive a layout.
 
-Run with the code of commit d8c8b02, the last one that wrote layout 1, from its folder::
+Run with the code of the last commit that wrote the layout, from its folder::
 
-    PYTHONPATH=$PWD python .../tests/golden/make_store_v1.py .../tests/golden/store_v1.tar.gz
+    PYTHONPATH=$PWD python .../tests/golden/make_store.py .../tests/golden/store_v1.tar.gz
 
-The archive is never made again: it stands for the stores that are out there. It holds
+That was d8c8b02 for layout 1 and f064aa2 for layout 2. An archive is never made again: it stands for the
+stores that are out there. It holds
 
 * ``events.jsonl``, ``items.jsonl``, ``late.jsonl``: the log, the items known from the start, those that
   came later (which is why events wait in the live store; a replay rejects them);

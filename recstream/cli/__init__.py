@@ -8,7 +8,19 @@ import sys
 import typer
 
 import recstream.first_process  # noqa: F401 - first of ours, see there
-from recstream.cli import admin, catalogue, deadletter, demo, errors, replay, run, show, tail, upgrade
+from recstream.cli import (
+    admin,
+    catalogue,
+    deadletter,
+    demo,
+    errors,
+    evaluate,
+    replay,
+    run,
+    show,
+    tail,
+    upgrade,
+)
 
 __all__ = ["app", "main"]
 
@@ -24,6 +36,7 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.command()(run.run)
 app.command()(replay.backfill)
+app.command("eval")(evaluate.evaluate)
 app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(deadletter.app, name="deadletter")
 app.command()(tail.tail)

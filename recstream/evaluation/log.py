@@ -1,0 +1,155 @@
+"""Log: a file of items and one of events, read, decoded and encoded as a backfill does it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+
+from recstream.core.decoding import decode_events, decode_items
+from recstream.core.events import Event
+from recstream.core.fuse import Fuse
+from recstream.core.items import Item
+from recstream.core.source import RawBatch
+from recstream.engine.encode import item_rows
+from recstream.engine.services import EngineRules
+from recstream.io.files.formats import FileFault
+from recstream.io.files.source import FileSource
+from recstream.ports import Encoder, ItemRow, UnencodableError
+from recstream.wiring import Wiring
+
+__all__ = ["Log", "Stage", "check_files", "read_log"]
+
+Stage = Callable[[str, Callable[[], float] | None], None]
+"""Told when a stage begins: its name, and what tells the share done (None: not known)."""
+_KAFKA = "kafka:"
+_BATCH = 512
+
+
+@dataclass
+class Log:
+    """What is evaluated on; all of it is in memory (about 1 KB an event)."""
+
+    name: str
+    read_at: float
+    """Unix seconds."""
+    events: list[Event] = field(default_factory=list)
+    """With the vectors of their texts, in the order of the file."""
+    brought: dict[int, ItemRow] = field(default_factory=dict)
+    """Items that events carry along, by the offset of the event."""
+    rows: list[ItemRow] = field(default_factory=list)
+    """The catalogue."""
+    rejected: Counter[str] = field(default_factory=Counter)
+    """Records left out, by reason."""
+
+
+def check_files(events: str, items: str | None) -> None:
+    """Look at the files before anything else is done.
+
+    Raises:
+        FileFault: one is missing, unreadable, or no file of records.
+    """
+    for where in (items, events):
+        if where is not None:
+            _source(where, None).check()
+
+
+def read_log(
+    wiring: Wiring, rules: EngineRules, events: str, items: str | None, limit: int, stage: Stage
+) -> Log:
+    """Read both files; texts are encoded through the wiring's cache.
+
+    Raises:
+        FileFault: as `check_files`.
+        FuseError: too many of the records are rejected.
+        EncoderError: the encoder cannot be had.
+    """
+    check_files(events, items)
+    log = Log(Path(events).name, time.time())
+    if items is not None:
+        _read_items(wiring, rules, items, log, stage)
+    source = _source(events, limit or None)
+    stage("events", source.progress)
+    fuse = Fuse("events", rules.fuse)
+    decode = rules.profile.decode
+    for raw in _batches(source):
+        decoded, rejects = decode_events(raw, rules=decode, now=log.read_at, loads=orjson.loads)
+        fuse.observe_batch(raw.offsets, rejects)
+        log.rejected.update(reject.reason for reject in rejects)
+        _take_events(decoded, wiring.encoder, log)
+    return log
+
+
+def _read_items(wiring: Wiring, rules: EngineRules, items: str, log: Log, stage: Stage) -> None:
+    source = _source(items, None)
+    stage("items", source.progress)
+    fuse = Fuse("items", rules.fuse)
+    last: dict[str, ItemRow] = {}
+    for raw in _batches(source):
+        decoded, rejects = decode_items(raw, rules=rules.profile.decode, loads=orjson.loads)
+        fuse.observe_batch(raw.offsets, rejects)
+        log.rejected.update(f"items/{reject.reason}" for reject in rejects)
+        last |= {row.item_id: row for row in _rows(decoded, wiring.encoder, log) if row is not None}
+    log.rows = list(last.values())
+
+
+def _take_events(events: list[Event], encoder: Encoder, log: Log) -> None:
+    """Encode the texts of these events and the items they bring; one that cannot be encoded is left out."""
+    spoken = [k for k, event in enumerate(events) if event.text is not None]
+    brought = [(k, event.item) for k, event in enumerate(events) if event.item is not None]
+    refused: set[int] = set()
+    if spoken:
+        failed: dict[int, str] = {}
+        texts = [events[k].text or "" for k in spoken]
+        try:
+            vectors = encoder.encode(texts)
+        except UnencodableError as error:
+            vectors, failed = error.vectors, error.why
+        refused |= {spoken[place] for place in failed}
+        for place, k in enumerate(spoken):
+            events[k] = events[k]._replace(vector=vectors[place])
+        log.rejected.update("unencodable" for _ in failed)
+    for (k, _), row in zip(brought, _rows([item for _, item in brought], encoder, log), strict=True):
+        if row is None:
+            refused.add(k)
+        elif k not in refused:
+            log.brought[events[k].offset] = row
+    log.events += [event._replace(raw=b"") for k, event in enumerate(events) if k not in refused]
+
+
+def _rows(items: list[Item], encoder: Encoder, log: Log) -> list[ItemRow | None]:
+    if not items:
+        return []
+    rows, failed = item_rows(items, encoder)
+    log.rejected.update("items/unencodable" for _ in failed)
+    return rows
+
+
+def _source(where: str, limit: int | None) -> FileSource:
+    if where.startswith(_KAFKA):
+        raise FileFault(
+            "a topic cannot be evaluated on",
+            where,
+            "a topic",
+            "a file",
+            "write its records to a .jsonl file first",
+        )
+    return FileSource(Path(where), batch_size=_BATCH, limit=limit)
+
+
+def _batches(source: FileSource) -> Iterator[RawBatch]:
+    for name in source.list_parts():
+        part = source.build_part("eval", name, None)
+        try:
+            while True:
+                try:
+                    batches = part.next_batch()
+                except StopIteration:
+                    break
+                yield from batches
+        finally:
+            part.close()

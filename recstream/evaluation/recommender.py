@@ -1,0 +1,118 @@
+"""Recommender: one worker of the dataflow, driven in this process over stores in memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import orjson
+from typing_extensions import override
+
+from flows.backfill import replay_rules
+from recstream.core.events import Event
+from recstream.core.signals import Query
+from recstream.core.source import Partition
+from recstream.engine.list_maker import ListMaker
+from recstream.engine.lists import Listed
+from recstream.engine.services import EngineRules, Services
+from recstream.engine.step import Dues, Received, Step
+from recstream.engine.worker import Worker
+from recstream.evaluation.log import Log
+from recstream.testing.stores import (
+    MemoryItemStore,
+    MemoryModelStore,
+    MemoryStatisticsStore,
+    MemoryUserStore,
+)
+from recstream.wiring import Wiring
+
+__all__ = ["Recommender", "evaluation_rules"]
+
+X = TypeVar("X")
+_REQUESTS = Partition("eval-requests", "eval-requests@eval")
+
+
+def evaluation_rules(wiring: Wiring) -> EngineRules:
+    """The rules of ``recstream backfill --refresh event``.
+
+    With ``backfill.drift`` lists of idle users are made again; these count where lists are scored as emitted.
+    """
+    return replay_rules(wiring.rules(), "event", job="eval")
+
+
+class _Nobody(ListMaker):
+    """Makes no lists, where nobody will look at them."""
+
+    def __init__(self) -> None:
+        pass
+
+    @override
+    def queries(self, due: Dues) -> list[Query]:
+        return []
+
+
+class Recommender:
+    """The dataflow's own worker: events in, and lists when they are asked for.
+
+    ``learn`` takes events in without making lists; ``emit`` takes them in and gives the lists they cause;
+    ``request`` gives the list of a user who comes now. These are the lists of ``recstream backfill --refresh
+    event`` on the same log, with a ``request`` event at each such moment.
+    """
+
+    def __init__(self, wiring: Wiring, rules: EngineRules, log: Log) -> None:
+        dim = wiring.encoder.dim
+        items, users, statistics = MemoryItemStore(dim), MemoryUserStore(dim), MemoryStatisticsStore()
+        items.upsert([row._replace(seq=n) for n, row in enumerate(log.rows)])
+        self._log = log
+        services = Services(
+            encoder=lambda: wiring.encoder,
+            users=_always(users),
+            items=_always(items),
+            statistics=_always(statistics),
+            models=_always(MemoryModelStore()),
+            meters=wiring.meters,
+            now=time.time,
+        )
+        self.worker = Worker(services, rules)
+        self.worker.replica.own(0)
+        self._maker, self._nobody = self.worker.lists, _Nobody()
+        self._asked = 0
+        self.drifts = rules.drift is not None
+        """Whether lists of idle users are made again between events."""
+
+    def learn(self, events: Sequence[Event]) -> None:
+        """Take events in, in their order."""
+        if events:
+            self.worker.lists = self._nobody
+            self._step(events)
+
+    def emit(self, events: Sequence[Event]) -> dict[str, list[str]]:
+        """Take events in; gives the last list that each user gets because of them, as item ids."""
+        self.worker.lists = self._maker
+        return _lists_of(self._step(events))
+
+    def request(self, user_id: str, ts: float) -> list[str]:
+        """The list of a user who comes now (Unix seconds, event time), as item ids, best first."""
+        self._asked += 1
+        asked = Event(user_id, ts, "request", None, None, None, None, None, None, _REQUESTS, self._asked, b"")
+        return self.emit([asked]).get(user_id, [])
+
+    def _step(self, events: Sequence[Event]) -> Step:
+        brought = {e.offset: self._log.brought[e.offset] for e in events if e.item is not None}
+        self.worker.inbox.append(Received(self._log.read_at, list(events), brought))
+        done = self.worker.step()
+        self._log.rejected.update(reject.reason for reject in done.rejects)
+        return done
+
+
+def _lists_of(done: Step) -> dict[str, list[str]]:
+    return {
+        listed.user_id: [item["item_id"] for item in orjson.loads(listed.value)["items"]]
+        for listed in done.lists
+        if isinstance(listed, Listed)
+    }
+
+
+def _always(one: X) -> Callable[[], X]:
+    return lambda: one

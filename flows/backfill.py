@@ -25,7 +25,11 @@ __all__ = ["build", "build_final", "flow", "replay_rules"]
 
 
 def replay_rules(rules: EngineRules, refresh: str, *, job: str = "backfill") -> EngineRules:
-    """The engine's rules for a replay: the catalogue is loaded, so no event waits for its item."""
+    """The engine's rules for a replay: the catalogue is loaded, so no event waits for its item.
+
+    Lists of idle users are made again only where a log is worked off event by event.
+    """
+    has_drift = refresh == "event" and rules.drift is not None and rules.drift.lists_per_event > 0.0
     return replace(
         rules,
         every_event=refresh == "event",
@@ -34,6 +38,7 @@ def replay_rules(rules: EngineRules, refresh: str, *, job: str = "backfill") -> 
         unfinished=False,
         job=job,
         processes=1,
+        drift=rules.drift if has_drift else None,
         sessions=False,  # there is no output for them; the live job announces what is still open
     )
 

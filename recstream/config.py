@@ -17,7 +17,8 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from typing_extensions import Self
 
-from recstream.config_sections import Backfill, Cache, Encoder, Events, Kafka, Profile, Ranking, Run, Store
+from recstream.config_jobs import Backfill, Drift, Run
+from recstream.config_sections import Cache, Encoder, Events, Kafka, Profile, Ranking, Store
 from recstream.config_sources import CONFIG_VARIABLE, PREFIX, ConfigError, Gathered, Schema, gather
 from recstream.config_values import Conflict, Section
 
@@ -49,6 +50,7 @@ class Settings(Section):
     events: Events = Field(default=Events(), description=str(Events.__doc__))
     profile: Profile = Field(default=Profile(), description=str(Profile.__doc__))
     ranking: Ranking = Field(default=Ranking(), description=str(Ranking.__doc__))
+    drift: Drift = Field(default=Drift(), description=str(Drift.__doc__))
     run: Run = Field(default=Run(), description=str(Run.__doc__))
     backfill: Backfill = Field(default=Backfill(), description=str(Backfill.__doc__))
 

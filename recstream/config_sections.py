@@ -1,5 +1,7 @@
 """The sections of the settings: every field with its default, its limits and one line of help.
 
+Those that say how jobs run are in `recstream.config_jobs`.
+
 Units are in the names. What one field allows is in its type; what two fields must agree on is in `conflicts`.
 """
 
@@ -14,7 +16,7 @@ from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, field
 from recstream.config_values import Conflict, Section, flat_client, parse_bound
 from recstream.core.rules import actions_with
 
-__all__ = ["Backfill", "Cache", "Encoder", "Events", "Kafka", "Profile", "Ranking", "Run", "Store"]
+__all__ = ["Cache", "Encoder", "Events", "Kafka", "Profile", "Ranking", "Store"]
 
 OWN_CLIENT_SETTINGS = {
     "bootstrap.servers": "use kafka.bootstrap",
@@ -335,65 +337,3 @@ class Ranking(Section):
 
     neighbours: int = Field(default=100, ge=1, le=10_000, description="Neighbours kept for an item.")
     repeats: bool = Field(default=False, description="Allow items the user has seen.")
-
-
-class Run(Section):
-    """The running job."""
-
-    epoch_s: PositiveSeconds = Field(
-        default=1.0, description="Seconds between commits of state and positions."
-    )
-    processes: int = Field(default=1, ge=1, le=1024, description="Worker processes on this machine.")
-    metrics_port: int = Field(
-        default=9108, ge=0, le=65_535, description="Port of /metrics and /healthz; 0: off."
-    )
-    stop_timeout_s: PositiveSeconds = Field(default=10.0, description="Seconds a clean stop may take.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="debug, info, warning or error."
-    )
-    restarts: int = Field(
-        default=5, ge=0, description="Times the job is started again after a crash in a row."
-    )
-
-
-class Backfill(Section):
-    """What a replay reads and writes (the command line's options set these)."""
-
-    events: str = Field(
-        default="",
-        description="Event log: a .jsonl, .jsonl.gz, .jsonl.zst or .parquet file, or kafka:TOPIC.",
-    )
-    items: str = Field(default="", description="Items to load first: a file as above, or kafka:TOPIC.")
-    out: str = Field(default="", description="Where lists go: a .jsonl file (or .gz, .zst), or kafka:TOPIC.")
-    dead_letter: str = Field(
-        default="",
-        description="Where rejects go: a .jsonl file or kafka:TOPIC; empty: <store.path>/dead-letter.jsonl.",
-    )
-    refresh: Literal["event", "batch", "end"] = Field(
-        default="batch",
-        description="Lists after each event in log order, once a micro-batch, or only at the end.",
-    )
-    limit: int = Field(default=0, ge=0, description="Read only the first so many events; 0: all.")
-    stop: str = Field(
-        default="end",
-        description="kafka: where to stop, end, ts=... or offsets={...} (kafka.start: where to begin).",
-    )
-
-    @field_validator("stop")
-    @classmethod
-    def _stop_is_known(cls, value: str) -> str:
-        parse_bound(value, ("end",))
-        return value
-
-    @property
-    def stop_at(self) -> str | dict[str, int]:
-        """``stop`` as the source wants it: offsets as a mapping, all else as it is."""
-        return parse_bound(self.stop, ("end",))
-
-    epoch_s: PositiveSeconds = Field(
-        default=5.0,
-        description="Seconds between commits of a replay: each writes every user touched since the last.",
-    )
-    max_rejects: int = Field(
-        default=0, ge=0, description="Exit with an error when more records than this are rejected."
-    )

@@ -21,6 +21,9 @@ MetricName = Literal[
     "events_waiting_at_start",
     "records_rejected",
     "lists_emitted",
+    "drift_lists",
+    "drift_items_skipped",
+    "drift_search_seconds",
     "outputs_resent",
     "sessions_closed",
     "users_hot",
@@ -105,6 +108,25 @@ METRICS: Final[dict[MetricName, Metric]] = {
     ),
     "lists_emitted": Metric(
         "counter", "lists", "Lists written, by trigger (event, request, drift).", "Nothing.", ("trigger",)
+    ),
+    "drift_lists": Metric(
+        "counter",
+        "lists",
+        "Lists of idle users made again, by outcome: emitted, or unchanged (not written).",
+        "unchanged far above emitted: raise drift.after_events, or lower drift.lists_per_s.",
+        ("outcome",),
+    ),
+    "drift_items_skipped": Metric(
+        "counter",
+        "items",
+        "New items whose users were not searched for: more came at once than drift.items_per_s.",
+        "Nothing after a bulk load; otherwise raise drift.items_per_s.",
+    ),
+    "drift_search_seconds": Metric(
+        "histogram",
+        "seconds",
+        "Time of one search for the users whom a new item fits.",
+        "Events wait for it: lower drift.items_per_s, or set it to 0.",
     ),
     "outputs_resent": Metric(
         "counter",

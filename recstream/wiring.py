@@ -20,6 +20,7 @@ from recstream.core.ranking import RankingRules
 from recstream.core.rules import DecodeRules, actions_with
 from recstream.core.signals import DEFAULT_WEIGHTS
 from recstream.core.source import RawBatch
+from recstream.engine.drift_rules import DriftRules
 from recstream.engine.endpoints import Inputs, Outputs
 from recstream.engine.outputs import MessageSink
 from recstream.engine.services import EngineRules, Services
@@ -187,7 +188,21 @@ class Wiring:
             lateness_s=settings.profile.lateness_s,
             sessions=bool(settings.kafka.sessions_topic),
             neighbours=settings.ranking.neighbours,
+            drift=self._drift(),
             fuse=FuseRules(share=events.fuse_share, records=events.fuse_records, run=events.fuse_run),
+        )
+
+    def _drift(self) -> DriftRules | None:
+        chosen = self.settings.drift
+        if not chosen.enabled:
+            return None
+        return DriftRules(
+            active_s=chosen.active_s,
+            after_events=chosen.after_events,
+            lists_per_s=chosen.lists_per_s,
+            items_per_s=chosen.items_per_s,
+            item_users=chosen.item_users,
+            lists_per_event=self.settings.backfill.drift,
         )
 
     def live_inputs(self) -> Inputs:

@@ -40,6 +40,10 @@ class EarlierRuns:
         if barrier is not None:
             self._outbox.commits.resume(shard, barrier)
 
+    def owns(self, shard: int) -> bool:
+        """Whether the worker is known to own a user shard."""
+        return shard in self._adopted
+
     @property
     def is_taken_up(self) -> bool:
         """Whether all shards adopted so far were looked through."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from recstream.core.ranking import rank
-from recstream.core.signals import Query, query_of
+from recstream.core.signals import Query, Trigger, query_of
+from recstream.engine.drift import Drift
 from recstream.engine.hot_set import HotSet
 from recstream.engine.lists import Listed
 from recstream.engine.replica import Replica
@@ -19,10 +21,18 @@ class ListMaker:
     """The lists of one worker."""
 
     def __init__(
-        self, users: HotSet, replica: Replica, services: Services, rules: EngineRules, *, encoder: str
+        self,
+        users: HotSet,
+        replica: Replica,
+        drift: Drift | None,
+        services: Services,
+        rules: EngineRules,
+        *,
+        encoder: str,
     ) -> None:
         self._users = users
         self._replica = replica
+        self._drift = drift
         self._rules = rules
         self._meters = services.meters
         self._now = services.now
@@ -38,18 +48,23 @@ class ListMaker:
                 queries.append(query_of(profile, as_of, trigger, at))
         return queries
 
-    def rank(self, queries: Sequence[Query]) -> list[Listed]:
-        """Make these lists, now."""
+    def rank(self, queries: Sequence[Query]) -> list[Listed | None]:
+        """Make these lists, now; None in place of one that says nothing new, and does not leave."""
         if not queries or not self._rules.lists:
-            return []
+            return [None] * len(queries)
         catalogue = self._replica.catalogue
         lists = rank(queries, catalogue, self._replica.statistics, self._rules.ranking)
         now = self._now()
-        made = []
+        made: list[Listed | None] = []
+        emitted: Counter[Trigger] = Counter()
         for query, ranked in zip(queries, lists, strict=True):
+            if self._drift is not None and not self._drift.leaves(query, ranked):
+                made.append(None)
+                continue
             made.append(Listed.of(query, ranked, catalogue, self._encoder, now))
-            self._meters.observe("event_to_list_seconds", max(now - query.received_at, 0.0))
-        for trigger in {query.trigger for query in queries}:
-            count = sum(query.trigger == trigger for query in queries)
+            emitted[query.trigger] += 1
+            if query.trigger != "drift":  # no event asked for it
+                self._meters.observe("event_to_list_seconds", max(now - query.received_at, 0.0))
+        for trigger, count in emitted.items():
             self._meters.add("lists_emitted", count, trigger=trigger)
         return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import NamedTuple
 
 import bytewax.operators as op
@@ -33,10 +34,9 @@ def recommend(step_id: str, due: Stream[Due], worker: Callable[[], Worker]) -> S
     """
 
     def shim(batches: list[Due]) -> Iterable[Listed | Forgotten]:
-        lists = iter(worker().rank([query for batch in batches for query in batch.queries]))
+        lists = iter(worker().lists.rank([query for batch in batches for query in batch.queries]))
         for batch in batches:
             yield from batch.forgotten
-            for _ in batch.queries:
-                yield next(lists)
+            yield from (listed for listed in islice(lists, len(batch.queries)) if listed is not None)
 
     return op.flat_map_batch("rank", due, shim)

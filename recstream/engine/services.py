@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from recstream.core.fuse import FuseRules
 from recstream.core.profile import ProfileRules
 from recstream.core.ranking import RankingRules
+from recstream.engine.drift_rules import DriftRules
 from recstream.ports import Encoder, ItemStore, Meters, ModelStore, StatisticsStore, UserStore
 
 __all__ = ["EngineRules", "PerWorker", "Services", "steady_clock"]
@@ -48,6 +49,8 @@ class EngineRules:
     """Rank after each event, strictly in the order of the log (one worker only), instead of once a batch."""
     lists: bool = True
     """Whether lists are made at all (a backfill may want only the last ones)."""
+    drift: DriftRules | None = None
+    """How lists of idle users are kept fresh; None: they are not."""
     fuse: FuseRules = field(default_factory=FuseRules)
     """When too many rejects stop the flow."""
 

@@ -59,6 +59,7 @@ class _ShardLogic(StatefulBatchLogic[Received, Step, Snapshot]):
 
     def __init__(self, worker: Worker, resumed: Snapshot | int | None = None) -> None:
         self.worker = worker
+        self.leads = worker.lead()
         self.shard: int | None = None
         if isinstance(resumed, tuple):
             self.shard, barrier = resumed
@@ -83,7 +84,7 @@ class _ShardLogic(StatefulBatchLogic[Received, Step, Snapshot]):
     def notify_at(self) -> datetime | None:
         if self.worker.inbox:
             return _AT_ONCE
-        look = self.worker.next_look()
+        look = self.worker.next_look(leads=self.leads)
         return None if look is None else datetime.fromtimestamp(look, tz=timezone.utc)
 
     @override

@@ -16,6 +16,7 @@ from recstream.core.sessions import sessions_of
 from recstream.core.signals import Query
 from recstream.core.statistics import Touch
 from recstream.engine.agenda import Agenda
+from recstream.engine.drift import Drift
 from recstream.engine.earlier import EarlierRuns
 from recstream.engine.garbage import LongLived
 from recstream.engine.hot_set import HotSet
@@ -78,7 +79,12 @@ class Worker:
         self.outbox = Outbox(self.users, services.now, job=rules.job, shards=rules.shards)
         self.commits = self.outbox.commits
         self.earlier = EarlierRuns(self.users, self.outbox, self.agenda, services, rules)
-        self.lists = ListMaker(self.users, self.replica, services, rules, encoder=encoder.label)
+        self.replica.take_arrived()  # nobody waits for them yet, and what is stored already is not new
+        self.drift = None
+        if rules.drift is not None and rules.lists:
+            self.drift = Drift(rules.drift, self.users, self.replica, self.earlier, services, rules)
+        self.lists = ListMaker(self.users, self.replica, self.drift, services, rules, encoder=encoder.label)
+        self._is_led = False
         self._seq = 0
         self.turn = 0
         """Grows whenever the worker has been active: a barrier is asked for by many, and done once a turn."""
@@ -95,17 +101,29 @@ class Worker:
         """
         self.earlier.adopt(shard, barrier)
 
+    def lead(self) -> bool:
+        """Whether the caller leads: the first of the worker's shards to ask does, from then on."""
+        is_first, self._is_led = not self._is_led, True
+        return is_first
+
     def next_seq(self) -> int:
         """A number greater than all before it: the steady clock in ns, made strictly growing."""
         self._seq = max(self._seq + 1, self.replica.newest_seq + 1, int(self.steady() * 1e9))
         return self._seq
 
-    def next_look(self) -> float | None:
-        """When `step` wants to be called although no event has come (wall clock), or None."""
+    def next_look(self, *, leads: bool = True) -> float | None:
+        """When `step` wants to be called although no event has come (wall clock), or None.
+
+        One of the worker's shards ``leads``: what needs no more than one call is asked for by it alone.
+        """
         if not self.earlier.is_taken_up:
             return self.now()
         steady = self.steady()
-        look = self.agenda.next_look(steady, has_arrivals=bool(self.replica.arrived))
+        looks = [self.agenda.next_look(steady, has_arrivals=bool(self.replica.arrived))]
+        if leads and self.drift is not None and not (self.ending or self.rules.every_event):
+            looks.append(steady if self.replica.arrived else self.drift.next_look())
+            looks.append(steady + self.rules.refresh_s)  # a new item wakes nobody by itself
+        look = min((look for look in looks if look is not None), default=None)
         return None if look is None else self.now() + (look - steady)
 
     def wake(self) -> None:
@@ -128,7 +146,8 @@ class Worker:
         outcomes = dict.fromkeys(Outcome, 0)
         self.earlier.load((event.user_id for batch in received for event in batch.events), done, due)
         self.earlier.take_up(done, due)
-        looked_at = self.agenda.due(self.steady(), self.replica.take_arrived())
+        arrived = self.replica.take_arrived()
+        looked_at = self.agenda.due(self.steady(), arrived)
         self.earlier.load(looked_at, done, due)
         for user_id in looked_at:
             self._settle(user_id, done, due, touched)
@@ -138,22 +157,26 @@ class Worker:
                     self._bring(brought[event.offset])
                 outcomes[self._take(event, at, done, due)] += 1
                 touched[event.user_id] = None
-                if self.rules.every_event and due:
-                    self.count(done.touches)
-                    done.touches.clear()
-                    done.lists.extend(self.rank(self.lists.queries(due)))
-                    due.clear()
+                if self.rules.every_event:
+                    self._list(done, due)
+                    if self.drift is not None:
+                        self._list(done, self.drift.due_in_log())
                 if self.rules.sessions:
                     self.agenda.hear(event.user_id, self.steady())
         if self.rules.sessions:
             for user_id in touched:
                 self._close_sessions(self.users.get(user_id), done)
         if self.rules.every_event:
+            self._list(done, due)
             self.count(done.touches)
             done.touches.clear()
-            done.lists.extend(self.rank(self.lists.queries(due)))
         elif self.rules.lists:
+            refreshed: Dues = {}
+            if self.drift is not None and not self.ending:
+                self.drift.arrive(arrived)
+                refreshed = self.drift.due(done, due, is_busy=bool(due))
             done.queries.extend(self.lists.queries(due))
+            done.queries.extend(self.lists.queries(refreshed))
         self._account(outcomes)
         if self.users.overfull:
             self.flush()
@@ -166,7 +189,7 @@ class Worker:
 
     def rank(self, queries: list[Query]) -> list[Listed]:
         """Make the lists of these users, now."""
-        return self.lists.rank(queries)
+        return [listed for listed in self.lists.rank(queries) if listed is not None]
 
     def flush(self) -> None:
         """The barrier: write all that changed. Early is harmless (fences); late would lose events.
@@ -189,6 +212,8 @@ class Worker:
     def _take(self, event: Event, at: float, done: Step, due: Dues) -> Outcome:
         kind = self.rules.profile.decode.actions[event.action].kind
         profile = self.users.get(event.user_id)
+        if self.drift is not None and kind != "forget":
+            self.drift.hear(event)
         if kind == "request":
             position = AsOf(event.ts, event.partition.name, event.offset)
             # Replayed after a crash, the state may be ahead of the request: then it says how far.
@@ -208,6 +233,8 @@ class Worker:
             self.meters.add("events_applied", len(profile.waiting))
             self.agenda.want_no_more(event.user_id, [waiting.event for waiting in profile.waiting])
             self.users.forget(event)
+            if self.drift is not None:
+                self.drift.forget(event.user_id)
             due.pop(event.user_id, None)
             self._forgotten(event, done)
             return Outcome.APPLIED
@@ -230,6 +257,15 @@ class Worker:
         else:
             self.users.changed(event.user_id)  # its fence moved
         return outcome
+
+    def _list(self, done: Step, due: Dues) -> None:
+        """Make the lists that are due in place, by all that was learned so far."""
+        if not due:
+            return
+        self.count(done.touches)
+        done.touches.clear()
+        done.lists.extend(self.rank(self.lists.queries(due)))
+        due.clear()
 
     def _refuse(self, event: Event, profile: Profile, done: Step) -> None:
         """Reject an event whose item is unknown, and that may not wait for it."""

@@ -129,6 +129,8 @@ class Drift:
         fitting = [user_id for user_id in fitting if user_id in self._made_for]
         since = steady - self._rules.active_s
         picked = self.idle.pick(most - len(fitting), tick=self._replica.statistics.tick, since=since)
+        for user_id in picked:  # their lists leave with any change
+            self._made_for.pop(user_id, None)
         return self._dues([*fitting, *picked], due)
 
     def due_in_log(self) -> Dues:
@@ -144,14 +146,14 @@ class Drift:
         """Note a list that was made; gives whether it leaves: a refresh only if it says something new."""
         items = [one.item for one in ranked]
         is_refresh = query.trigger == "drift"
-        tick = self._replica.statistics.tick
-        differs = self.idle.note_list(query.user_id, tick, items, is_refresh=is_refresh)
-        if not is_refresh:
-            return True
-        wanted = self._made_for.pop(query.user_id, None)
-        is_new = differs if wanted is None else differs and not wanted.isdisjoint(items)
-        self._meters.add("drift_lists", outcome="emitted" if is_new else "unchanged")
-        return is_new
+        wanted = self._made_for.pop(query.user_id, None) if is_refresh else None
+        is_new = wanted is None or not wanted.isdisjoint(items)
+        if is_new:
+            tick = self._replica.statistics.tick
+            is_new = self.idle.note_list(query.user_id, tick, items, is_refresh=is_refresh)
+        if is_refresh:
+            self._meters.add("drift_lists", outcome="emitted" if is_new else "unchanged")
+        return is_new or not is_refresh
 
     @property
     def _most_credit(self) -> float:

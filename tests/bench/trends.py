@@ -53,11 +53,11 @@ def events(count: int, *, users: int, items: int, seed: int = 0) -> list[Record]
     topics = np.arange(items) % _TOPICS
     liked = np.where(rng.random((users, _TOPICS)) < 0.12, 6.0, 0.4)
     seen = np.zeros((users, items), np.bool_)
-    waiting = [(float(at), user) for user, at in enumerate(rng.uniform(0.0, count / 4, users))]
+    waiting = [(float(at), user) for user, at in enumerate(rng.uniform(0.0, count / 20, users))]
     heapq.heapify(waiting)
     records: list[Record] = []
     for number in range(count):
-        _, user = heapq.heappop(waiting)
+        at, user = heapq.heappop(waiting)
         age = number - born
         drawn = np.where(age >= 0, pull * np.exp(-np.maximum(age, 0.0) / _LIFE), 0.0) * liked[user][topics]
         drawn[seen[user]] = 0.0
@@ -68,7 +68,7 @@ def events(count: int, *, users: int, items: int, seed: int = 0) -> list[Record]
         )
         stays = rng.random() >= 1.0 / _SESSION
         away = rng.uniform(1.0, 20.0) if stays else _SHORTEST_AWAY * (1.0 + rng.pareto(_AWAY_TAIL))
-        heapq.heappush(waiting, (number + min(away, float(count)), user))
+        heapq.heappush(waiting, (at + min(away, float(count)), user))
     return records
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recstream.core.arrays import Matrix
-from recstream.evaluation.passes import Pass, Tests
+from recstream.evaluation.passes import Pass, Targets
 from recstream.evaluation.scoring import Scored
 
 __all__ = ["COLD", "Interval", "bootstrap", "figures", "gains"]
@@ -87,7 +87,7 @@ def figures(done: Pass, name: str, ks: tuple[int, ...], *, seed: int = 0) -> dic
     return found
 
 
-def _of_trials(tests: Tests, hit: Values, k: int) -> dict[str, Any]:
+def _of_trials(tests: Targets, hit: Values, k: int) -> dict[str, Any]:
     """Precision, recall and F1 of each tie group, averaged over these."""
     if not len(hit):
         return {f"{name}@{k}": None for name in ("precision", "recall", "f1")}

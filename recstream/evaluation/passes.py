@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -17,14 +17,14 @@ from recstream.evaluation.protocol import Plan, Protocol, Trial
 from recstream.evaluation.recommender import Recommender
 from recstream.evaluation.scoring import Board, Scored
 
-__all__ = ["OWN", "Pass", "Tests", "run_pass"]
+__all__ = ["OWN", "Pass", "Targets", "run_pass"]
 
 OWN: Final = "recstream"
 """Name of our own row among the methods."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tests:
+class Targets:
     """What was tested, one entry a target in the order of the log."""
 
     user: npt.NDArray[np.int32]
@@ -38,7 +38,7 @@ class Tests:
     """The item's positives before the event."""
 
     @classmethod
-    def of(cls, plan: Plan, users: dict[str, int]) -> Tests:
+    def of(cls, plan: Plan, users: dict[str, int]) -> Targets:
         """Lay the targets of a plan out as arrays."""
         rows = [
             (users[trial.user_id], n, trial.ts, trial.prior, target.popularity)
@@ -59,7 +59,7 @@ class Tests:
 class Pass:
     """What came of a pass."""
 
-    tests: Tests
+    tests: Targets
     methods: dict[str, Scored]
     vectors: Matrix
     """Unit text vectors by item number, zeros for items without any."""
@@ -106,8 +106,9 @@ def run_pass(
                 world.learn(who, item)
         learned = place
         if not is_use:
+            made_ts = trial.ts if protocol.when == "request" else log.events[place - 1].ts
             made[n] = {
-                name: _List(place, _listed(baseline, world, user, protocol, most))
+                name: _List(place, made_ts, _listed(baseline, world, user, protocol, most))
                 for name, baseline in baselines.items()
             }
             if own is not None:
@@ -119,12 +120,16 @@ def run_pass(
         seen = {} if protocol.repeats else world.seen[user]
         targets = [numbers.items[target.item_id] for target in trial.targets]
         for name in names:
-            boards[name].note(
-                n, _without(lists.get(name), seen), targets, world.count, *_age(lists.get(name), place, log)
-            )
+            listed = lists.get(name)
+            if listed is None:
+                boards[name].miss(n, targets)
+            else:
+                kept = [item for item in dict.fromkeys(listed.items) if item not in seen]
+                behind, age_s = place - listed.made_at, trial.ts - listed.ts
+                boards[name].note(n, kept, targets, world.count, behind=behind, age_s=age_s)
         on_progress(place / len(log.events))
     return Pass(
-        Tests.of(plan, numbers.users),
+        Targets.of(plan, numbers.users),
         {name: board.scored() for name, board in boards.items()},
         _vectors(log, numbers.items),
         int(numbers.listable.sum()),
@@ -135,6 +140,8 @@ class _List(NamedTuple):
     """A list, and before which event it was made."""
 
     made_at: int
+    ts: float
+    """Event time it was made at, Unix seconds."""
     items: list[int]
 
 
@@ -157,7 +164,7 @@ class _Own:
             self._emit(place)
         else:
             self._learn(place)
-            self._keep(trial.user_id, self._recommender.request(trial.user_id, trial.ts))
+            self._keep(trial.user_id, trial.ts, self._recommender.request(trial.user_id, trial.ts))
 
     def list_of(self, place: int, trial: Trial) -> _List | None:
         """The newest list of a trial's user before the event of this place; None where there is none."""
@@ -175,29 +182,18 @@ class _Own:
     def _emit(self, until: int) -> None:
         for place in range(self._fed, until):
             self._fed = place + 1
-            for user_id, listed in self._recommender.emit(self._log.events[place : place + 1]).items():
-                self._keep(user_id, listed)
+            event = self._log.events[place]
+            for user_id, listed in self._recommender.emit([event]).items():
+                self._keep(user_id, event.ts, listed)
 
-    def _keep(self, user_id: str, listed: list[str]) -> None:
-        self._latest[user_id] = _List(self._fed, [self._items[item] for item in listed])
+    def _keep(self, user_id: str, ts: float, listed: list[str]) -> None:
+        self._latest[user_id] = _List(self._fed, ts, [self._items[item] for item in listed])
 
 
 def _steps(plan: Plan) -> list[tuple[int, bool, int]]:
     """When lists are made and used: before which event, whether it is the use, and of which trial."""
     made = [(moment.place, False, moment.trial) for moment in plan.moments()]
     return sorted(made + [(trial.place, True, n) for n, trial in enumerate(plan.trials)])
-
-
-def _without(listed: _List | None, seen: Container[int]) -> list[int] | None:
-    """A list's distinct items without those that its user must not be shown."""
-    return None if listed is None else [item for item in dict.fromkeys(listed.items) if item not in seen]
-
-
-def _age(listed: _List | None, place: int, log: Log) -> tuple[int, float]:
-    """Events of the log between the making of a list and its use, and their seconds of event time."""
-    if listed is None or listed.made_at >= place:
-        return 0, 0.0
-    return place - listed.made_at, log.events[place].ts - log.events[listed.made_at - 1].ts
 
 
 def _listed(baseline: Baseline, world: World, user: int, protocol: Protocol, most: int) -> list[int]:

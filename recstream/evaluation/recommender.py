@@ -83,9 +83,16 @@ class Recommender:
 
     def learn(self, events: Sequence[Event]) -> None:
         """Take events in, in their order."""
-        if events:
-            self.worker.lists = self._nobody
-            self._step(events)
+        self.worker.lists = self._nobody
+        begin = 0
+        growing = [n + 1 for n, event in enumerate(events) if event.item is not None]
+        for end in sorted({min(1, len(events)), *growing, len(events)}):
+            # Texts are centred when a list first needs it after the catalogue has grown: in a backfill
+            # after the first event, and after each that brings an item.
+            if begin < end:
+                self._step(events[begin:end])
+                self.worker.replica.catalogue.centred()
+                begin = end
 
     def emit(self, events: Sequence[Event]) -> dict[str, list[str]]:
         """Take events in; gives the last list that each user gets because of them, as item ids."""

@@ -42,22 +42,24 @@ class Board:
         self._behind = np.full(trials, -1, np.int64)
         self._age_s = np.full(trials, np.nan)
 
+    def miss(self, trial: int, targets: Sequence[int]) -> None:
+        """A trial for which there was no list."""
+        self._ranks[trial] = [MISSED] * len(targets)
+
     def note(
         self,
         trial: int,
-        listed: Sequence[int] | None,
+        listed: Sequence[int],
         targets: Sequence[int],
         popularity: npt.NDArray[np.float64],
+        *,
         behind: int,
         age_s: float,
     ) -> None:
-        """Score one trial's list (None: there was none), without what its user must not be shown.
+        """Score one trial's list, which is without what its user must not be shown.
 
         ``popularity`` are the positives of each item until now, shape ``(items,)``.
         """
-        if listed is None:
-            self._ranks[trial] = [MISSED] * len(targets)
-            return
         places = {item: rank for rank, item in reversed(list(enumerate(listed)))}
         self._ranks[trial] = [places.get(target, MISSED) for target in targets]
         kept = np.array(listed[: self._most], np.int32)

@@ -1,0 +1,143 @@
+"""Evaluation scores the lists that the dataflow makes: same ids, same order, same figures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import orjson
+import pytest
+
+from recstream.config import Settings
+from recstream.evaluation.log import Log, read_log
+from recstream.evaluation.metrics import figures
+from recstream.evaluation.passes import OWN, run_pass
+from recstream.evaluation.protocol import Plan, Protocol, When, plan_of
+from recstream.evaluation.recommender import Recommender, evaluation_rules
+from recstream.replay import replay
+from recstream.runner import Stop
+from recstream.wiring import Wiring
+from tests.evaluation.logs import Record, items_of, log_of, with_requests, write
+
+HASHING = {"encoder.backend": "hashing", "ranking.top_n": 30, "events.actions": {"ask": 1.0}}
+EVENTS = 320
+
+
+def records() -> list[Record]:
+    """A log in which some items are known by their events alone, and one by none."""
+    log = log_of(EVENTS, items=60, seed=3)
+    for place in range(5, EVENTS, 31):
+        if "item_id" in log[place]:
+            item_id = f"new{place}"
+            log[place] |= {"item_id": item_id, "item": {"item_id": item_id, "title": f"ghost train {place}"}}
+    log[100] |= {"action": "view", "item_id": "nobody knows it"}
+    log[150] = log[149]
+    return log
+
+
+def settings(folder: Path, **named: object) -> Settings:
+    return Settings.load(None, {}, {**HASHING, "store.path": str(folder / "state"), **named})
+
+
+def backfilled(folder: Path, log: list[Record]) -> list[Record]:
+    """The lists of `recstream backfill --refresh event`."""
+    out = folder / "lists.jsonl"
+    chosen = settings(
+        folder,
+        **{
+            "backfill.events": str(write(folder / "log.jsonl", log)),
+            "backfill.items": str(write(folder / "items.jsonl", items_of(60))),
+            "backfill.out": str(out),
+            "backfill.refresh": "event",
+        },
+    )
+    assert replay(chosen, Stop(), lambda *_: None).account.balanced
+    return [orjson.loads(line) for line in out.read_bytes().splitlines()]
+
+
+def opened(folder: Path, log: list[Record], protocol: Protocol) -> tuple[Log, Plan, Recommender]:
+    folder.mkdir(exist_ok=True)
+    wiring = Wiring(settings(folder))
+    rules = evaluation_rules(wiring)
+    items, events = write(folder / "items.jsonl", items_of(60)), write(folder / "log.jsonl", log)
+    read = read_log(wiring, rules, str(events), str(items), 0, lambda *_: None)
+    known = frozenset(row.item_id for row in read.rows)
+    plan = plan_of(read.events, rules.profile.decode.actions, known, protocol)
+    return read, plan, Recommender(wiring, rules, read)
+
+
+def test_lists_at_request_time_are_those_of_a_backfill_of_the_log_with_requests(tmp_path: Path) -> None:
+    log = records()
+    read, plan, recommender = opened(tmp_path / "eval", log, Protocol(last_frac=0.5))
+    places = [trial.place for trial in plan.trials]
+    made, fed = [], 0
+    for trial in plan.trials:
+        recommender.learn(read.events[fed : trial.place])
+        fed = trial.place
+        made.append((trial.user_id, recommender.request(trial.user_id, trial.ts)))
+    lists = backfilled(tmp_path, with_requests(log, places))
+    asked = [record for record in lists if record["trigger"] == "request"]
+    own = [
+        n
+        for n, record in enumerate(with_requests(log, places))
+        if record.get("event_id", "").startswith("asked")
+    ]
+    answers = [record for record in asked if record["as_of"]["offset"] in own]
+    assert len(made) > 40
+    assert made == [(r["user_id"], [item["item_id"] for item in r["items"]]) for r in answers]
+
+
+@pytest.mark.parametrize("when", ["request", "emitted"])
+def test_figures_are_those_of_the_lists_a_backfill_wrote(tmp_path: Path, when: When) -> None:
+    log = records()
+    protocol = Protocol(last_frac=0.5, when=when)
+    read, plan, recommender = opened(tmp_path / "eval", log, protocol)
+    done = run_pass(read, plan, protocol, recommender, (), most=30, on_progress=lambda _: None)
+    places = [trial.place for trial in plan.trials] if when == "request" else []
+    lists = backfilled(tmp_path, with_requests(log, places))
+    line = {place: place + sum(p <= place for p in places) for place in range(len(log))}
+    hits, gain, tests = 0, 0.0, 0
+    for trial in plan.trials:
+        before = [
+            r for r in lists if r["user_id"] == trial.user_id and r["as_of"]["offset"] < line[trial.place]
+        ]
+        newest = max(before, key=lambda r: r["as_of"]["offset"])["items"] if before else []
+        seen = {
+            e["item_id"]
+            for e in log[: trial.place]
+            if e["user_id"] == trial.user_id and "item_id" in e and e["action"] != "impression"
+        }
+        ids = [item["item_id"] for item in newest if item["item_id"] not in seen]
+        for target in trial.targets:
+            tests += 1
+            if target.item_id in ids[:10]:
+                hits += 1
+                gain += 1 / math.log2(ids.index(target.item_id) + 2)
+    row = figures(done, OWN, (10,))
+    assert (row["tests"], row["hr@10"]) == (tests, pytest.approx(hits / tests))
+    assert row["ndcg@10"] == pytest.approx(gain / tests)
+    assert 0.1 < row["hr@10"] < 1.0
+    assert (row["events_behind"] > 0) == (when == "emitted")
+
+
+def test_lists_are_made_of_nothing_that_comes_later(tmp_path: Path) -> None:
+    log, protocol = records(), Protocol(last_frac=0.5)
+    whole, plan, recommender = opened(tmp_path / "whole", log, protocol)
+    place = plan.trials[10].place
+    recommender.learn(whole.events[:place])
+    listed = recommender.request(plan.trials[10].user_id, plan.trials[10].ts)
+    cut, _, other = opened(tmp_path / "cut", log[:place], protocol)
+    other.learn(cut.events)
+    assert other.request(plan.trials[10].user_id, plan.trials[10].ts) == listed
+
+
+def test_what_is_rejected_is_left_out_and_counted(tmp_path: Path) -> None:
+    log: list[Record] = [
+        *records(),
+        {"user_id": "u1", "ts": 1_700_100_000, "action": "gaze", "item_id": "i1"},
+    ]
+    read, plan, recommender = opened(tmp_path / "eval", log, Protocol())
+    run_pass(read, plan, Protocol(), recommender, (), most=30, on_progress=lambda _: None)
+    recommender.learn(read.events[-1:])
+    assert read.rejected == {"unknown_action": 1, "unknown_item": 1}
+    assert len(read.events) == EVENTS

@@ -156,6 +156,8 @@ def test_lists_that_events_ask_for_come_first_and_alone_unless_others_waited_for
 def test_an_erased_user_gets_no_list() -> None:
     bench = moved()
     played(bench, event(3.0, "forget", offset=99))
+    assert bench.worker.drift is not None
+    assert bench.worker.drift.idle.heard_at("u1") is None
     assert "u1" not in [user for _ in range(5) for user in idle(bench)]
 
 
@@ -268,7 +270,7 @@ def test_what_was_stored_before_the_start_is_not_new() -> None:
     bench.users.calls.clear()
     bench.again()
     assert reached(bench) == []
-    assert ("drift_search_seconds",) not in bench.meters.values
+    assert bench.meters.observed["drift_search_seconds"] == []
 
 
 def test_another_worker_makes_the_lists_of_its_users() -> None:
@@ -348,6 +350,18 @@ def test_in_a_log_so_many_are_made_for_each_event() -> None:
     bench.step(*log)
     made = sum(bench.meters.values["drift_lists", outcome] for outcome in ("emitted", "unchanged"))
     assert 300 < made <= 400
+
+
+def test_in_a_log_users_are_active_by_the_time_of_its_events() -> None:
+    """Read in one second, whatever the clock says."""
+    bench = bench_of(every_event=True, drift=DriftRules(after_events=3.0, active_s=50.0, lists_per_event=2.0))
+    log = [event(float(k), "view", f"i{k % 6}", user=f"u{k}", offset=k) for k in range(200)]
+    lists = [decoded(one.value) for one in bench.step(*log).lists if isinstance(one, Listed)]
+    newest = 0.0
+    for one in lists:
+        newest = max(newest, one["as_of"]["ts"])
+        assert newest - one["as_of"]["ts"] <= 50.0
+    assert "drift" in {one["trigger"] for one in lists}
 
 
 # the table of idle users

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Annotated
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
 
 import orjson
 import typer
@@ -13,12 +16,14 @@ from recstream.cli.options import ConfigFile, Overrides, load_settings
 from recstream.cli.progress import Reporter
 
 if TYPE_CHECKING:
-    from recstream.evaluation.job import Done
+    from recstream.config import Settings
+    from recstream.evaluation.protocol import Ties
+    from recstream.evaluation.study import Study
 
 __all__ = ["evaluate"]
 
 TOP_N = 50
-"""Items in a list, unless the settings or ``--top-n`` say otherwise: some are dropped before it is scored."""
+"""Items in a list: more than are scored, for those that the user has had meanwhile are dropped before."""
 
 
 def evaluate(
@@ -26,26 +31,49 @@ def evaluate(
     items: Annotated[
         str | None, typer.Option(help="The catalogue, a file as above; none: events bring their items.")
     ] = None,
-    k: Annotated[str, typer.Option("--k", help="Lengths at which lists are scored, by commas.")] = "10,20",
     against: Annotated[
-        str, typer.Option(help="Baselines, by commas; all, or none.", show_default=True)
+        str,
+        typer.Option(
+            help="Baselines, by commas: popularity, recent, transitions, itemknn, sessionknn; all; none."
+        ),
     ] = "all",
+    k: Annotated[str, typer.Option("--k", help="Lengths at which lists are scored, by commas.")] = "10,20",
     when: Annotated[
         str,
-        typer.Option(help="request: lists made when users come; emitted: left from their last event."),
+        typer.Option(help="request: lists made when users come; emitted: left from their last event; both."),
     ] = "request",
     last_frac: Annotated[float, typer.Option(help="Share of the log, at its end, that is scored.")] = 0.2,
-    min_prior: Annotated[int, typer.Option(help="Events a user must have before being scored.")] = 1,
+    min_prior: Annotated[int, typer.Option(help="Events a user must have before being scored.", min=0)] = 1,
     repeats: Annotated[
-        bool, typer.Option("--repeats", help="Score items the user has had before, too.")
+        bool, typer.Option("--repeats", help="Score, and list, items the user has had before.")
     ] = False,
     ties: Annotated[
-        str, typer.Option(help="Events of a user at one time: group (no order), or sequence.")
+        str, typer.Option(help="Events of a user at one time: group (they have no order), or sequence.")
     ] = "group",
     not_target: Annotated[str, typer.Option(help="Actions that are learned from, not scored.")] = "ask",
-    limit: Annotated[int | None, typer.Option(help="Read only the first so many events.")] = None,
-    top_n: Annotated[int, typer.Option(help="Items in a list (ranking.top_n).")] = TOP_N,
-    seed: Annotated[int, typer.Option(help="Of the confidence intervals.")] = 0,
+    limit: Annotated[int | None, typer.Option(help="Read only the first so many events.", min=1)] = None,
+    top_n: Annotated[int, typer.Option(help="Items in a list (ranking.top_n).", min=1)] = TOP_N,
+    ablate: Annotated[bool, typer.Option("--ablate", help="Run again without each signal.")] = False,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SETTING=A,B|FILE.toml",
+            help="Run with each combination of these values too; may be given more than once.",
+            show_default=False,
+        ),
+    ] = None,
+    write_settings: Annotated[
+        Path | None,
+        typer.Option(help="Write the settings of the grid's best NDCG to this new file.", show_default=False),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write an HTML page with plots to this file.", show_default=False)
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Runs at a time.", min=1, show_default="cores"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the confidence intervals.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -59,27 +87,28 @@ def evaluate(
     """
     ks = _numbers(k)
     if top_n < max(ks):
-        raise typer.BadParameter(
-            f"{top_n}: wanted at least the greatest of --k, {max(ks)}", param_hint="--top-n"
-        )
+        msg = f"{top_n}: wanted at least the greatest of --k, {max(ks)}"
+        raise typer.BadParameter(msg, param_hint="--top-n")
     named = {"ranking.top_n": top_n, "ranking.repeats": repeats or None}
     settings = load_settings(config, overrides, named)
+    points = _points(grid or (), config, overrides, named)
+    _check_outputs(write_settings, report, has_grid=bool(points))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
 
-    from recstream.cli.evaluation_table import print_done
     from recstream.evaluation.baselines import BASELINES
-    from recstream.evaluation.job import Job, run_job
+    from recstream.evaluation.job import Job
     from recstream.evaluation.log import check_files
     from recstream.evaluation.protocol import Protocol
+    from recstream.evaluation.study import run_study
 
     check_files(events, items)
     protocol = Protocol(
         last_frac=_share(last_frac),
         min_prior=min_prior,
         repeats=repeats,
-        ties=_one_of(ties, "--ties", "group", "sequence"),  # type: ignore[arg-type]
+        ties=cast("Ties", _one_of(ties, "--ties", "group", "sequence")),
         not_target=tuple(name for name in not_target.split(",") if name),
-        when=_one_of(when, "--when", "request", "emitted"),  # type: ignore[arg-type]
+        when="emitted" if _when(when) == "emitted" else "request",
     )
     job = Job(
         settings,
@@ -91,36 +120,84 @@ def evaluate(
         limit=limit or 0,
         seed=seed,
     )
+    cores = len(os.sched_getaffinity(0))
     with Reporter(consoles.errors()) as reporter:
-        done = run_job(job, reporter.stage)
+        study = run_study(
+            job,
+            jobs or cores,
+            reporter.stage,
+            emitted=when == "both",
+            ablate=ablate,
+            grid={name: settings for name, (settings, _) in points.items()},
+        )
+    if write_settings is not None and study.grid:
+        name, _ = study.grid[0]
+        best = points[name][1].as_toml()
+        head = f"# recstream eval, best of {len(points)}: {name}"
+        write_settings.write_text(f"{head}\n{best}\n", encoding="utf-8")
+    if report is not None:
+        _write_report(report, study)
+    _print(study, as_json=as_json)
+
+
+def _print(study: Study, *, as_json: bool) -> None:
+    from recstream.cli.evaluation_table import print_study, record_of
+
     if as_json:
-        consoles.output().print(orjson.dumps(_record(done)).decode(), markup=False)
+        consoles.output().print(orjson.dumps(record_of(study)).decode(), markup=False, soft_wrap=True)
     else:
-        print_done(consoles.output(), done)
+        print_study(consoles.output(), study)
 
 
-def _record(done: Done) -> dict[str, object]:
-    protocol = done.job.protocol
-    return {
-        "events": done.events,
-        "users": done.users,
-        "catalogue": done.found.catalogue,
-        "rejected": done.rejected,
-        "protocol": {
-            "last_frac": protocol.last_frac,
-            "min_prior": protocol.min_prior,
-            "repeats": protocol.repeats,
-            "ties": protocol.ties,
-            "not_target": list(protocol.not_target),
-            "when": protocol.when,
-        },
-        "methods": done.methods,
-    }
+def _write_report(path: Path, study: Study) -> None:
+    from recstream.evaluation.passes import OWN
+    from recstream.evaluation.report import html_report
+
+    grid = [(name, done.methods[OWN]) for name, done in study.grid]
+    page = html_report(study.base, methods=study.methods, ablation=study.ablation, grid=grid)
+    path.write_text(page, encoding="utf-8")
+
+
+def _points(
+    texts: Sequence[str], config: Path | None, overrides: Sequence[str] | None, named: Mapping[str, object]
+) -> dict[str, tuple[Settings, Settings]]:
+    """Settings of each point of the grid by what is set: to evaluate with, and to write."""
+    if not texts:
+        return {}
+    from recstream.config import ConfigError
+    from recstream.evaluation.variants import grid_points
+
+    points: dict[str, tuple[Settings, Settings]] = {}
+    problems: dict[str, None] = {}
+    for point in grid_points(texts):
+        name = ", ".join(f"{key}={value}" for key, value in point.items())
+        try:
+            evaluated = load_settings(config, overrides, {**named, **point})
+            points[name] = (evaluated, load_settings(config, overrides, point))
+        except ConfigError as error:
+            problems |= dict.fromkeys(error.problems)
+    if problems:
+        raise ConfigError(list(problems))
+    return points
+
+
+def _check_outputs(write_settings: Path | None, report: Path | None, *, has_grid: bool) -> None:
+    """Look at the files to write before anything that takes long."""
+    if write_settings is not None and not has_grid:
+        msg = "there is no winner without a grid: give --grid, too"
+        raise typer.BadParameter(msg, param_hint="--write-settings")
+    if write_settings is not None and write_settings.exists():
+        msg = f"{write_settings} is there already: name a new file"
+        raise typer.BadParameter(msg, param_hint="--write-settings")
+    for path, option in ((write_settings, "--write-settings"), (report, "--report")):
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            msg = f"{path}: wanted a file in a folder that exists"
+            raise typer.BadParameter(msg, param_hint=option)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
     try:
-        ks = tuple(int(part) for part in text.split(","))
+        ks = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
         ks = ()
     if not ks or min(ks) < 1:
@@ -134,6 +211,10 @@ def _share(share: float) -> float:
     return share
 
 
+def _when(text: str) -> str:
+    return _one_of(text, "--when", "request", "emitted", "both")
+
+
 def _one_of(value: str, option: str, *known: str) -> str:
     if value not in known:
         raise typer.BadParameter(f"{value!r}: wanted {' or '.join(known)}", param_hint=option)
@@ -141,13 +222,11 @@ def _one_of(value: str, option: str, *known: str) -> str:
 
 
 def _baselines(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    if text == "all":
-        return known
-    names = tuple(name.strip() for name in text.split(",") if name.strip() and text != "none")
+    if text in ("all", "none"):
+        return known if text == "all" else ()
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     wrong = [name for name in names if name not in known]
-    if wrong:
-        raise typer.BadParameter(
-            f"{', '.join(map(repr, wrong))}: wanted all, none, or names among {', '.join(known)}",
-            param_hint="--against",
-        )
+    if wrong or not names:
+        msg = f"{text!r}: wanted all, none, or names among {', '.join(known)}"
+        raise typer.BadParameter(msg, param_hint="--against")
     return names

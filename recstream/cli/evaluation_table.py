@@ -1,4 +1,4 @@
-"""The tables of ``recstream eval``."""
+"""What ``recstream eval`` prints: tables for people, one object for programs."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from recstream.evaluation.job import Done
+    from recstream.evaluation.comparison import Difference
+    from recstream.evaluation.study import Study
 
-__all__ = ["print_done"]
+__all__ = ["print_study", "record_of"]
 
 _COLUMNS = ("hr", "ndcg", "mrr", "recall", "precision", "f1", "coverage", "diversity", "novelty")
 
 
-def print_done(console: Console, done: Done) -> None:
+def print_study(console: Console, study: Study) -> None:
     """Print what was tested, and a table of the methods for each length of list."""
-    tests, protocol = len(done.found.tests.user), done.job.protocol
+    done = study.base
+    tests, protocol = len(done.found.targets.user), done.job.protocol
     console.print(
         f"{done.events:,} events of {done.users:,} users, {done.found.catalogue:,} items; "
         f"{tests:,} tests in the last {protocol.last_frac:.0%}, lists "
@@ -27,20 +29,70 @@ def print_done(console: Console, done: Done) -> None:
         told = ", ".join(f"{reason} {count:,}" for reason, count in sorted(done.rejected.items()))
         console.print(f"rejected: {told}")
     if not tests:
-        console.print("nothing to score: no event in the last part is of a user and an item as asked for")
+        console.print("nothing to score: no event in the last part is a test (see --last-frac, --min-prior)")
         return
     for k in done.job.ks:
-        console.print(_table(done, k))
+        console.print(_methods(study, k))
     console.print("± 95 % of 1,000 draws of users; cold: fewer than 5 events before", style="dim")
+    lead = study.lead
+    if lead is not None:
+        rival, ahead = lead
+        console.print(
+            f"NDCG@{study.k} {ahead.ndcg:+.4f} against {rival}, 95 % "
+            f"{ahead.ndcg_95.low:+.4f} to {ahead.ndcg_95.high:+.4f}"
+        )
+    if study.emitted is not None:
+        row = study.emitted.methods["recstream"]
+        console.print(
+            f"as emitted, lists were {row['events_behind']:,.0f} events of the log old on average "
+            f"(median {row['age_s'] / 3600:,.1f} h)"
+        )
+    if study.without:
+        console.print(_ablation(study))
+    if study.grid:
+        console.print(_grid(study))
 
 
-def _table(done: Done, k: int) -> Table:
+def record_of(study: Study) -> dict[str, object]:
+    """All that was found, for ``--json``."""
+    done = study.base
+    protocol = done.job.protocol
+    return {
+        "log": done.name,
+        "events": done.events,
+        "users": done.users,
+        "catalogue": done.found.catalogue,
+        "tests": len(done.found.targets.user),
+        "rejected": done.rejected,
+        "protocol": {
+            "last_frac": protocol.last_frac,
+            "min_prior": protocol.min_prior,
+            "repeats": protocol.repeats,
+            "ties": protocol.ties,
+            "not_target": list(protocol.not_target),
+            "when": protocol.when,
+        },
+        "methods": study.methods,
+        "lead": None if study.lead is None else {"over": study.lead[0], **_record(study.lead[1])},
+        "without": {name: _record(change) for name, change in study.ablation.items()},
+        "grid": [{"settings": name, **done.methods["recstream"]} for name, done in study.grid],
+    }
+
+
+def _record(change: Difference) -> dict[str, object]:
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in change._asdict().items()
+    }
+
+
+def _methods(study: Study, k: int) -> Table:
     table = Table(title=f"at {k}", title_justify="left", box=None, pad_edge=False)
-    table.add_column("method")
+    table.add_column("method", no_wrap=True)
     for name in (*_COLUMNS, "hr cold users", "hr cold items", "no list"):
         table.add_column(name, justify="right")
-    best = {name: max(row[f"{name}@{k}"] or 0.0 for row in done.methods.values()) for name in ("hr", "ndcg")}
-    for method, row in done.methods.items():
+    rows = study.methods
+    best = {name: max(row[f"{name}@{k}"] or 0.0 for row in rows.values()) for name in ("hr", "ndcg")}
+    for method, row in rows.items():
         cells = []
         for name in _COLUMNS:
             text = _number(row[f"{name}@{k}"], 2 if name == "novelty" else 4)
@@ -52,6 +104,30 @@ def _table(done: Done, k: int) -> Table:
             cells.append(text)
         cells += [_number(row[f"hr@{k}_cold_{who}"], 4) for who in ("users", "items")]
         table.add_row(method, *cells, _number(row["no_list_share"], 3))
+    return table
+
+
+def _ablation(study: Study) -> Table:
+    table = Table(title="what each signal is worth", title_justify="left", box=None, pad_edge=False)
+    table.add_column("without")
+    for name in (f"hr@{study.k}", f"ndcg@{study.k}", "95 %"):
+        table.add_column(name, justify="right")
+    for name, change in sorted(study.ablation.items(), key=lambda pair: pair[1].ndcg):
+        between = f"{change.ndcg_95.low:+.4f} to {change.ndcg_95.high:+.4f}"
+        style = None if change.is_sure else "dim"
+        table.add_row(name, f"{change.hr:+.4f}", f"{change.ndcg:+.4f}", between, style=style)
+    return table
+
+
+def _grid(study: Study) -> Table:
+    keys = [f"{name}@{k}" for k in study.base.job.ks for name in ("hr", "ndcg")]
+    table = Table(title="grid, the best first", title_justify="left", box=None, pad_edge=False)
+    table.add_column("settings", overflow="fold")
+    for key in keys:
+        table.add_column(key, justify="right")
+    for name, done in study.grid:
+        row = done.methods["recstream"]
+        table.add_row(name, *(_number(row[key], 4) for key in keys))
     return table
 
 

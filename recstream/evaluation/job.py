@@ -38,6 +38,8 @@ class Done:
     """What came of a job; can be sent between processes."""
 
     job: Job
+    name: str
+    """Of the log."""
     found: Pass
     methods: dict[str, dict[str, Any]]
     """Figures by method."""
@@ -78,4 +80,4 @@ def _done(job: Job, log: Log, plan: Plan, recommender: Recommender | None, stage
     stage("figures", None)
     methods = {name: figures(found, name, job.ks, seed=job.seed) for name in found.methods}
     users = len({event.user_id for event in log.events})
-    return Done(job, found, methods, len(log.events), users, dict(log.rejected))
+    return Done(job, log.name, found, methods, len(log.events), users, dict(log.rejected))

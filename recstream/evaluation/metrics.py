@@ -65,7 +65,7 @@ def bootstrap(values: Values, users: npt.NDArray[np.int32], *, seed: int = 0) ->
 
 def figures(done: Pass, name: str, ks: tuple[int, ...], *, seed: int = 0) -> dict[str, Any]:
     """All metrics of one method, by name (``hr@10``), None where nothing was tested."""
-    tests, scored = done.tests, done.methods[name]
+    tests, scored = done.targets, done.methods[name]
     found: dict[str, Any] = {"tests": len(scored.ranks), "lists": int((scored.behind >= 0).sum())}
     none = scored.behind[tests.trial] < 0
     found["no_list_share"] = _mean(none)

@@ -59,7 +59,7 @@ class Targets:
 class Pass:
     """What came of a pass."""
 
-    tests: Targets
+    targets: Targets
     methods: dict[str, Scored]
     vectors: Matrix
     """Unit text vectors by item number, zeros for items without any."""

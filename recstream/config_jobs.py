@@ -42,7 +42,7 @@ class Drift(Section):
         default=20.0, ge=1, description="Events of the whole stream after which a list may be made again."
     )
     lists_per_s: float = Field(
-        default=20.0, gt=0, le=1e6, description="run: most such lists made a second, by each process."
+        default=50.0, gt=0, le=1e6, description="run: most such lists made a second, by each process."
     )
     items_per_s: int = Field(
         default=20,

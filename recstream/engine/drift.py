@@ -28,6 +28,9 @@ _REPLAY_CHUNK: Final = 8
 """In a log worked off event by event: lists made together cost less each."""
 _SEARCH_SHARE: Final = 0.05
 """Share of the worker's time for searches of users whom a new item fits."""
+_BUSY_S: Final = 1.0
+"""A search waits so long for a micro-batch without other work, for what is due waits for the search:
+*measured* 40 ms with 10,000 stored users and 150 ms with 100,000 (384 numbers each, a busy machine)."""
 _MOST_FITTING: Final = 2000
 """Users who wait for a list because of a new item; further ones are left to the trends."""
 
@@ -93,6 +96,8 @@ class Drift:
         catalogue = self._replica.catalogue
         handles = [catalogue.handle(item_id) for item_id in item_ids]
         fresh = [item for item in handles if item is not None and catalogue.available[item]]
+        if fresh and not self._arrived:
+            self._search_at = max(self._search_at, self._steady())
         for item in fresh:
             if len(self._arrived) == self._arrived.maxlen:
                 self._meters.add("drift_items_skipped")
@@ -111,8 +116,9 @@ class Drift:
 
     def due(self, done: Step, due: Dues, *, is_busy: bool) -> Dues:
         """Users whose lists are made now, while there is nothing more urgent (``is_busy``: there is)."""
-        self._search()
         steady = self._steady()
+        if not is_busy or steady >= self._search_at + _BUSY_S:
+            self._search()
         self._credit = min(
             self._most_credit, self._credit + (steady - self._credited_at) * self._rules.lists_per_s
         )

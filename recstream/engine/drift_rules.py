@@ -17,7 +17,7 @@ class DriftRules:
     after_events: float = 20.0
     """Events of the whole stream after which a list may be made again; doubled for a user each time that
     their list came out as it was."""
-    lists_per_s: float = 20.0
+    lists_per_s: float = 50.0
     """Most lists made a second, by each worker."""
     items_per_s: int = 20
     """Most new items a second whose users are searched for, by each worker: the newest; 0: none."""

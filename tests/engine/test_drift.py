@@ -285,6 +285,22 @@ def test_another_worker_makes_the_lists_of_its_users() -> None:
     assert [user for user, _ in reached(bench)] == ["u0"]
 
 
+def test_users_of_a_new_item_are_searched_for_when_nothing_else_is_due() -> None:
+    bench = fans()
+    searches = bench.meters.observed["drift_search_seconds"]
+    before = len(searches)
+    bench.worker.replica.put(jazz())
+    found = []
+    for k in range(4):
+        played(bench, event(3.0, "view", "other1 2", user=f"new{k}", offset=100 + k))
+        found.append(len(searches) - before)
+        bench.clock.now += 0.4
+    assert found == [0, 0, 0, 1]  # a second later all the same
+    bench.worker.replica.put(jazz("another record"))
+    played(bench)
+    assert len(searches) - before == 2
+
+
 @pytest.mark.parametrize(("number_of_it", "found"), [(90, ["record 90"]), (70, [])])
 def test_of_many_items_at_once_only_the_newest_are_searched_for(number_of_it: int, found: list[str]) -> None:
     bench = fans()

@@ -89,7 +89,7 @@ def _methods(study: Study, k: int) -> Table:
     table = Table(title=f"at {k}", title_justify="left", box=None, pad_edge=False)
     table.add_column("method", no_wrap=True)
     for name in (*_COLUMNS, "hr cold users", "hr cold items", "no list"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=name in ("hr", "ndcg"))
     rows = study.methods
     best = {name: max(row[f"{name}@{k}"] or 0.0 for row in rows.values()) for name in ("hr", "ndcg")}
     for method, row in rows.items():

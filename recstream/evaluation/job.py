@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from recstream.config import Settings
 from recstream.evaluation.log import Log, Stage, read_log
 from recstream.evaluation.metrics import figures
@@ -76,7 +78,11 @@ def _done(job: Job, log: Log, plan: Plan, recommender: Recommender | None, stage
 
     stage("evaluate", lambda: share[0])
     most = max(*job.ks, job.settings.ranking.top_n)
-    found = run_pass(log, plan, job.protocol, recommender, job.against, most=most, on_progress=on_progress)
+    # Scoring one list has too little to share between cores, and the result shall not depend on how many.
+    with threadpool_limits(limits=1, user_api="blas"):
+        found = run_pass(
+            log, plan, job.protocol, recommender, job.against, most=most, on_progress=on_progress
+        )
     stage("figures", None)
     methods = {name: figures(found, name, job.ks, seed=job.seed) for name in found.methods}
     users = len({event.user_id for event in log.events})

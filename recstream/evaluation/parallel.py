@@ -10,8 +10,6 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import TypeVar
 
-from threadpoolctl import threadpool_limits
-
 from recstream.evaluation.job import Done, Job, run_job
 from recstream.evaluation.log import Stage, read_log
 from recstream.evaluation.recommender import evaluation_rules
@@ -67,9 +65,8 @@ def _warm(job: Job, stage: Stage) -> None:
 
 
 def _begin() -> None:
-    """A process of the pool: it ends at Ctrl-C without a word, and computes on one core."""
+    """A process of the pool ends at Ctrl-C without a word."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threadpool_limits(limits=1)
 
 
 def _run(job: Job) -> Done:

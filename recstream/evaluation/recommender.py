@@ -78,21 +78,26 @@ class Recommender:
         self.worker.replica.own(0)
         self._maker, self._nobody = self.worker.lists, _Nobody()
         self._asked = 0
+        self._is_grown = True
         self.drifts = rules.drift is not None
         """Whether lists of idle users are made again between events."""
 
     def learn(self, events: Sequence[Event]) -> None:
-        """Take events in, in their order."""
-        self.worker.lists = self._nobody
+        """Take events in, in their order.
+
+        The worker may look at its catalogue anew when it makes a list after that has grown. In a backfill it
+        makes one after each event; so, after the log's beginning and each new item, one is made here, too.
+        """
         begin = 0
-        growing = [n + 1 for n, event in enumerate(events) if event.item is not None]
-        for end in sorted({min(1, len(events)), *growing, len(events)}):
-            # Texts are centred when a list first needs it after the catalogue has grown: in a backfill
-            # after the first event, and after each that brings an item.
-            if begin < end:
-                self._step(events[begin:end])
-                self.worker.replica.catalogue.centred()
-                begin = end
+        for n, event in enumerate(events):
+            self._is_grown |= event.item is not None
+            if self._is_grown:
+                self.worker.lists = self._nobody
+                self._step(events[begin:n])
+                self._is_grown = not self.emit(events[n : n + 1])
+                begin = n + 1
+        self.worker.lists = self._nobody
+        self._step(events[begin:])
 
     def emit(self, events: Sequence[Event]) -> dict[str, list[str]]:
         """Take events in; gives the last list that each user gets because of them, as item ids."""
@@ -106,6 +111,8 @@ class Recommender:
         return self.emit([asked]).get(user_id, [])
 
     def _step(self, events: Sequence[Event]) -> Step:
+        if not events:
+            return Step([], [], [], [], [], [])
         brought = {e.offset: self._log.brought[e.offset] for e in events if e.item is not None}
         self.worker.inbox.append(Received(self._log.read_at, list(events), brought))
         done = self.worker.step()

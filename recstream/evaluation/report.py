@@ -16,24 +16,27 @@ __all__ = ["html_report"]
 
 _STYLE: Final = """
 :root{color-scheme:light dark;--bg:#fff;--ink:#1b1f24;--dim:#667;--rule:#d8dce2;--best:#e8f1e4;
---c0:#0b62c4;--c1:#c2410c;--c2:#15803d;--c3:#9333ea;--c4:#b45309;--c5:#0e7490;--c6:#be185d;--c7:#4d7c0f;--c8:#475569}
+--c0:#0b62c4;--c1:#c2410c;--c2:#15803d;--c3:#9333ea;--c4:#b45309;--c5:#0e7490;--c6:#be185d;--c7:#4d7c0f;
+--c8:#475569}
 @media(prefers-color-scheme:dark){:root{--bg:#14171b;--ink:#e6e8eb;--dim:#9aa3ad;--rule:#343a42;--best:#21331f;
---c0:#6cb1ff;--c1:#fb923c;--c2:#4ade80;--c3:#c896fb;--c4:#facc15;--c5:#67d7ec;--c6:#f78bc0;--c7:#bef264;--c8:#a9b6c6}}
-body{background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,sans-serif;max-width:68rem;margin:2rem auto;
-padding:0 1rem}
+--c0:#6cb1ff;--c1:#fb923c;--c2:#4ade80;--c3:#c896fb;--c4:#facc15;--c5:#67d7ec;--c6:#f78bc0;
+--c7:#bef264;--c8:#a9b6c6}}
+body{background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,sans-serif;
+max-width:68rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem}p.dim,caption{color:var(--dim);text-align:left}
 div.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .7rem;border-bottom:1px solid var(--rule);text-align:right;white-space:nowrap}
 th:first-child,td:first-child{text-align:left}td.best{background:var(--best);font-weight:600}
 svg{width:100%;height:auto;font:12px system-ui,sans-serif}svg text{fill:var(--ink)}
-.mid{text-anchor:middle}.end{text-anchor:end}.grid{stroke:var(--rule);stroke-width:1}.line{fill:none;stroke-width:2}
+.mid{text-anchor:middle}.end{text-anchor:end}
+.grid{stroke:var(--rule);stroke-width:1}.line{fill:none;stroke-width:2}
 """ + "".join(f".line.c{n}{{stroke:var(--c{n})}}.dot.c{n}{{fill:var(--c{n})}}\n" for n in range(9))
 
 _LEGEND: Final = (
-    '<p class="dim">&plusmn;: 95 % of 1,000 draws of users. Cold: fewer than 5 events before. Coverage: share '
-    "of the catalogue that was in any list. Diversity: mean of 1 &minus; cosine within lists. Novelty: mean of "
-    "&minus;log2 of the items' share of all events. Precision, recall and F1 are of the events of one user at "
-    "one time together, all else of each.</p>"
+    '<p class="dim">&plusmn;: 95 % of 1,000 draws of users. Cold: fewer than 5 events before. Coverage: '
+    "share of the catalogue that was in any list. Diversity: mean of 1 &minus; cosine within lists. Novelty: "
+    "mean of &minus;log2 of the items' share of all events. Precision, recall and F1 are of the events of "
+    "one user at one time together, all else of each.</p>"
 )
 _COLUMNS: Final = (
     ("hr", "HR"),
@@ -66,7 +69,7 @@ def html_report(
     parts = [
         f"<h1>How good lists would have been on {escape(done.name)}</h1>",
         f"<p>{done.events:,} events of {done.users:,} users, {done.found.catalogue:,} items; {tests}, "
-        f"lists {when}. Each list is made of nothing but what came before, over the whole catalogue; {what}.</p>",
+        f"lists {when}. Each is made of nothing but what came before, over the whole catalogue; {what}.</p>",
     ]
     for length in done.job.ks:
         parts.append(_methods_table(methods, length))

@@ -91,10 +91,10 @@ def test_itemknn_is_the_cosine_between_the_users_of_two_items() -> None:
     last = list(dict.fromkeys(item for user, item in reversed(log) if user == 1))[:20]
     expected = np.zeros(30)
     for item in range(30):
-        for other in last:
+        for place, other in enumerate(last):
             if item != other and sets[item]:
-                both = len(sets[item] & sets[other])
-                expected[item] += both / math.sqrt(len(sets[item]) * len(sets[other]))
+                both = len(sets[item] & sets[other]) * math.exp(-place / 5)
+                expected[item] += both / math.sqrt((len(sets[item]) + 5) * (len(sets[other]) + 5))
     np.testing.assert_allclose(scores_of(log, "itemknn", 1), expected, rtol=1e-6)
 
 

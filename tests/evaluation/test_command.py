@@ -1,0 +1,112 @@
+"""``recstream eval`` by its command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from recstream.cli import app, errors
+from recstream.config import Settings
+from recstream.core.signals import DEFAULT_WEIGHTS
+from tests.evaluation.logs import items_of, log_of, write
+from tests.flows.support import recstream
+
+ACTIONS = "ask = 1.0"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("eval")
+    write(path / "items.jsonl", items_of(40))
+    write(path / "events.jsonl", log_of(240, seed=1))
+    (path / "config.toml").write_text(f'[encoder]\nbackend = "hashing"\n[events.actions]\n{ACTIONS}\n')
+    return path
+
+
+def arguments(folder: Path) -> list[str]:
+    files = (
+        "--items",
+        folder / "items.jsonl",
+        "--events",
+        folder / "events.jsonl",
+        "-c",
+        folder / "config.toml",
+    )
+    store = ("--set", f"store.path={folder / 'state'}")
+    return ["eval", *map(str, files), *store, "--last-frac", "0.5", "--k", "5"]
+
+
+def test_a_study_prints_tables_and_writes_its_page_and_the_best_settings(folder: Path) -> None:
+    done = recstream(
+        *arguments(folder),
+        *("--when", "both", "--against", "recent,sessionknn", "--jobs", "2"),
+        *("--grid", "ranking.weights.followed=0.1,0.9", "--write-settings", "best.toml"),
+        *("--report", "page.html"),
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    for word in ("recstream as emitted", "sessionknn", "grid, the best first"):
+        assert word in done.stdout
+    best = (folder / "best.toml").read_text()
+    chosen = Settings.load(folder / "best.toml", {})
+    value = chosen.ranking.weights["followed"]
+    assert value in (0.1, 0.9)
+    assert f"best of 2: ranking.weights.followed={value}" in best
+    assert (chosen.encoder.backend, chosen.ranking.top_n) == ("hashing", Settings().ranking.top_n)
+    listed = done.stdout.split("grid, the best first")[1]
+    assert listed.index(f"followed={value}") < listed.index(f"followed={1.0 - value:.1f}")
+    assert (folder / "page.html").read_text().startswith("<!doctype html>")
+    # what is found does not depend on how many run at a time
+    alone = CliRunner().invoke(app, [*arguments(folder), "--json", "--against", "recent"])
+    assert alone.exit_code == 0, alone.output
+    found = orjson.loads(alone.stdout)
+    assert found["tests"] > 20
+    for method in ("recstream", "recent"):
+        assert f"{found['methods'][method]['ndcg@5']:.4f}" in done.stdout
+
+
+def test_without_a_signal_it_is_run_again(folder: Path) -> None:
+    kept = [
+        word
+        for name in DEFAULT_WEIGHTS
+        if name != "followed"
+        for word in ("--set", f"ranking.weights.{name}=0")
+    ]
+    done = CliRunner().invoke(app, [*arguments(folder), *kept, "--ablate", "--json", "--against", "none"])
+    assert done.exit_code == 0, done.output
+    found = orjson.loads(done.stdout)
+    assert list(found["without"]) == ["followed"]
+    assert found["without"]["followed"]["ndcg"] < 0.0
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        (("--against", "itemkn"), "wanted all, none, or names among"),
+        (("--when", "later"), "wanted request or emitted or both"),
+        (("--last-frac", "0"), "wanted a share above 0"),
+        (("--k", "0"), "wanted whole numbers from 1"),
+        (("--top-n", "4"), "wanted at least the greatest of --k"),
+        (("--write-settings", "w.toml"), "no winner without a grid"),
+        (("--grid", "ranking.neighbors=1"), "ranking.neighbours"),
+        (("--grid", "gone.toml"), "gone.toml"),
+        (("--report", "nowhere/page.html"), "wanted a file in a folder that exists"),
+        (("--items", "gone.jsonl"), "gone.jsonl"),
+        (("--events", "kafka:events"), "write its records to a .jsonl file first"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_read(
+    folder: Path, more: tuple[str, ...], word: str
+) -> None:
+    done = CliRunner().invoke(app, [*arguments(folder), *more])
+    if done.exit_code == 1:  # `recstream.cli.main` says it
+        assert done.exception is not None
+        assert errors.known_fault(done.exception) is done.exception
+        assert word in str(done.exception)
+    else:
+        assert done.exit_code == 2
+        assert word in " ".join(done.stderr.replace("│", " ").split())
+    assert "events ..." not in done.stderr

@@ -1,0 +1,163 @@
+"""The page and its plots: whole, self-contained, true to the figures."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from recstream.config import Settings
+from recstream.evaluation.comparison import best_baseline, difference
+from recstream.evaluation.job import Done, Job
+from recstream.evaluation.metrics import figures
+from recstream.evaluation.passes import OWN, Pass, Targets
+from recstream.evaluation.plots import line_plot, nice_ticks
+from recstream.evaluation.report import html_report
+from recstream.evaluation.scoring import MISSED, Scored
+from recstream.evaluation.series import Series, by_age, over_time, weights_over_time
+
+VOID = {"meta"}
+
+
+class Balanced(HTMLParser):
+    """Every element that begins ends, in its order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def scored(ranks: list[int]) -> Scored:
+    count = len(ranks)
+    return Scored(
+        np.array(ranks),
+        np.zeros((count, 2), np.int32),
+        np.ones((count, 2), np.float32),
+        np.zeros(count, np.int64),
+        np.zeros(count),
+    )
+
+
+def done_of(own: list[int], other: list[int], *, name: str = "a & <b>.jsonl") -> Done:
+    count = len(own)
+    targets = Targets(
+        user=np.arange(count, dtype=np.int32) // 2,
+        trial=np.arange(count, dtype=np.int32),
+        ts=1.7e9 + 86400.0 * np.arange(count, dtype=np.float64),
+        prior=np.arange(count),
+        popularity=np.arange(count),
+    )
+    found = Pass(targets, {OWN: scored(own), "transitions": scored(other)}, np.ones((3, 2), np.float32), 3)
+    job = Job(Settings(), "log.jsonl", None, against=("transitions",), ks=(10,))
+    rows = {method: figures(found, method, job.ks) for method in found.methods}
+    return Done(job, name, found, rows, 100, 9, {})
+
+
+OWN_RANKS = [0, 1, MISSED, 3, 0, 0, 9, MISSED, 0, 2, 0, 5]
+OTHERS = [4, MISSED, MISSED, 3, 1, 0, MISSED, MISSED, 7, 2, 5, 5]
+
+
+def test_the_page_is_whole_and_asks_nobody_for_anything() -> None:
+    done = replace(
+        done_of(OWN_RANKS, OTHERS), weights=[(0, {"text": 0.5}), (50, {"text": 0.7, "<new>": -0.1})]
+    )
+    change = difference((done, OWN), (done, "transitions"), 10)
+    assert change is not None
+    page = html_report(
+        done, methods=done.methods, ablation={"text": change}, grid=[("ranking.x=1", done.methods[OWN])]
+    )
+    parsed = Balanced()
+    parsed.feed(page)
+    assert parsed.open == []
+    assert parsed.links == []
+    assert not re.search(r"@import|url\(|https?://(?!www\.w3\.org/2000/svg)", page)
+    assert "prefers-color-scheme:dark" in page
+    assert "a & <b>.jsonl" in " ".join(parsed.words)
+    assert f"{done.methods[OWN]['ndcg@10']:.4f}" in page
+    plots = re.findall(r"<svg.*?</svg>", page)
+    assert len(plots) == 3  # over time, by age, weights
+    for plot in plots:
+        ElementTree.fromstring(plot)  # noqa: S314 - our own
+
+
+def test_a_plot_puts_points_where_they_belong() -> None:
+    line, ticks = Series("up", [0.0, 1.0, 2.0], [0.0, 0.5, 1.0]), [(0.0, "a"), (2.0, "b")]
+    plot = line_plot([line], title="t", x_ticks=ticks, y_label="y")
+    root = ElementTree.fromstring(plot)  # noqa: S314 - our own
+    dots = [(float(e.attrib["cx"]), float(e.attrib["cy"])) for e in root if e.tag.endswith("circle")]
+    (x0, y0), (x1, y1), (x2, y2) = dots
+    assert x1 - x0 == pytest.approx(x2 - x1, abs=0.2)
+    assert y0 - y1 == pytest.approx(y1 - y2, abs=0.2)
+    assert (x0 < x2, y0 > y2) == (True, True)
+    with pytest.raises(ValueError, match="no series has a point"):
+        line_plot([], title="t", x_ticks=[], y_label="y")
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.0), (0.0, 1e-4), (-0.3, 0.71), (0.0, 12345.0)])
+def test_ticks_are_round_and_hold_the_data(low: float, high: float) -> None:
+    ticks = nice_ticks(low, high)
+    assert ticks[0] <= low < ticks[-1]
+    assert high <= ticks[-1]
+    assert 2 <= len(ticks) <= 8
+    assert np.ptp(np.diff(ticks)) < 1e-9
+
+
+def test_series_average_to_the_figure_they_show() -> None:
+    done = done_of(OWN_RANKS, OTHERS)
+    labels, lines = by_age(done, 10)
+    prior = done.found.targets.prior
+    sizes = [
+        sum((prior >= low) & (prior < high))
+        for low, high in [(0, 1), (1, 2), (2, 3), (3, 5), (5, 10), (10, 20)]
+    ]
+    assert labels == ["0", "1", "2", "3-4", "5-9", "10-19"]
+    assert np.average(lines[0].y, weights=sizes) == pytest.approx(done.methods[OWN]["ndcg@10"])
+    assert np.mean(over_time(done, 10, bins=4)[1].y) == pytest.approx(done.methods["transitions"]["ndcg@10"])
+
+
+def test_weights_that_come_later_begin_where_they_do() -> None:
+    done = replace(done_of(OWN_RANKS, OTHERS), weights=[(0, {"a": 1.0}), (9, {"a": 2.0, "b": 3.0})])
+    assert weights_over_time(done) == [Series("a", [0.0, 9.0], [1.0, 2.0]), Series("b", [9.0], [3.0])]
+
+
+def test_a_difference_is_of_the_same_tests() -> None:
+    done = done_of(OWN_RANKS, OTHERS)
+    change = difference((done, OWN), (done, "transitions"), 10)
+    assert change is not None
+    assert change.hr == pytest.approx(done.methods[OWN]["hr@10"] - done.methods["transitions"]["hr@10"])
+    assert change.ndcg_95.low < change.ndcg < change.ndcg_95.high
+    assert change.is_sure
+    assert best_baseline(done, 10) == "transitions"
+    none = difference((done, OWN), (done, OWN), 10)
+    assert none is not None
+    assert (none.hr, none.is_sure) == (0.0, False)
+    with pytest.raises(ValueError, match="not of the same tests"):
+        difference((done, OWN), (done_of(OWN_RANKS[:6], OTHERS[:6]), OWN), 10)
+
+
+def test_a_page_of_a_log_without_tests_says_so_by_its_table(tmp_path: Path) -> None:
+    done = done_of([], [])
+    page = html_report(done, methods=done.methods)
+    assert "0 tests" in page
+    assert "<svg" not in page

@@ -1,0 +1,34 @@
+"""Variants: what is left out, and the points of a grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from recstream.config import ConfigError, Settings
+from recstream.core.signals import DEFAULT_WEIGHTS
+from recstream.evaluation.variants import grid_points, left_out
+
+
+def test_each_signal_that_weighs_anything_is_left_out_once() -> None:
+    settings = Settings.load(None, {}, {"ranking.weights.rising": 0.0, "ranking.weights.words": 2.0})
+    found = left_out(settings)
+    assert set(found) == {name for name, weight in DEFAULT_WEIGHTS.items() if weight} - {"rising"}
+    assert found["followed"].ranking.weights == {"rising": 0.0, "words": 2.0, "followed": 0.0}
+
+
+def test_a_grid_file_and_options_make_every_combination(tmp_path: Path) -> None:
+    file = tmp_path / "grid.toml"
+    file.write_text("[ranking]\nneighbours = [5, 6]\n[ranking.weights]\nwords = 1.5\n")
+    points = grid_points([str(file), "profile.half_life_days=1,2"])
+    assert len(points) == 4
+    assert points[0] == {"ranking.neighbours": 5, "ranking.weights.words": 1.5, "profile.half_life_days": "1"}
+    assert Settings.load(None, {}, points[3]).ranking.neighbours == 6
+
+
+def test_all_that_is_wrong_with_a_grid_is_said_at_once(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("[ranking\n")
+    with pytest.raises(ConfigError) as raised:
+        grid_points([str(tmp_path / "bad.toml"), "gone.toml", "word"])
+    assert len(raised.value.problems) == 3

@@ -34,7 +34,7 @@ class Run(Section):
 class Drift(Section):
     """Lists of idle users, made again as the world moves; a restart leaves only users heard since to it."""
 
-    enabled: bool = Field(default=True, description="run: refresh lists of idle users (trigger: drift).")
+    enabled: bool = Field(default=True, description="Refresh lists of idle users (see also backfill.drift).")
     active_s: PositiveSeconds = Field(
         default=2_592_000.0, description="Seconds since a user's last event after which they are left alone."
     )

@@ -14,7 +14,7 @@ from recstream.evaluation.protocol import Protocol
 from tests.evaluation.logs import write
 
 EVENTS = 15_000
-REFERENCE = {"hr@10": 0.0, "ndcg@10": 0.0}
+REFERENCE = {"hr@10": 0.1649, "ndcg@10": 0.0829}
 """With the hashing encoder and default settings. To be set anew, upwards, by whoever improves the lists."""
 TOLERANCE = 0.97
 """Share of the reference that must be reached: the rest is rounding, and changes too small to tell."""

@@ -146,6 +146,7 @@ def test_a_difference_is_of_the_same_tests() -> None:
     change = difference((done, OWN), (done, "transitions"), 10)
     assert change is not None
     assert change.hr == pytest.approx(done.methods[OWN]["hr@10"] - done.methods["transitions"]["hr@10"])
+    assert change.ndcg == pytest.approx(done.methods[OWN]["ndcg@10"] - done.methods["transitions"]["ndcg@10"])
     assert change.ndcg_95.low < change.ndcg < change.ndcg_95.high
     assert change.is_sure
     assert best_baseline(done, 10) == "transitions"

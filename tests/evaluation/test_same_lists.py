@@ -26,7 +26,7 @@ EVENTS = 320
 def records() -> list[Record]:
     """A log in which some items are known by their events alone, and one by none."""
     log = log_of(EVENTS, items=60, seed=3)
-    for place in range(5, EVENTS, 31):
+    for place in (*range(6, EVENTS // 2, 5), *range(EVENTS // 2, EVENTS, 31)):
         if "item_id" in log[place]:
             item_id = f"new{place}"
             log[place] |= {"item_id": item_id, "item": {"item_id": item_id, "title": f"ghost train {place}"}}
@@ -55,9 +55,11 @@ def backfilled(folder: Path, log: list[Record]) -> list[Record]:
     return [orjson.loads(line) for line in out.read_bytes().splitlines()]
 
 
-def opened(folder: Path, log: list[Record], protocol: Protocol) -> tuple[Log, Plan, Recommender]:
+def opened(
+    folder: Path, log: list[Record], protocol: Protocol, *, repeats: bool = False
+) -> tuple[Log, Plan, Recommender]:
     folder.mkdir(exist_ok=True)
-    wiring = Wiring(settings(folder))
+    wiring = Wiring(settings(folder, **{"ranking.repeats": repeats}))
     rules = evaluation_rules(wiring)
     items, events = write(folder / "items.jsonl", items_of(60)), write(folder / "log.jsonl", log)
     read = read_log(wiring, rules, str(events), str(items), 0, lambda *_: None)
@@ -118,6 +120,18 @@ def test_figures_are_those_of_the_lists_a_backfill_wrote(tmp_path: Path, when: W
     assert row["ndcg@10"] == pytest.approx(gain / tests)
     assert 0.1 < row["hr@10"] < 1.0
     assert (row["events_behind"] > 0) == (when == "emitted")
+
+
+def test_what_the_user_has_had_is_dropped_from_lists_that_hold_it(tmp_path: Path) -> None:
+    log, protocol = records(), Protocol(last_frac=0.5)
+    read, plan, recommender = opened(tmp_path, log, protocol, repeats=True)
+    done = run_pass(read, plan, protocol, recommender, (), most=30, on_progress=lambda _: None)
+    again = Protocol(last_frac=0.5, repeats=True)
+    read, plan, recommender = opened(tmp_path, log, again, repeats=True)
+    kept = run_pass(read, plan, again, recommender, (), most=30, on_progress=lambda _: None)
+    lengths = [(found.methods[OWN].lists >= 0).sum(axis=1) for found in (done, kept)]
+    assert lengths[0].max() < 30
+    assert lengths[1].min() == 30
 
 
 def test_lists_are_made_of_nothing_that_comes_later(tmp_path: Path) -> None:

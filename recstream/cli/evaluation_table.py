@@ -86,7 +86,7 @@ def _record(change: Difference) -> dict[str, object]:
 
 
 def _methods(study: Study, k: int) -> Table:
-    table = Table(title=f"at {k}", title_justify="left", box=None, pad_edge=False)
+    table = Table(title=f"at {k}", title_justify="left", box=None, pad_edge=False, collapse_padding=True)
     table.add_column("method", no_wrap=True)
     for name in (*_COLUMNS, "hr cold users", "hr cold items", "no list"):
         table.add_column(name, justify="right", no_wrap=name in ("hr", "ndcg"))
@@ -108,7 +108,13 @@ def _methods(study: Study, k: int) -> Table:
 
 
 def _ablation(study: Study) -> Table:
-    table = Table(title="what each signal is worth", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title="what each signal is worth",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     table.add_column("without")
     for name in (f"hr@{study.k}", f"ndcg@{study.k}", "95 %"):
         table.add_column(name, justify="right")
@@ -121,7 +127,9 @@ def _ablation(study: Study) -> Table:
 
 def _grid(study: Study) -> Table:
     keys = [f"{name}@{k}" for k in study.base.job.ks for name in ("hr", "ndcg")]
-    table = Table(title="grid, the best first", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title="grid, the best first", title_justify="left", box=None, pad_edge=False, collapse_padding=True
+    )
     table.add_column("settings", overflow="fold")
     for key in keys:
         table.add_column(key, justify="right")

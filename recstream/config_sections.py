@@ -322,7 +322,10 @@ class Ranking(Section):
     """How lists are made."""
 
     top_n: int = Field(default=20, ge=1, le=1000, description="Items in a list.")
-    weights: Weights = Field(default={}, description="Weights by signal, in place of the defaults.")
+    weights: Weights = Field(
+        default={},
+        description="What signals weigh before anything was learned, in place of the defaults; 0: unused.",
+    )
 
     @field_validator("weights")
     @classmethod
@@ -335,5 +338,23 @@ class Ranking(Section):
                 raise ValueError(f"unknown {', '.join(unknown)}, wanted names among {', '.join(SIGNALS)}")
         return value
 
-    neighbours: int = Field(default=100, ge=1, le=10_000, description="Neighbours kept for an item.")
-    repeats: bool = Field(default=False, description="Allow items the user has seen.")
+    learn: bool = Field(
+        default=True, description="Learn online what each signal is worth; false: it stays as it was learned."
+    )
+    neighbours: int = Field(default=200, ge=1, le=10_000, description="Neighbours kept for an item.")
+    repeats: bool | Literal["auto"] = Field(
+        default="auto",
+        description="Allow items the user has seen: true, false, or auto (if more than 5 % of what people do "
+        "is with items they know).",
+    )
+    mmr: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Diversity of a list: 0 (best scores) to 1 (unlike texts); costs hits, see the README.",
+    )
+    category_cap: int = Field(
+        default=0,
+        ge=0,
+        description="Most items of one category in a list, if others are left; 0: any number.",
+    )

@@ -13,6 +13,7 @@ from bytewax.inputs import Source
 from recstream.accounting import Summary
 from recstream.config import ConfigError, Settings
 from recstream.core.counting import counting_rules
+from recstream.core.diversity import Diversity
 from recstream.core.fuse import FuseRules
 from recstream.core.items import TEMPLATE
 from recstream.core.profile import ProfileRules
@@ -22,6 +23,7 @@ from recstream.core.signals import DEFAULT_WEIGHTS
 from recstream.core.source import RawBatch
 from recstream.engine.drift_rules import DriftRules
 from recstream.engine.endpoints import Inputs, Outputs
+from recstream.engine.learner import LearningRules
 from recstream.engine.outputs import MessageSink
 from recstream.engine.services import EngineRules, Services
 from recstream.io.encoders import EncoderSpec, open_encoder
@@ -174,7 +176,8 @@ class Wiring:
         ranking = RankingRules(
             top_n=settings.ranking.top_n,
             weights={**DEFAULT_WEIGHTS, **settings.ranking.weights},
-            repeats=settings.ranking.repeats,
+            repeats=None if settings.ranking.repeats == "auto" else settings.ranking.repeats,
+            diversity=Diversity(settings.ranking.mmr, settings.ranking.category_cap),
         )
         return EngineRules(
             profile=profile,
@@ -188,6 +191,7 @@ class Wiring:
             lateness_s=settings.profile.lateness_s,
             sessions=bool(settings.kafka.sessions_topic),
             neighbours=settings.ranking.neighbours,
+            learning=LearningRules(enabled=settings.ranking.learn),
             drift=self._drift(),
             fuse=FuseRules(share=events.fuse_share, records=events.fuse_records, run=events.fuse_run),
         )

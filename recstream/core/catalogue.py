@@ -1,33 +1,42 @@
-"""The catalogue replica of one process: item ids, vectors and availability, by row."""
+"""The catalogue replica of one process: what is known of each item, by row."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import Final
 from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
 
+from recstream.core import text_transform
 from recstream.core.arrays import Matrix, Vector
+from recstream.core.inverted_index import InvertedIndex
+from recstream.core.lexicon import BUCKETS, unpack
+from recstream.core.text_transform import TextTransform
 
 __all__ = ["Catalogue"]
 
-_RECENTRE_GROWTH = 1.25
-"""The mean is taken again once the catalogue has grown by this factor, so that it costs O(1) an item."""
+_REFIT_GROWTH: Final = 1.25
+"""A small catalogue's transform is fitted again once it has grown by this factor: O(1) an item."""
+_FREEZE_AT: Final = 1024
+"""With so many items the transform is fitted for good: from then on only `adopt` changes it."""
 
 
 class Catalogue:
     """Items by *handle*: the row of an item in this process, which never changes while the process lives.
 
     Handles are a matter of this process only; whatever leaves it (stores, lists) carries item ids.
-    Vectors are also kept mean-centred: raw sentence vectors share a large common direction, which says
-    nothing about taste (Mu and Viswanath, ICLR 2018, "All-but-the-Top").
+    Texts are compared in the space of a `TextTransform`. A small catalogue's is mean-centred only, and fitted
+    again as it grows; with 1,024 items principal directions are fitted too, and it is frozen.
 
     >>> items = Catalogue(2)
     >>> items.put("a", np.array([1, 0], "f4")), items.put("b", np.array([0, 1], "f4"))
     (0, 1)
     >>> items.handle("b"), items.handle("zzz"), items.ids
     (1, None, ['a', 'b'])
-    >>> items.centred().astype("f8").round(3).tolist()
+    >>> items.text().astype("f8").round(3).tolist()
     [[0.707, -0.707], [-0.707, 0.707]]
     """
 
@@ -39,12 +48,17 @@ class Catalogue:
         """The item table's version that this replica reflects."""
         self._handles: dict[str, int] = {}
         self._vectors = np.zeros((0, dim), np.float32)
-        self._centred = np.zeros((0, dim), np.float32)
+        self._text = np.zeros((0, dim), np.float32)
+        self._published = np.full(0, math.nan)
+        self.lexicon = InvertedIndex(BUCKETS)
+        """Words of the items."""
+        self.categories = InvertedIndex(BUCKETS, common=1.0)
+        """Categories of the items, hashed."""
         self._available = np.zeros(0, np.bool_)
         self._known = np.zeros(0, np.bool_)
         self._tiebreak = np.zeros(0, np.float32)
-        self._mean = np.zeros(dim)
-        self._centred_at = 0
+        self._transform = text_transform.plain(dim)
+        self._fit_at = 0
         self._filled = 0
 
     def __len__(self) -> int:
@@ -64,16 +78,31 @@ class Catalogue:
         if row is None:
             row = len(self.ids)
             self._handles[item_id] = row
+            self.lexicon.reserve(row + 1)
+            self.categories.reserve(row + 1)
             self.ids.append(item_id)
             self.titles.append("")
             if row >= len(self._known):
                 self._grow(max(1024, 2 * row))
             # Ties break by a hash of the id, equal in every process; its weight is far below any signal's.
+            self._published[row] = math.nan
             self._tiebreak[row] = (crc32(item_id.encode()) & 0xFFFF) / 0xFFFF
         return row
 
-    def put(self, item_id: str, vector: Vector, *, available: bool = True, title: str = "") -> int:
+    def put(
+        self,
+        item_id: str,
+        vector: Vector,
+        *,
+        available: bool = True,
+        title: str = "",
+        categories: Sequence[str] = (),
+        published_at: float | None = None,
+        terms: bytes = b"",
+    ) -> int:
         """Add an item or replace what is known of it; gives its handle.
+
+        ``terms`` are packed (`recstream.core.lexicon`), ``published_at`` is in Unix seconds.
 
         Raises:
             ValueError: ``vector`` is not of shape ``(dim,)``.
@@ -87,10 +116,15 @@ class Catalogue:
         self._vectors[row] = vector
         self._known[row] = True
         self._available[row] = available
-        if self._filled > _RECENTRE_GROWTH * self._centred_at:
-            self._centred_at = 0  # the mean is taken anew when it is next asked for
+        self._published[row] = math.nan if published_at is None else published_at
+        words = unpack(terms)
+        self.lexicon.put(row, words.buckets.astype(np.int32), words.counts)
+        labels = np.array(sorted({crc32(name.encode()) % BUCKETS for name in categories}), np.int32)
+        self.categories.put(row, labels, np.ones(len(labels), np.float32))
+        if self._is_outgrown:
+            self._fit_at = 0  # fitted anew when it is next asked for
         else:
-            self._centred[row] = self._centre(self._vectors[row : row + 1])[0]
+            self._text[row] = self._transform.unit(self._vectors[row : row + 1])[0]
         return row
 
     def vector(self, handle: int) -> Vector:
@@ -118,41 +152,71 @@ class Catalogue:
         return self._tiebreak[: len(self.ids)]
 
     @property
-    def mean(self) -> npt.NDArray[np.float64]:
-        """Mean item vector, shape ``(dim,)``, that ``centred`` was made with."""
-        self._recentre()
-        return self._mean
+    def published(self) -> npt.NDArray[np.float64]:
+        """Shape ``(n,)``: when each item was published, Unix seconds; NaN: not known."""
+        return self._published[: len(self.ids)]
 
-    def centred(self) -> Matrix:
-        """Mean-centred unit vectors, shape ``(n, dim)``, a view: do not keep it across a ``put``."""
-        self._recentre()
-        return self._centred[: len(self.ids)]
+    @property
+    def transform(self) -> TextTransform:
+        """What `text` was made with."""
+        self._fit()
+        return self._transform
 
-    def _recentre(self) -> None:
-        if self._centred_at or not self._filled:
+    def text(self) -> Matrix:
+        """Transformed unit vectors, shape ``(n, dims)``, a view: do not keep it across a ``put``."""
+        self._fit()
+        return self._text[: len(self.ids)]
+
+    def adopt(self, transform: TextTransform) -> None:
+        """Use a transform that was fitted elsewhere, or in an earlier run.
+
+        Raises:
+            ValueError: it is for vectors of another length.
+        """
+        if len(transform.mean) != self.dim:
+            msg = f"the text transform is for vectors of {len(transform.mean)} numbers, these have {self.dim}"
+            raise ValueError(msg)
+        self._transform = transform
+        self._fit_at = max(transform.items, 1)
+        if len(transform.idf):
+            self.lexicon.weigh(transform.idf)
+        self.categories.weigh()
+        self._text = np.zeros((len(self._known), transform.dims), np.float32)
+        self._text[: len(self.ids)] = transform.unit(self._vectors[: len(self.ids)])
+
+    def fitted(self, *, whitening: float = 0.0) -> TextTransform:
+        """The transform that the items there are now give, newer than the one in use.
+
+        Raises:
+            ValueError: there are no items, or ``whitening`` is not between 0 and 1.
+        """
+        self.lexicon.weigh()
+        vectors = self._vectors[: len(self.ids)]
+        transform = text_transform.fit(
+            vectors,
+            version=max(self._filled, self._transform.version + 1),
+            dims=min(text_transform.DIMS, self.dim),
+            whitening=whitening,
+            idf=self.lexicon.idf,
+        )
+        return transform
+
+    @property
+    def _is_outgrown(self) -> bool:
+        return self._fit_at < _FREEZE_AT and self._filled > _REFIT_GROWTH * self._fit_at
+
+    def _fit(self) -> None:
+        if self._fit_at or not self._vectors[: len(self.ids)].any():
             return
-        n = len(self.ids)
-        vectors = self._vectors[:n]
-        spoken = vectors.any(axis=1)
-        self._mean = vectors[spoken].sum(axis=0, dtype=np.float64) / max(int(spoken.sum()), 1)
-        self._centred[:n] = self._centre(vectors)
-        self._centred_at = self._filled
-
-    def _centre(self, vectors: Matrix) -> Matrix:
-        """Mean-centred unit rows; zeros (an item unknown or deleted) are no direction and stay zeros."""
-        centred = _unit_rows(vectors - self._mean)
-        centred[~vectors.any(axis=1)] = 0.0
-        return centred
+        transform = self.fitted()
+        if self._filled < _FREEZE_AT:  # too few to tell directions from chance
+            transform = transform.centring_only()
+        self.adopt(transform)
+        self._fit_at = self._filled
 
     def _grow(self, rows: int) -> None:
-        for name in ("_vectors", "_centred", "_available", "_known", "_tiebreak"):
+        for name in ("_vectors", "_text", "_available", "_known", "_tiebreak", "_published"):
             old = getattr(self, name)
             new = np.zeros((rows, *old.shape[1:]), old.dtype)
             new[: len(old)] = old
             setattr(self, name, new)
-
-
-def _unit_rows(rows: npt.NDArray[np.floating]) -> Matrix:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Matrix = (rows / np.where(lengths > 1e-9, lengths, 1.0)).astype(np.float32)
-    return unit

@@ -20,11 +20,12 @@ def count_pairs(
     others: AnyArray,
     followed: AnyArray,
     together: AnyArray,
+    grown: AnyArray,
     neighbours: AnyArray,
     followed_by: AnyArray,
     together_with: AnyArray,
 ) -> None:
-    """Add pair k (``others[k]`` seen with ``rows[k]``) to the bounded neighbour lists, in place.
+    """Add pair k (``others[k]`` seen with ``rows[k]``), times ``grown[k]``, to the bounded neighbour lists.
 
     ``neighbours`` is int32 of shape ``(n, cap)``, -1 where free; the two weight tables have its shape
     (float32). A full list drops its lightest neighbour (the first of equals).
@@ -49,8 +50,8 @@ def count_pairs(
             neighbours[row, slot] = other
             followed_by[row, slot] = 0.0
             together_with[row, slot] = 0.0
-        followed_by[row, slot] += followed[k]
-        together_with[row, slot] += together[k]
+        followed_by[row, slot] += grown[k] * followed[k]
+        together_with[row, slot] += grown[k] * together[k]
 
 
 @njit(cache=True, nogil=True)

@@ -9,52 +9,81 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from recstream.core.arrays import Handles, Matrix, Vector
+from recstream.core.arrays import Handles, Vector
 from recstream.core.catalogue import Catalogue
 from recstream.core.profile import AsOf, Profile
 from recstream.core.recent import NO_ITEM
-from recstream.core.statistics import ItemStatistics
 
-__all__ = ["DEFAULT_WEIGHTS", "SIGNALS", "Query", "Trigger", "query_of"]
+__all__ = ["CEILINGS", "DEFAULT_WEIGHTS", "SIGNALS", "Query", "Trigger", "query_of", "text_directions"]
 
 Trigger = Literal["event", "request", "drift"]
 
 SIGNALS: Final[dict[str, str]] = {
-    "words": "cosine of the item's text to the user's latest searches and comments, fading as items follow",
-    "short_term": "cosine of the item's text to the last items, newer ones weighing more",
-    "long_term": "cosine of the item's text to everything engaged with, halving every half-life",
-    "disliked": "cosine of the item's text to what the user turned away from (weight negative)",
+    "words": "likeness of the item's text to the user's latest searches and comments, fading as items follow",
+    "short_term": "likeness of the item's text to the last items, newer ones weighing more",
+    "long_term": "likeness of the item's text to everything engaged with, halving every half-life",
+    "disliked": "likeness of the item's text to what the user turned away from",
+    "lexical": "words that the item shares with the last items (TF-IDF)",
+    "lexical_last": "words that the item shares with the very last item",
+    "category": "categories that the item shares with the last items, rare ones weighing more",
     "followed": "how often the item came next after one of the user's last three",
+    "followed_last": "how often the item came next after the user's last one",
     "together": "how often the item goes with the user's last twenty (cosine between their audiences)",
+    "sessions": "whether sessions like the user's own hold the item, near to what they share",
+    "sessions_next": "whether the item came soon after what such sessions share with the user's own",
+    "turned_away": "how often the item goes with what the user turned away from",
     "rising": "popularity within about the last 100 events of the whole stream",
     "trending": "popularity within about the last 1,000 events of the whole stream",
+    "lasting": "popularity within about the last 10,000 events of the whole stream",
     "popular": "popularity of all time: the contrast that marks what is new",
+    "fresh": "how recently the item was published: 1 on the day, falling with the root of its years",
+    "upcoming": "the item's day of publication has not come yet",
+    "newcomer": "how lately the stream met the item first",
+    "untried": "nobody has engaged with the item yet",
+    "repeat": "how often and lately the user engaged with the item itself, where repeats are allowed",
+    "passed_over": "the item was shown to the user, who has not touched it since",
 }
-"""Every signal and what it measures; the names appear in lists and in the settings."""
+"""Every signal and what it measures, in the order of `Evidence.signals`; the names appear in lists and settings."""
 
 DEFAULT_WEIGHTS: Final[dict[str, float]] = {
-    "words": 3.0,
+    "words": 2.5,
     "short_term": 0.4,
-    "long_term": 0.2,
-    "disliked": -0.2,
+    "long_term": 0.3,
+    "disliked": -0.3,
+    "lexical": 1.2,
+    "lexical_last": 0.8,
+    "category": 0.1,
     "followed": 0.5,
-    "together": 1.0,
+    "followed_last": 0.2,
+    "together": 0.5,
+    "sessions": 2.0,
+    "sessions_next": 0.8,
+    "turned_away": -0.3,
     "rising": 0.1,
-    "trending": 0.3,
-    "popular": -0.1,
+    "trending": 0.4,
+    "lasting": 1.0,
+    "popular": -0.8,
+    "fresh": 0.8,
+    "upcoming": -1.0,
+    "newcomer": 0.4,
+    "untried": 0.5,
+    "repeat": 1.0,
+    "passed_over": -0.3,
 }
-"""Within the noise of the best found on two logs (IFDB, MovieLens 100K); for other logs set your own."""
+"""What a model starts from that has learned nothing yet."""
+
+CEILINGS: Final[dict[str, float]] = {"disliked": -0.1, "turned_away": -0.1, "passed_over": 0.0}
+"""Greatest weight that may be learned of what speaks against an item."""
 
 RECENT_ITEMS: Final = 20
 """How many of the user's last items speak for the short term and for what goes together."""
-FOLLOWED_ITEMS: Final = 3
+_TURNED_ITEMS: Final = 5
+_PASSED_ITEMS: Final = 50
+_AGAIN_ITEMS: Final = 40
 _WINDOW: Final = 5.0
 """An entry's weight in the short term falls by e every so many places back."""
-_POPULARITY: Final = ("rising", "trending", "popular")
-_PLACES: Final = np.arange(RECENT_ITEMS, dtype=np.float32)
+_AGAIN_WINDOW: Final = 10.0
 _PLACE_WEIGHTS: Final = tuple(math.exp(-place / _WINDOW) for place in range(RECENT_ITEMS))
-_FOLLOWED: Final = np.where(_PLACES < FOLLOWED_ITEMS, 1.0 / (1.0 + _PLACES), 0.0).astype(np.float32)
-_TOGETHER: Final = (1.0 / (1.0 + _PLACES / np.float32(_WINDOW))).astype(np.float32)
 
 
 class Query(NamedTuple):
@@ -81,19 +110,32 @@ class Query(NamedTuple):
     """Never to be shown."""
     excluded: Handles
     """Hidden and seen items."""
-    words_weight: float = 0.0
+    words_weight: float
+    turned: Handles
+    """Items the user turned away from, newest first, distinct."""
+    again: Handles
+    """Items of the newest events, those that weigh most first; whether they may be shown again is not said."""
+    again_weights: npt.NDArray[np.float32]
+    passed: Handles
+    """Items shown to the user and not touched since."""
 
 
 def query_of(profile: Profile, as_of: AsOf, trigger: Trigger, received_at: float) -> Query:
     """A user's view for ranking, copied so that it stays true to ``profile.version``."""
     items: dict[int, float] = {}
+    turned: dict[int, None] = {}
+    again: dict[int, float] = {}
     words: Vector | None = None
     words_weight = 0.0
     spoken = 0
     for place, entry in enumerate(reversed(profile.recent)):
-        if len(items) == RECENT_ITEMS or place == 2 * RECENT_ITEMS:
-            break
         if entry.weight < 0.0:
+            if entry.item != NO_ITEM and len(turned) < _TURNED_ITEMS and entry.item not in items:
+                turned[entry.item] = None
+            continue
+        if entry.item != NO_ITEM:
+            again[entry.item] = again.get(entry.item, 0.0) + math.exp(-place / _AGAIN_WINDOW)
+        if len(items) == RECENT_ITEMS or place >= 2 * RECENT_ITEMS:
             continue
         # A rating at the middle of its scale says "engaged with", if nothing about liking: it still counts.
         weight = _PLACE_WEIGHTS[len(items)] * min(max(entry.weight, 0.5), 3.0)
@@ -105,6 +147,7 @@ def query_of(profile: Profile, as_of: AsOf, trigger: Trigger, received_at: float
             part = np.float32(weight) * profile.words[entry.digest]
             words = part if words is None else words + part
             words_weight += weight
+    again = dict(sorted(again.items(), key=lambda one: -one[1])[:_AGAIN_ITEMS])
     hidden = np.fromiter(profile.hidden, np.int32, len(profile.hidden))
     seen = np.fromiter(profile.seen, np.int32, len(profile.seen))
     long_term, disliked = profile.long_term, profile.disliked
@@ -124,57 +167,46 @@ def query_of(profile: Profile, as_of: AsOf, trigger: Trigger, received_at: float
         hidden=hidden,
         excluded=np.concatenate([seen, hidden]),
         words_weight=words_weight,
+        turned=np.fromiter(turned, np.int32, len(turned)),
+        again=np.fromiter(again, np.int32, len(again)),
+        again_weights=np.fromiter(again.values(), np.float32, len(again)),
+        passed=_passed_over(profile),
     )
 
 
-def popularity(statistics: ItemStatistics, items: int) -> dict[str, npt.NDArray[np.float32]]:
-    """The three popularity signals, shape ``(items,)`` in [0, 1]: root of the count over the largest."""
-    found = {}
-    for scale, name in enumerate(_POPULARITY):
-        counts = statistics.popularity(items, scale)
-        largest = counts.max(initial=0.0)
-        roots = np.sqrt(counts / largest) if largest > 0.0 else counts
-        found[name] = roots.astype(np.float32)
-    return found
+def _passed_over(profile: Profile) -> Handles:
+    newest = sorted(profile.shown.items(), key=lambda one: -one[1])[:_PASSED_ITEMS]
+    passed = [item for item, ts in newest if profile.seen.get(item, -math.inf) < ts]
+    return np.array(passed, np.int32)
 
 
-def text_tastes(
-    queries: Sequence[Query], catalogue: Catalogue, centred: Matrix, mean: npt.NDArray[np.float64]
-) -> dict[str, Matrix]:
-    """Unit directions in the centred text space, one row a query (zeros where there is no evidence).
+def text_directions(
+    queries: Sequence[Query], catalogue: Catalogue
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """The users' tastes as unit directions in the space of `Catalogue.text`, ``(queries, 4, dims)``.
 
-    That of ``words`` is shorter the more items have followed the words.
+    In the order ``words, short_term, long_term, disliked``; zeros where there is no evidence. With them how
+    much evidence there is, 0 to 1, ``(queries, 4)``: that of ``words`` falls as items follow the words.
     """
-    shape = (len(queries), catalogue.dim)
-    words, short, long_term, disliked = (np.zeros(shape, np.float32) for _ in range(4))
+    text, transform = catalogue.text(), catalogue.transform
+    directions = np.zeros((len(queries), 4, text.shape[1]), np.float32)
+    sums = np.zeros((3 * len(queries), catalogue.dim))
+    weights = np.zeros(3 * len(queries))
     for k, query in enumerate(queries):
         if len(query.recent):
-            short[k] = query.recent_weights @ centred[query.recent]
-        if query.words is not None:
-            words[k] = query.words - query.words_weight * mean
-        if query.long_term is not None:
-            long_term[k] = query.long_term - query.long_term_weight * mean
-        if query.disliked is not None:
-            disliked[k] = query.disliked - query.disliked_weight * mean
-    fades = np.array([min(query.words_weight, 1.0) for query in queries], np.float32)
-    return {
-        "words": _unit(words) * fades[:, None],
-        "short_term": _unit(short),
-        "long_term": _unit(long_term),
-        "disliked": _unit(disliked),
-    }
-
-
-def pair_evidence(query: Query) -> tuple[Handles, npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """The user's recent items, and how much each counts for ``followed`` and for ``together``."""
-    count = len(query.recent)
-    if count > len(_PLACES):
-        msg = f"{count} recent items, at most {len(_PLACES)} are looked at"
-        raise ValueError(msg)
-    return query.recent, _FOLLOWED[:count], _TOGETHER[:count]
-
-
-def _unit(rows: Matrix) -> Matrix:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Matrix = rows / np.where(lengths > 1e-9, lengths, np.float32(1.0))
-    return unit
+            directions[k, 1] = query.recent_weights @ text[query.recent]
+        for at, total, weight in (
+            (3 * k, query.words, query.words_weight),
+            (3 * k + 1, query.long_term, query.long_term_weight),
+            (3 * k + 2, query.disliked, query.disliked_weight),
+        ):
+            if total is not None:
+                sums[at], weights[at] = total, weight
+    directions[:, (0, 2, 3)] = transform.apply(sums, weights).reshape(len(queries), 3, -1)
+    lengths = np.linalg.norm(directions, axis=2, keepdims=True)
+    directions /= np.where(lengths > 1e-6, lengths, np.float32(1.0))
+    strengths = (lengths[:, :, 0] > 1e-6).astype(np.float32)
+    of_words = weights.reshape(-1, 3)
+    strengths[:, 0] *= np.minimum(of_words[:, 0], 1.0)
+    strengths[:, 3] *= np.minimum(of_words[:, 2], 1.0)
+    return directions, strengths

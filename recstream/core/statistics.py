@@ -14,12 +14,16 @@ from recstream.core.arrays import Handles
 
 __all__ = ["SCALES", "ItemStatistics", "Pairs", "Touch", "pairs_of"]
 
-SCALES: Final = (100.0, 1000.0, math.inf)
+SCALES: Final = (100.0, 1000.0, 10_000.0, math.inf)
 """Popularity is kept at these time constants, in events of the whole stream; the last one never forgets."""
 
 _FOLLOWED_WEIGHTS: Final = (1.0, 0.5, 1.0 / 3.0)
 """How much an item counts as the successor of the user's last, second and third last one (1 / distance)."""
+_TOGETHER_WEIGHTS: Final = tuple(1.0 / (1.0 + place / 5.0) for place in range(64))
+"""How much two items go together, by how many others the user engaged with in between."""
 _MAX_EXPONENT: Final = 500.0
+_YOUNG: Final = 1000.0
+"""Pairs weigh by the stream position they were met at, plus this: see `growth`."""
 
 
 class Touch(NamedTuple):
@@ -38,29 +42,62 @@ class Pairs(NamedTuple):
     others: Handles
     followed: npt.NDArray[np.float32]
     together: npt.NDArray[np.float32]
+    order: npt.NDArray[np.int32]
+    """Which touch of the batch each stands for."""
 
 
 def pairs_of(touches: list[Touch]) -> Pairs:
     """Every pair the touches stand for: the newer item follows the older ones, and both go together.
 
     >>> pairs = pairs_of([Touch(7, (5, 3))])
-    >>> pairs.rows.tolist(), pairs.others.tolist(), pairs.followed.tolist(), pairs.together.tolist()
-    ([5, 7, 3, 7], [7, 5, 7, 3], [1.0, 0.0, 0.5, 0.0], [1.0, 1.0, 1.0, 1.0])
+    >>> pairs.rows.tolist(), pairs.others.tolist(), pairs.followed.tolist()
+    ([5, 7, 3, 7], [7, 5, 7, 3], [1.0, 0.0, 0.5, 0.0])
+    >>> pairs.together.round(2).tolist(), pairs.order.tolist()
+    ([1.0, 1.0, 0.8299999833106995, 0.8299999833106995], [0, 0, 0, 0])
     """
     rows: list[int] = []
     others: list[int] = []
     followed: list[float] = []
-    for item, previous in touches:
+    together: list[float] = []
+    order: list[int] = []
+    for place, (item, previous) in enumerate(touches):
         for distance, earlier in enumerate(previous):
             rows += (earlier, item)
             others += (item, earlier)
             followed += (_FOLLOWED_WEIGHTS[distance] if distance < len(_FOLLOWED_WEIGHTS) else 0.0, 0.0)
+            weight = _TOGETHER_WEIGHTS[distance]
+            together += (weight, weight)
+            order += (place, place)
     return Pairs(
         np.array(rows, np.int32),
         np.array(others, np.int32),
         np.array(followed, np.float32),
-        np.ones(len(rows), np.float32),
+        np.array(together, np.float32),
+        np.array(order, np.int32),
     )
+
+
+def growth(tick: npt.NDArray[np.float64] | float) -> npt.NDArray[np.float64] | float:
+    """What a pair met at a stream position weighs, relative to one at the beginning.
+
+    Polynomial forward decay (Cormode et al., ICDE 2009): old pairs fade in proportion to the age of the
+    stream, on a short log as on a long one, and nothing stored has to be touched for it.
+
+    >>> growth(0.0), growth(9000.0)
+    (1.0, 10.0)
+    """
+    return (tick + _YOUNG) / _YOUNG
+
+
+_EMPTY: Final = {
+    "_counts": 0.0,
+    "_weights": 0.0,
+    "_since": math.inf,
+    "_neighbours": -1,
+    "_followed_by": 0.0,
+    "_together_with": 0.0,
+}
+"""What the tables of `ItemStatistics` hold of an item that nothing is known of."""
 
 
 class ItemStatistics:
@@ -82,6 +119,8 @@ class ItemStatistics:
         self.tick = 0.0
         self._landmark = 0.0
         self._counts = np.zeros((0, len(SCALES)))
+        self._weights = np.zeros(0)
+        self._since = np.full(0, np.inf)
         self._neighbours = np.zeros((0, cap), np.int32)
         self._followed_by = np.zeros((0, cap), np.float32)
         self._together_with = np.zeros((0, cap), np.float32)
@@ -94,7 +133,7 @@ class ItemStatistics:
         if items <= have:
             return
         rows = max(1024, items, 2 * have)
-        for name, empty in (("_counts", 0), ("_neighbours", -1), ("_followed_by", 0), ("_together_with", 0)):
+        for name, empty in _EMPTY.items():
             old = getattr(self, name)
             new = np.full((rows, *old.shape[1:]), empty, old.dtype)
             new[:have] = old
@@ -111,12 +150,17 @@ class ItemStatistics:
         if len(pairs.rows):
             highest = max(highest, int(pairs.rows.max()), int(pairs.others.max()))
         self.reserve(highest + 1)
+        begin = self.tick
         for touch in touches:
             self.tick += ticks_each
             self._counts[touch.item] += self._gain()
+            self._weights[touch.item] += growth(self.tick)
+            self._since[touch.item] = min(self._since[touch.item], self.tick)
             self._dirty[touch.item] = None
         if len(pairs.rows):
-            kernels.count_pairs(*pairs, self._neighbours, self._followed_by, self._together_with)
+            *increments, order = pairs
+            grown = np.asarray(growth(begin + (order + 1) * ticks_each), np.float32)
+            kernels.count_pairs(*increments, grown, self._neighbours, self._followed_by, self._together_with)
             self._dirty.update(dict.fromkeys(np.unique(pairs.rows).tolist()))
 
     def popularity(self, items: int, scale: int = -1) -> npt.NDArray[np.float64]:
@@ -125,6 +169,16 @@ class ItemStatistics:
         now = 1.0 if math.isinf(SCALES[scale]) else math.exp(-(self.tick - self._landmark) / SCALES[scale])
         counts: npt.NDArray[np.float64] = self._counts[:items, scale] * now
         return counts
+
+    def weights(self, items: int) -> npt.NDArray[np.float64]:
+        """How much each item's engagements weigh beside its pairs (see `growth`), shape ``(items,)``."""
+        self.reserve(items)
+        return self._weights[:items]
+
+    def since(self, items: int) -> npt.NDArray[np.float64]:
+        """Stream position at each item's first engagement, shape ``(items,)``; infinite without one."""
+        self.reserve(items)
+        return self._since[:items]
 
     @property
     def tables(self) -> tuple[Handles, npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -150,13 +204,17 @@ class ItemStatistics:
         return sorted(dirty)
 
     def row(self, handle: int) -> tuple[tuple[float, ...], Handles, npt.NDArray[np.float32]]:
-        """One item's counts as of ``tick``, its neighbours, and their weights, ``(2, neighbours)``."""
+        """One item's counts as of ``tick``, its neighbours, and their weights, ``(2, neighbours)``.
+
+        Behind the counts, one a scale, are what `weights` and `since` give of it.
+        """
         used = self._neighbours[handle] >= 0
         age = self.tick - self._landmark
         counts = tuple(
             float(count) * math.exp(-age / scale)
             for count, scale in zip(self._counts[handle], SCALES, strict=True)
         )
+        counts += (float(self._weights[handle]), float(self._since[handle]))
         weights = np.stack([self._followed_by[handle][used], self._together_with[handle][used]])
         return counts, self._neighbours[handle][used], weights
 
@@ -174,7 +232,8 @@ class ItemStatistics:
         self.reserve(max(handle, highest) + 1)
         self.tick = max(self.tick, tick)
         gain = self._gain(tick)
-        self._counts[handle] = [count * g for count, g in zip(counts, gain, strict=True)]
+        *scales, self._weights[handle], self._since[handle] = counts
+        self._counts[handle] = [count * g for count, g in zip(scales, gain, strict=True)]
         kept = min(len(neighbours), self.cap)
         best = np.argsort(-weights.sum(axis=0), kind="stable")[:kept]
         self._neighbours[handle] = -1

@@ -139,5 +139,11 @@ def _part(
         key,
         ids,
         items[mine],
-        Pairs(rows[wanted], others[wanted], pairs.followed[wanted], pairs.together[wanted]),
+        Pairs(
+            rows[wanted],
+            others[wanted],
+            pairs.followed[wanted],
+            pairs.together[wanted],
+            pairs.order[wanted],
+        ),
     )

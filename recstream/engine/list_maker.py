@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from recstream.core.ranking import rank
+from recstream.core.ranking import Recommender
 from recstream.core.signals import Query, Trigger, query_of
 from recstream.engine.drift import Drift
 from recstream.engine.hot_set import HotSet
 from recstream.engine.lists import Listed
-from recstream.engine.replica import Replica
 from recstream.engine.services import EngineRules, Services
 from recstream.engine.step import Dues
 
@@ -23,7 +22,7 @@ class ListMaker:
     def __init__(
         self,
         users: HotSet,
-        replica: Replica,
+        recommender: Recommender,
         drift: Drift | None,
         services: Services,
         rules: EngineRules,
@@ -31,7 +30,7 @@ class ListMaker:
         encoder: str,
     ) -> None:
         self._users = users
-        self._replica = replica
+        self._recommender = recommender
         self._drift = drift
         self._rules = rules
         self._meters = services.meters
@@ -52,8 +51,8 @@ class ListMaker:
         """Make these lists, now; None in place of one that says nothing new, and does not leave."""
         if not queries or not self._rules.lists:
             return [None] * len(queries)
-        catalogue = self._replica.catalogue
-        lists = rank(queries, catalogue, self._replica.statistics, self._rules.ranking)
+        catalogue = self._recommender.catalogue
+        lists = self._recommender.rank(queries)
         now = self._now()
         made: list[Listed | None] = []
         emitted: Counter[Trigger] = Counter()

@@ -190,7 +190,13 @@ class Replica:
             return
         new = self.catalogue.handle(row.item_id) is None
         self.catalogue.put(
-            row.item_id, row.vector, available=row.available and not row.deleted, title=row.title
+            row.item_id,
+            row.vector,
+            available=row.available and not row.deleted,
+            title=row.title,
+            categories=row.categories,
+            published_at=row.published_at,
+            terms=row.terms,
         )
         if new:
             self.arrived.append(row.item_id)

@@ -20,14 +20,14 @@ from recstream.core.recent import NO_ITEM, Recent
 from recstream.core.sessions import Session
 from recstream.core.shards import shard_of
 from recstream.core.source import Partition
-from recstream.core.statistics import ItemStatistics
+from recstream.core.statistics import ItemStatistics, growth
 from recstream.ports import OPEN_SESSION, UNCONFIRMED, WAITING, StatisticsRow, UserRow
 
 __all__ = ["RowFormatError", "profile_of", "put_statistics", "statistics_row", "user_row"]
 
 _USER: Final = 2
 """First byte of every encoded user state; a change of the layout raises it. Those of 1 are read as well."""
-_STATISTICS: Final = 1
+_STATISTICS: Final = 2
 """The same of item statistics."""
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
@@ -141,12 +141,25 @@ def put_statistics(row: StatisticsRow, statistics: ItemStatistics, catalogue: Ca
     Raises:
         RowFormatError: the state has another layout than this version writes.
     """
-    _, (neighbours, raw) = _payload(row.state, f"statistics of item {row.item_id!r}", (_STATISTICS,))
+    layout, (neighbours, raw) = _payload(row.state, f"statistics of item {row.item_id!r}", (1, _STATISTICS))
     handles = np.array([catalogue.intern(item) for item in neighbours], np.int32)
     weights: npt.NDArray[np.float32] = np.frombuffer(raw, np.float32).reshape(2, len(handles))
+    counts = row.counts
+    if layout == 1:
+        counts, weights = _second_statistics(row, weights)
     statistics.put_row(
-        catalogue.intern(row.item_id), tick=row.tick, counts=row.counts, neighbours=handles, weights=weights
+        catalogue.intern(row.item_id), tick=row.tick, counts=counts, neighbours=handles, weights=weights
     )
+
+
+def _second_statistics(
+    row: StatisticsRow, weights: npt.NDArray[np.float32]
+) -> tuple[tuple[float, ...], npt.NDArray[np.float32]]:
+    """Statistics of layout 1 in layout 2: three scales, and pairs that did not age with the stream."""
+    rising, trending, popular = row.counts
+    grown = float(growth(row.tick))
+    since = max(row.tick - popular, 0.0)  # at the latest
+    return (rising, trending, trending, popular, grown * popular, since), weights * np.float32(grown)
 
 
 def _payload(state: bytes, what: str, layouts: tuple[int, ...]) -> tuple[int, Any]:

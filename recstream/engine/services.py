@@ -12,6 +12,7 @@ from recstream.core.fuse import FuseRules
 from recstream.core.profile import ProfileRules
 from recstream.core.ranking import RankingRules
 from recstream.engine.drift_rules import DriftRules
+from recstream.engine.learner import LearningRules
 from recstream.ports import Encoder, ItemStore, Meters, ModelStore, StatisticsStore, UserStore
 
 __all__ = ["EngineRules", "PerWorker", "Services", "steady_clock"]
@@ -44,7 +45,9 @@ class EngineRules:
     lateness_s: float = 300.0
     sessions: bool = False
     """Whether closed sessions are announced."""
-    neighbours: int = 100
+    neighbours: int = 200
+    learning: LearningRules = field(default_factory=LearningRules)
+    """How much the weights of the signals follow what users choose."""
     every_event: bool = False
     """Rank after each event, strictly in the order of the log (one worker only), instead of once a batch."""
     lists: bool = True

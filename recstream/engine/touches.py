@@ -8,7 +8,15 @@ from recstream.core.rules import DecodeRules
 from recstream.core.signals import RECENT_ITEMS
 from recstream.core.statistics import Touch
 
-__all__ = ["touches_of"]
+__all__ = ["is_engagement", "touches_of"]
+
+
+def is_engagement(event: Event, rules: DecodeRules) -> bool:
+    """Whether the user chose the event's item, rather than being shown it or turning away from it."""
+    action = rules.actions[event.action]
+    if event.item_id is None or action.kind not in ("item", "rating", "comment") or action.weight < 0.0:
+        return False
+    return event.rating is None or event.rating >= sum(rules.rating_scale) / 2
 
 
 def touches_of(event: Event, item: int, profile: Profile, rules: DecodeRules) -> list[Touch]:
@@ -16,10 +24,7 @@ def touches_of(event: Event, item: int, profile: Profile, rules: DecodeRules) ->
 
     Nothing, where the user was only shown the item or turned away from it.
     """
-    action = rules.actions[event.action]
-    if action.kind in ("impression", "hide") or action.weight < 0.0:
-        return []
-    if event.rating is not None and event.rating < sum(rules.rating_scale) / 2:
+    if not is_engagement(event, rules):
         return []
     others = [other for other in profile.engaged(RECENT_ITEMS + 1) if other != item]
     return [Touch(item, tuple(others[:RECENT_ITEMS]))]

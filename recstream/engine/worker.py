@@ -10,7 +10,7 @@ from dataclasses import replace
 from recstream.core.events import Event
 from recstream.core.fuse import Fuse
 from recstream.core.profile import AsOf, Outcome, Profile
-from recstream.core.ranking import warm_up
+from recstream.core.ranking import Recommender, warm_up
 from recstream.core.rejects import Reason, Reject
 from recstream.core.sessions import sessions_of
 from recstream.core.signals import Query
@@ -21,13 +21,14 @@ from recstream.engine.earlier import EarlierRuns
 from recstream.engine.garbage import LongLived
 from recstream.engine.hot_set import HotSet
 from recstream.engine.late_rejects import too_many_waiting, unknown_item
+from recstream.engine.learner import Learner
 from recstream.engine.list_maker import ListMaker
 from recstream.engine.lists import Listed
 from recstream.engine.outbox import Outbox
 from recstream.engine.replica import Replica
 from recstream.engine.services import EngineRules, Services
 from recstream.engine.step import ClosedSession, Dues, Forgotten, Received, Step
-from recstream.engine.touches import touches_of
+from recstream.engine.touches import is_engagement, touches_of
 from recstream.ports import ItemRow
 
 __all__ = ["Worker"]
@@ -53,6 +54,8 @@ class Worker:
             now=services.steady,
             refresh_s=rules.refresh_s,
         )
+        self.recommender = Recommender(self.replica.catalogue, self.replica.statistics, rules.ranking)
+        self.learner = Learner(self.recommender, rules.learning)
         self._maintain = services.maintain
         self._long_lived = LongLived()
         self.users = HotSet(
@@ -83,7 +86,9 @@ class Worker:
         self.drift = None
         if rules.drift is not None and rules.lists:
             self.drift = Drift(rules.drift, self.users, self.replica, self.earlier, services, rules)
-        self.lists = ListMaker(self.users, self.replica, self.drift, services, rules, encoder=encoder.label)
+        self.lists = ListMaker(
+            self.users, self.recommender, self.drift, services, rules, encoder=encoder.label
+        )
         self._is_led = False
         self._seq = 0
         self.turn = 0
@@ -151,6 +156,7 @@ class Worker:
         self.earlier.load(looked_at, done, due)
         for user_id in looked_at:
             self._settle(user_id, done, due, touched)
+        self.learner.begin(None if self.rules.every_event else sum(len(batch.events) for batch in received))
         for at, events, brought in received:
             for event in events:
                 if event.item is not None:
@@ -238,13 +244,14 @@ class Worker:
             due.pop(event.user_id, None)
             self._forgotten(event, done)
             return Outcome.APPLIED
+        self._learn(event, profile)
         # Counted from now and not from when it was read: a worker's first batch waits for its model.
         outcome = profile.observe(event, self.replica.catalogue, self._profiles, self.steady())
         if outcome is Outcome.APPLIED:
             self.users.changed(event.user_id)
             item = None if event.item_id is None else self.replica.catalogue.handle(event.item_id)
             if item is not None:
-                done.touches.extend(touches_of(event, item, profile, self._profiles.decode))
+                self._touch(event, item, profile, done)
             if kind != "impression":
                 due[event.user_id] = ("event", None, at)
         elif outcome is Outcome.ABSORBED:
@@ -257,6 +264,20 @@ class Worker:
         else:
             self.users.changed(event.user_id)  # its fence moved
         return outcome
+
+    def _learn(self, event: Event, profile: Profile) -> None:
+        """Let the ranking learn from what the user chose, by what their profile is without it."""
+        if is_engagement(event, self._profiles.decode) and not profile.absorbed(event):
+            item = self.replica.catalogue.handle(event.item_id or "")
+            if item is not None:
+                self.learner.meet(event, item, profile)
+
+    def _touch(self, event: Event, item: int, profile: Profile, done: Step) -> None:
+        """Note what an applied event teaches about items: here at once, or where their statistics are kept."""
+        touches = touches_of(event, item, profile, self._profiles.decode)
+        done.touches.extend(touches)
+        if touches:
+            self.recommender.sessions.add(event.user_id, item, self.replica.statistics.tick)
 
     def _list(self, done: Step, due: Dues) -> None:
         """Make the lists that are due in place, by all that was learned so far."""
@@ -320,7 +341,7 @@ class Worker:
             self._good += len(applied)
             due[user_id] = ("event", None, self.now())
             for event, item in applied:
-                done.touches.extend(touches_of(event, item, profile, self._profiles.decode))
+                self._touch(event, item, profile, done)
             if self.rules.lists and self.rules.unfinished:
                 self.outbox.keep(profile, None)
         for event in given_up:

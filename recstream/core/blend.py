@@ -1,0 +1,254 @@
+"""How much each signal is worth on this stream: learned online from what users chose next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from recstream.core.arrays import AnyArray, Matrix
+
+__all__ = ["HIDDEN", "Blend"]
+
+HIDDEN: Final = 16
+"""Hidden units beside the linear weights: 0 would be a linear blend (two logs: -5 % NDCG@10 without them)."""
+_LINEAR_RATE: Final = 0.3
+_HIDDEN_RATE: Final = 0.1
+_CAUTION: Final = 1.0
+"""What Adagrad starts from: the first examples move a weight by no more than the rate."""
+_HIDDEN_CAUTION: Final = 1e-2
+_SPREAD: Final = 0.3
+_SEED: Final = 1
+_LAYOUT: Final = 1
+
+
+class Blend:
+    """The score of an item, of its signals: ``w . x + v . (tanh(U x + b) - tanh(b))``.
+
+    x are the signals of one candidate, each in [0, 1]. It starts as the linear blend of given weights (v is
+    0) and learns by softmax regression over the candidates of one list: the item that the user chose next
+    against all others (Adagrad, Duchi et al., JMLR 2011). A candidate without any signal scores 0, so the
+    score can be split exactly among the signals (`split`).
+
+    >>> blend = Blend({"a": 1.0, "b": 0.5})
+    >>> x = np.array([[1.0, 0.0], [0.0, 1.0]], "f4")
+    >>> blend.score(x).round(3).tolist()
+    [1.0, 0.5]
+    >>> for _ in range(50): blend.learn(x, 1)
+    >>> bool(np.diff(blend.score(x))[0] > 0), blend.examples
+    (True, 50.0)
+    >>> bool(np.allclose(blend.split(x).sum(axis=1), blend.score(x), atol=1e-5))
+    True
+    """
+
+    def __init__(
+        self, start: Mapping[str, float], *, ceilings: Mapping[str, float] | None = None, hidden: int = HIDDEN
+    ) -> None:
+        self.names: tuple[str, ...] = tuple(start)
+        self.start = np.array(list(start.values()), np.float64)
+        self.ceilings = np.array([(ceilings or {}).get(name, math.inf) for name in start])
+        """Greatest linear weight a signal may have: what speaks against an item must not speak for it."""
+        self.hidden = hidden
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all that was learned."""
+        signals = len(self.start)
+        random = np.random.Generator(np.random.PCG64(_SEED))
+        self.examples = 0.0
+        """Lists learned from."""
+        self.linear = self.start.copy()
+        self.inward = random.normal(0.0, _SPREAD, (self.hidden, signals))
+        """U, shape ``(hidden, signals)``."""
+        self.bias = np.zeros(self.hidden)
+        self.outward = np.zeros(self.hidden)
+        """v, shape ``(hidden,)``."""
+        self._squares = (
+            np.full(signals, _CAUTION),
+            np.full((self.hidden, signals), _HIDDEN_CAUTION),
+            np.full(self.hidden, _HIDDEN_CAUTION),
+            np.full(self.hidden, _HIDDEN_CAUTION),
+        )
+
+    def score(self, signals: Matrix) -> npt.NDArray[np.float32]:
+        """Scores of candidates whose signals are the rows, float32 of shape ``(candidates,)``."""
+        scores = np.zeros(len(signals), np.float32)
+        _score(signals, *self.parameters, scores)
+        return scores
+
+    @property
+    def parameters(self) -> tuple[AnyArray, AnyArray, AnyArray, AnyArray]:
+        """Linear weights, U, b and v, as the compiled loops want them."""
+        return self.linear, self.inward, self.bias, self.outward
+
+    def learn(self, signals: Matrix, chosen: int, *, weight: float = 1.0) -> None:
+        """Learn from one list: its candidates' signals, and which of them the user chose.
+
+        ``weight`` (1: a usual example) scales the step's gradient.
+        """
+        if not 0 <= chosen < len(signals):
+            msg = f"chosen is {chosen}, wanted a row of the {len(signals)} candidates"
+            raise ValueError(msg)
+        if not np.isfinite(signals).all():
+            return
+        _learn(signals, chosen, weight, self.ceilings, *self.parameters, *self._squares)
+        self.examples += 1.0
+
+    def split(self, signals: Matrix) -> npt.NDArray[np.float32]:
+        """What each signal contributed to each score, shape as ``signals``; a row adds up to its score.
+
+        Integrated gradients (Sundararajan et al., ICML 2017) along the straight line from no signals, which
+        one hidden layer gives in closed form: the mean slope of tanh between b and z + b is
+        ``(tanh(z + b) - tanh(b)) / z``.
+        """
+        parts = np.zeros(signals.shape, np.float32)
+        _split(signals, *self.parameters, parts)
+        return parts
+
+    @property
+    def effect(self) -> dict[str, float]:
+        """What each signal is worth now: the score of an item that has it alone, and in full."""
+        alone = self.score(np.eye(len(self.names), dtype=np.float32))
+        return dict(zip(self.names, alone.astype(float).tolist(), strict=True))
+
+    def average(self, others: Sequence[Blend]) -> None:
+        """Take the mean of this model and others of the same stream, each weighing as its examples do.
+
+        All start from the same numbers, and are averaged often: so their hidden units mean the same.
+        """
+        weights = [one.examples + 1.0 for one in (self, *others)]
+
+        def mean(arrays: Sequence[AnyArray]) -> AnyArray:
+            return np.asarray(np.average(arrays, axis=0, weights=weights))
+
+        everyone = (self, *others)
+        for mine, *theirs in zip(*(one.parameters for one in everyone), strict=True):
+            mine[...] = mean([mine, *theirs])
+        for mine, *theirs in zip(*(one._squares for one in everyone), strict=True):
+            mine[...] = mean([mine, *theirs])
+
+    def to_bytes(self) -> bytes:
+        """As it is stored."""
+        arrays = [array.tobytes() for array in (*self.parameters, *self._squares)]
+        return msgspec.msgpack.encode([_LAYOUT, list(self.names), self.hidden, self.examples, arrays])
+
+    def take(self, raw: bytes) -> bool:
+        """Go on from what `to_bytes` wrote; False (and nothing is taken): it knew other signals."""
+        layout, names, hidden, examples, arrays = msgspec.msgpack.decode(raw)
+        if layout != _LAYOUT or tuple(names) != self.names or hidden != self.hidden:
+            return False
+        for mine, stored in zip((*self.parameters, *self._squares), arrays, strict=True):
+            mine[...] = np.frombuffer(stored).reshape(mine.shape)
+        self.examples = examples
+        return True
+
+
+@njit(cache=True, nogil=True)
+def _score(
+    x: AnyArray, linear: AnyArray, inward: AnyArray, bias: AnyArray, outward: AnyArray, scores: AnyArray
+) -> None:
+    at_rest = 0.0
+    for h in range(len(bias)):
+        at_rest += outward[h] * math.tanh(bias[h])
+    for k in range(len(x)):
+        score = -at_rest
+        for s in range(x.shape[1]):
+            score += linear[s] * x[k, s]
+        for h in range(len(bias)):
+            if outward[h] == 0.0:
+                continue
+            z = bias[h]
+            for s in range(x.shape[1]):
+                z += inward[h, s] * x[k, s]
+            score += outward[h] * math.tanh(z)
+        scores[k] = score
+
+
+@njit(cache=True, nogil=True)
+def _split(
+    x: AnyArray, linear: AnyArray, inward: AnyArray, bias: AnyArray, outward: AnyArray, parts: AnyArray
+) -> None:
+    for k in range(len(x)):
+        for s in range(x.shape[1]):
+            parts[k, s] = linear[s] * x[k, s]
+        for h in range(len(bias)):
+            if outward[h] == 0.0:
+                continue
+            z = 0.0
+            for s in range(x.shape[1]):
+                z += inward[h, s] * x[k, s]
+            rest = math.tanh(bias[h])
+            slope = (math.tanh(z + bias[h]) - rest) / z if abs(z) > 1e-6 else 1.0 - rest * rest
+            for s in range(x.shape[1]):
+                parts[k, s] += outward[h] * slope * inward[h, s] * x[k, s]
+
+
+@njit(cache=True, nogil=True)
+def _learn(
+    x: AnyArray,
+    chosen: int,
+    weight: float,
+    ceilings: AnyArray,
+    linear: AnyArray,
+    inward: AnyArray,
+    bias: AnyArray,
+    outward: AnyArray,
+    linear_squares: AnyArray,
+    inward_squares: AnyArray,
+    bias_squares: AnyArray,
+    outward_squares: AnyArray,
+) -> None:
+    count, signals = x.shape
+    hidden = len(bias)
+    units = np.zeros((count, hidden))
+    errors = np.zeros(count)
+    for k in range(count):
+        score = 0.0
+        for s in range(signals):
+            score += linear[s] * x[k, s]
+        for h in range(hidden):
+            z = bias[h]
+            for s in range(signals):
+                z += inward[h, s] * x[k, s]
+            units[k, h] = math.tanh(z)
+            score += outward[h] * units[k, h]
+        errors[k] = score
+    top = errors.max()
+    total = 0.0
+    for k in range(count):
+        errors[k] = math.exp(errors[k] - top)
+        total += errors[k]
+    for k in range(count):
+        errors[k] *= -weight / total
+    errors[chosen] += weight
+    through = np.zeros(signals)
+    for h in range(hidden):
+        out = 0.0
+        into = 0.0
+        through[:] = 0.0
+        for k in range(count):
+            out += errors[k] * units[k, h]
+            slope = errors[k] * outward[h] * (1.0 - units[k, h] * units[k, h])
+            if slope == 0.0:
+                continue
+            into += slope
+            for s in range(signals):
+                through[s] += slope * x[k, s]
+        for s in range(signals):
+            inward_squares[h, s] += through[s] * through[s]
+            inward[h, s] += _HIDDEN_RATE * through[s] / math.sqrt(inward_squares[h, s])
+        bias_squares[h] += into * into
+        bias[h] += _HIDDEN_RATE * into / math.sqrt(bias_squares[h])
+        outward_squares[h] += out * out
+        outward[h] += _HIDDEN_RATE * out / math.sqrt(outward_squares[h])
+    for s in range(signals):
+        gradient = 0.0
+        for k in range(count):
+            gradient += errors[k] * x[k, s]
+        linear_squares[s] += gradient * gradient
+        linear[s] = min(linear[s] + _LINEAR_RATE * gradient / math.sqrt(linear_squares[s]), ceilings[s])

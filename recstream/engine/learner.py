@@ -1,0 +1,86 @@
+"""Which events the ranking learns from, and when: a sample, at no time dominated by one user."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import Final
+
+from recstream.core.events import Event
+from recstream.core.profile import AsOf, Profile
+from recstream.core.ranking import Recommender
+from recstream.core.signals import query_of
+
+__all__ = ["Learner", "LearningRules"]
+
+_NEWEST: Final = 64
+"""Lessons among which no user may have more than a share:"""
+_MOST_OF_ONE: Final = 8
+"""further ones of that user weigh less, so that all of theirs together weigh no more than so many."""
+_ATTRIBUTED: Final = 2.0
+"""Weight of a lesson that answers a list of ours: what stood before the user is certain."""
+_FORGETTING: Final = 0.999
+"""By how much the share of repeats forgets with each engagement."""
+_REPEATERS: Final = 0.05
+"""From this share of repeats on, people come back to items, and lists may hold what was seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearningRules:
+    """How much is learned."""
+
+    enabled: bool = True
+    """Whether the weights of the signals follow what users choose; else they stay as they are."""
+    all_of: int = 5_000
+    """So many first lessons are all taken; then"""
+    every: int = 2
+    """one in so many."""
+    share: int = 4
+    """Of a micro-batch, no more than one in so many events is learned from (16 at least are)."""
+
+
+class Learner:
+    """Shows the recommender what users chose, as they stood just before."""
+
+    def __init__(self, recommender: Recommender, rules: LearningRules) -> None:
+        self._recommender = recommender
+        self._rules = rules
+        self._newest: deque[str] = deque(maxlen=_NEWEST)
+        self._of: Counter[str] = Counter()
+        self._offered = 0
+        self._left = 0
+        self.repeats = 0.0
+        """Share of engagements, lately, with items that the user had engaged with before."""
+
+    def begin(self, events: int | None) -> None:
+        """A micro-batch of so many events begins (None: a log is worked off, with no bound on a batch)."""
+        self._left = 1 << 62 if events is None else max(16, events // self._rules.share)
+
+    def meet(self, event: Event, item: int, profile: Profile) -> None:
+        """An engagement of a user with an item that their profile does not hold yet."""
+        seen_before = item in profile.seen
+        self.repeats = _FORGETTING * self.repeats + (1.0 - _FORGETTING) * seen_before
+        self._recommender.people_repeat = self.repeats > _REPEATERS
+        if not self._rules.enabled or profile.as_of is None:
+            return
+        # Of one moment, as of one late event, it is not known what came before.
+        if not profile.recent or event.ts <= profile.recent[-1].ts:
+            return
+        self._offered += 1
+        examples = self._recommender.blend.examples
+        if (examples >= self._rules.all_of and self._offered % self._rules.every) or self._left <= 0:
+            return
+        self._left -= 1
+        moment = AsOf(event.ts, event.partition.name, event.offset)
+        weight = self._weight(event.user_id) * (1.0 if event.rec is None else _ATTRIBUTED)
+        self._recommender.learn(query_of(profile, moment, "event", 0.0), item, weight=weight)
+
+    def _weight(self, user_id: str) -> float:
+        if len(self._newest) == _NEWEST:
+            oldest = self._newest[0]
+            self._of[oldest] -= 1
+            if not self._of[oldest]:
+                del self._of[oldest]
+        self._newest.append(user_id)
+        self._of[user_id] += 1
+        return min(1.0, _MOST_OF_ONE / self._of[user_id])

@@ -28,6 +28,7 @@ __all__ = [
     "choose_candidates",
     "find_sessions",
     "gather_sparse",
+    "rarity",
 ]
 
 DENSE: Final = ("words", "short_term", "long_term", "disliked")
@@ -63,14 +64,8 @@ class World(NamedTuple):
     """What is true of every list of a moment; arrays over items have shape ``(items,)``."""
 
     available: npt.NDArray[np.bool_]
-    popularity: npt.NDArray[np.float32]
-    """Shape ``(scales, items)``."""
-    tops: Handles
-    """Shape ``(scales + 1, some)``: most popular items at each scale, and those first seen last; -1: no more."""
-    idf: npt.NDArray[np.float32]
-    """How much an item that two sessions share says: ln(1 + events / (1 + its own))."""
-    rarity: npt.NDArray[np.float32]
-    """(1 + its events) ** -0.25: popular items are in every session."""
+    popularity: npt.NDArray[np.float64]
+    """Shape ``(scales, items)``, each scale up to a factor; the last one counts everything."""
     since: npt.NDArray[np.float64]
     published: npt.NDArray[np.float64]
     tick: float
@@ -82,8 +77,8 @@ class Neighbours(NamedTuple):
     items: Handles
     followed_by: npt.NDArray[np.float32]
     together_with: npt.NDArray[np.float32]
-    roots: npt.NDArray[np.float32]
-    """Square roots of what each item's engagements weigh."""
+    weights: npt.NDArray[np.float64]
+    """What each item's engagements weigh."""
 
 
 class User(NamedTuple):
@@ -143,11 +138,18 @@ def gather_sparse(
 
 @njit(cache=True, nogil=True)
 def _add_together(row: int, weight: float, near: Neighbours, scores: AnyArray) -> None:
+    weight /= math.sqrt(near.weights[row] + 1.0)
     for j in range(near.items.shape[1]):
         other = near.items[row, j]
         if other < 0:
             break
-        scores[other] += weight * near.together_with[row, j] / (near.roots[row] * near.roots[other])
+        scores[other] += weight * near.together_with[row, j] / math.sqrt(near.weights[other] + 1.0)
+
+
+@njit(cache=True, nogil=True)
+def rarity(world: World, item: int) -> float:
+    """How much an item that two sessions share says: ln(1 + events / (1 + its own))."""
+    return math.log(1.0 + world.tick / (1.0 + world.popularity[-1, item]))
 
 
 @njit(cache=True, nogil=True)
@@ -173,13 +175,14 @@ def find_sessions(
     """
     touched = np.empty(len(scratch), np.int32)
     found = 0
+    counts = world.popularity[-1]
     slots_used = len(window.lengths)
     for k in range(len(user.recent)):
         item = user.recent[k]
         places[item] = k + 1
         if item >= len(window.of_item):
             continue
-        weight = math.exp(-k / _WINDOW) * world.idf[item]
+        weight = math.exp(-k / _WINDOW) * rarity(world, item)
         for j in range(window.of_item.shape[1]):
             number = window.of_item[item, j]
             if number < 0:
@@ -215,7 +218,7 @@ def find_sessions(
                 best, here = place, p
         for p in range(window.lengths[slot]):
             other = window.items[slot, p]
-            value = values[k] * world.rarity[other]
+            value = values[k] / math.sqrt(math.sqrt(1.0 + counts[other]))
             raw[_SESSIONS, other] += value * math.exp(-abs(p - here) / _WINDOW)
             if p > here:
                 raw[_NEXT, other] += value * math.exp(-(p - here) / _NEXT_WINDOW)
@@ -235,27 +238,17 @@ def choose_candidates(
     for k in range(len(user.excluded)):
         marks[user.excluded[k]] = 1
     found = 0
-    values = np.empty(each, np.float32)
+    values = np.empty(each)
     best = np.empty(each, np.int32)
     for s in range(3):  # not what is disliked
         if user.strengths[s] > 0.0:
             found = _add_best(dense[s], world.available, marks, values, best, items, found)
     for s in range(len(raw) - 1):  # not what was turned away from
-        if s != _LEXICAL_LAST and s != _FOLLOWED_LAST:
+        if s not in (_LEXICAL_LAST, _FOLLOWED_LAST):
             found = _add_best(raw[s], world.available, marks, values, best, items, found)
-    for scale in range(len(world.tops)):
-        taken = 0
-        for j in range(world.tops.shape[1]):
-            row = world.tops[scale, j]
-            if row < 0 or taken == each:
-                break
-            if marks[row] == 1 or not world.available[row]:
-                continue
-            taken += 1
-            if marks[row] == 0:
-                marks[row] = 2
-                items[found] = row
-                found += 1
+    for scale in range(len(world.popularity)):
+        found = _add_best(world.popularity[scale], world.available, marks, values, best, items, found)
+    found = _add_newest(world, marks, values, best, items, found)
     for k in range(len(user.again)):
         row = user.again[k]
         if k < each and marks[row] == 0 and world.available[row]:
@@ -281,7 +274,7 @@ def _add_best(
 ) -> int:
     each = len(best)
     count = 0
-    least = np.float32(0.0)
+    least = 0.0
     for row in range(len(scores)):
         score = scores[row]
         if not score > least or marks[row] == 1 or not available[row]:
@@ -306,6 +299,16 @@ def _add_best(
 
 
 @njit(cache=True, nogil=True)
+def _add_newest(
+    world: World, marks: AnyArray, values: AnyArray, best: AnyArray, items: AnyArray, found: int
+) -> int:
+    since = np.empty(len(world.since))
+    for row in range(len(since)):
+        since[row] = world.since[row] if world.since[row] < np.inf else 0.0
+    return _add_best(since, world.available, marks, values, best, items, found)
+
+
+@njit(cache=True, nogil=True)
 def candidate_signals(
     user: User,
     world: World,
@@ -315,7 +318,7 @@ def candidate_signals(
     used: AnyArray,
     signals: AnyArray,
 ) -> None:
-    """Fill ``signals``, shape ``(candidates, signals)``: square roots of each measure over the list's largest.
+    """Fill ``signals``, ``(candidates, signals)``: square roots of each measure over the list's largest.
 
     Signals that are not ``used`` stay zeros.
     """
@@ -332,9 +335,11 @@ def candidate_signals(
         _normalise(signals[:, at], 1.0)
         at += 1
     for s in range(len(world.popularity)):
+        largest = 1e-300
         for k in range(len(items)):
-            signals[k, at] = world.popularity[s, items[k]]
-        _normalise(signals[:, at], 1.0)
+            largest = max(largest, world.popularity[s, items[k]])
+        for k in range(len(items)):
+            signals[k, at] = math.sqrt(world.popularity[s, items[k]] / largest)
         at += 1
     for k in range(len(items)):
         row = items[k]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,32 +10,34 @@ from numba import njit
 
 from recstream.core.arrays import AnyArray
 
+N = TypeVar("N", bound=np.generic)
+
 __all__ = ["InvertedIndex", "Postings", "score_terms"]
 
 _COMMON: Final = 0.2
 """A term in more than this share of the items says nothing, and would cost most of the time;"""
 _RARE: Final = 20
 """but one in no more items than these is never too common."""
-_GARBAGE: Final = 0.5
-"""Postings of replaced items are swept out when they are more than this share of all."""
+_LOOKED_UP: Final = 64
+"""Terms of a query that are looked up: the heaviest. The others are frequent, and tell little."""
+_LEAST_ROOM: Final = 4
 
 
 class Postings(NamedTuple):
-    """An index as the compiled loops see it. Weights are as of the last `InvertedIndex.weigh`."""
+    """An index as the compiled loops see it."""
 
     starts: npt.NDArray[np.int64]
     """Of row r: its terms are ``terms[starts[r] : starts[r] + lengths[r]]``."""
     lengths: npt.NDArray[np.int32]
     terms: npt.NDArray[np.int32]
-    rows: npt.NDArray[np.int32]
-    """Row that each posting belongs to; -1: of a row that was replaced since."""
     counts: npt.NDArray[np.float32]
     scales: npt.NDArray[np.float32]
     """One a row: 1 over the length of its vector, so that every row is a unit vector."""
-    heads: npt.NDArray[np.int64]
-    """One a term: its newest posting, -1 without one."""
-    older: npt.NDArray[np.int64]
-    """One a posting: the next older one of the same term."""
+    begins: npt.NDArray[np.int64]
+    """Of term t: the rows that hold it are ``rows[begins[t] : begins[t] + sizes[t]]``."""
+    sizes: npt.NDArray[np.int32]
+    rows: npt.NDArray[np.int32]
+    row_counts: npt.NDArray[np.float32]
     idf: npt.NDArray[np.float32]
     """One a term: ln((items + 1) / (items with it + 1)); 0 for terms too common to tell anything."""
 
@@ -58,20 +60,21 @@ class InvertedIndex:
 
     def __init__(self, terms: int, *, common: float = _COMMON) -> None:
         self._common = common
-        self._terms = terms
         self._items = 0
-        self._used = 0
-        self._garbage = 0
-        self._frequency = np.zeros(terms, np.int64)
         self._idf = np.ones(terms, np.float32)
         self._starts = np.zeros(0, np.int64)
         self._lengths = np.zeros(0, np.int32)
         self._scales = np.zeros(0, np.float32)
-        self._heads = np.full(terms, -1, np.int64)
-        self._posting_terms = np.zeros(0, np.int32)
-        self._posting_rows = np.zeros(0, np.int32)
+        self._terms = np.zeros(0, np.int32)
         self._counts = np.zeros(0, np.float32)
-        self._older = np.zeros(0, np.int64)
+        self._used = 0
+        self._begins = np.zeros(terms, np.int64)
+        self._sizes = np.zeros(terms, np.int32)
+        self._rooms = np.zeros(terms, np.int32)
+        self._rows = np.zeros(0, np.int32)
+        self._row_counts = np.zeros(0, np.float32)
+        self._taken = np.zeros(1, np.int64)
+        """How much of ``_rows`` is given to terms; an array, for the compiled loop moves it on."""
 
     @property
     def postings(self) -> Postings:
@@ -79,12 +82,13 @@ class InvertedIndex:
         return Postings(
             self._starts,
             self._lengths,
-            self._posting_terms,
-            self._posting_rows,
+            self._terms,
             self._counts,
             self._scales,
-            self._heads,
-            self._older,
+            self._begins,
+            self._sizes,
+            self._rows,
+            self._row_counts,
             self._idf,
         )
 
@@ -105,74 +109,102 @@ class InvertedIndex:
         """Set a row's distinct terms (int32, below the number of terms) and how heavily it holds each."""
         self.reserve(row + 1)
         if self._lengths[row]:
-            self._take_out(row)
+            _take_out(row, self.terms_of(row), self._begins, self._sizes, self._rows, self._row_counts)
+            self._lengths[row] = 0
+            self._items -= 1
         if not len(terms):
             return
         end = self._used + len(terms)
-        if end > len(self._older):
-            size = max(4096, end, 2 * len(self._older))
-            self._posting_terms = _grown(self._posting_terms, size)
-            self._posting_rows = _grown(self._posting_rows, size)
-            self._counts = _grown(self._counts, size)
-            self._older = _grown(self._older, size)
-        new = slice(self._used, end)
-        self._posting_terms[new] = terms
-        self._posting_rows[new] = row
-        self._counts[new] = counts
-        self._older[new] = self._heads[terms]
-        self._heads[terms] = np.arange(self._used, end)
+        if end > len(self._terms):
+            if 2 * int(self._lengths.sum()) < self._used:
+                self._sweep()
+                end = self._used + len(terms)
+            size = max(4096, 2 * end)
+            self._terms, self._counts = _grown(self._terms, size), _grown(self._counts, size)
+        self._terms[self._used : end], self._counts[self._used : end] = terms, counts
         self._starts[row], self._lengths[row] = self._used, len(terms)
         self._scales[row] = _scale(counts, self._idf[terms])
-        self._frequency[terms] += 1
-        self._items += 1
         self._used = end
+        self._items += 1
+        wanted = int(self._taken[0] + 2 * (self._sizes[terms] + _LEAST_ROOM).sum())
+        if wanted > len(self._rows):
+            size = max(4096, 2 * wanted)
+            self._rows, self._row_counts = _grown(self._rows, size), _grown(self._row_counts, size)
+        _put_in(
+            row,
+            terms,
+            counts,
+            self._begins,
+            self._sizes,
+            self._rooms,
+            self._rows,
+            self._row_counts,
+            self._taken,
+        )
 
-    def terms_of(self, row: int) -> list[int]:
-        """Terms of a row."""
-        terms: list[int] = self._posting_terms[
-            self._starts[row] : self._starts[row] + self._lengths[row]
-        ].tolist()
-        return terms
+    def terms_of(self, row: int) -> npt.NDArray[np.int32]:
+        """Terms of a row, int32."""
+        return self._terms[self._starts[row] : self._starts[row] + self._lengths[row]]
 
     def weigh(self, idf: npt.NDArray[np.float32] | None = None) -> None:
         """Take the terms' weights from the items there are now, or as they were taken before."""
         if idf is None:
-            idf = np.log((self._items + 1.0) / (self._frequency + 1.0)).astype(np.float32)
-            idf[self._frequency > max(self._common * self._items, _RARE)] = 0.0
+            idf = np.log((self._items + 1.0) / (self._sizes + 1.0)).astype(np.float32)
+            idf[self._sizes > max(self._common * self._items, _RARE)] = 0.0
         self._idf = idf.astype(np.float32)
-        self._sweep()
         for row in np.flatnonzero(self._lengths).tolist():
             at = slice(self._starts[row], self._starts[row] + self._lengths[row])
-            self._scales[row] = _scale(self._counts[at], self._idf[self._posting_terms[at]])
-
-    def _take_out(self, row: int) -> None:
-        at = slice(self._starts[row], self._starts[row] + self._lengths[row])
-        self._posting_rows[at] = -1
-        self._frequency[self._posting_terms[at]] -= 1
-        self._garbage += int(self._lengths[row])
-        self._lengths[row] = 0
-        self._items -= 1
-        if self._garbage > _GARBAGE * self._used and self._garbage > 4096:
-            self._sweep()
+            self._scales[row] = _scale(self._counts[at], self._idf[self._terms[at]])
 
     def _sweep(self) -> None:
-        used = slice(0, self._used)
-        kept = self._posting_rows[used] >= 0
-        for name in ("_posting_terms", "_posting_rows", "_counts"):
-            setattr(self, name, getattr(self, name)[used][kept])
-        self._used, self._garbage = int(kept.sum()), 0
-        first = np.flatnonzero(np.diff(self._posting_rows, prepend=-1))
-        self._starts[self._posting_rows[first]] = first
-        self._older = np.zeros(self._used, np.int64)
-        self._heads[:] = -1
-        _link(self._posting_terms, self._heads, self._older)
+        """Drop what replaced rows left behind."""
+        rows = np.flatnonzero(self._lengths)
+        lengths = self._lengths[rows].astype(np.int64)
+        ends = np.cumsum(lengths)
+        kept = np.repeat(self._starts[rows] - (ends - lengths), lengths) + np.arange(lengths.sum())
+        self._terms, self._counts = self._terms[kept], self._counts[kept]
+        self._starts[rows] = ends - lengths
+        self._used = len(kept)
 
 
 @njit(cache=True, nogil=True)
-def _link(terms: AnyArray, heads: AnyArray, older: AnyArray) -> None:
+def _put_in(
+    row: int,
+    terms: AnyArray,
+    counts: AnyArray,
+    begins: AnyArray,
+    sizes: AnyArray,
+    rooms: AnyArray,
+    rows: AnyArray,
+    row_counts: AnyArray,
+    taken: AnyArray,
+) -> None:
     for k in range(len(terms)):
-        older[k] = heads[terms[k]]
-        heads[terms[k]] = k
+        term = terms[k]
+        size = sizes[term]
+        if size == rooms[term]:  # move the term's rows to where there is twice the room
+            rooms[term] = max(2 * size, _LEAST_ROOM)
+            for j in range(size):
+                rows[taken[0] + j] = rows[begins[term] + j]
+                row_counts[taken[0] + j] = row_counts[begins[term] + j]
+            begins[term] = taken[0]
+            taken[0] += rooms[term]
+        rows[begins[term] + size], row_counts[begins[term] + size] = row, counts[k]
+        sizes[term] += 1
+
+
+@njit(cache=True, nogil=True)
+def _take_out(
+    row: int, terms: AnyArray, begins: AnyArray, sizes: AnyArray, rows: AnyArray, row_counts: AnyArray
+) -> None:
+    for k in range(len(terms)):
+        term = terms[k]
+        last = begins[term] + sizes[term] - 1
+        for at in range(begins[term], last + 1):
+            if rows[at] == row:
+                rows[at], row_counts[at] = rows[last], row_counts[last]
+                break
+        sizes[term] -= 1
 
 
 @njit(cache=True, nogil=True)
@@ -182,26 +214,36 @@ def score_terms(
     """Add the products of every row with the weighted sum of some rows' vectors to ``scores``, in place.
 
     ``weights`` are those of ``rows``; ``scratch`` is zeros of shape ``(terms,)``, and zeros again afterwards.
+    Of the sum, the heaviest terms are looked up, `_LOOKED_UP` of them.
     """
+    most = 0
+    for k in range(len(rows)):
+        most += index.lengths[rows[k]]
+    terms = np.empty(most, np.int32)
+    found = 0
     for k in range(len(rows)):
         row = rows[k]
         for at in range(index.starts[row], index.starts[row] + index.lengths[row]):
             term = index.terms[at]
-            scratch[term] += weights[k] * index.counts[at] * index.idf[term] * index.scales[row]
-    for k in range(len(rows)):
-        row = rows[k]
-        for at in range(index.starts[row], index.starts[row] + index.lengths[row]):
-            term = index.terms[at]
-            weight = scratch[term] * index.idf[term]
-            scratch[term] = 0.0
-            if weight == 0.0:
+            if index.idf[term] <= 0.0:
                 continue
-            posting = index.heads[term]
-            while posting >= 0:
-                other = index.rows[posting]
-                if other >= 0:
-                    scores[other] += weight * index.counts[posting] * index.scales[other]
-                posting = index.older[posting]
+            if scratch[term] == 0.0:
+                terms[found] = term
+                found += 1
+            scratch[term] += weights[k] * index.counts[at] * index.scales[row]
+    heavy = np.empty(found, np.float32)
+    for k in range(found):
+        heavy[k] = scratch[terms[k]] * index.idf[terms[k]] ** 2
+        scratch[terms[k]] = 0.0
+    least = np.float32(0.0)
+    if found > _LOOKED_UP:
+        least = np.partition(heavy, found - _LOOKED_UP)[found - _LOOKED_UP]
+    for k in range(found):
+        if heavy[k] < least:
+            continue
+        term = terms[k]
+        for at in range(index.begins[term], index.begins[term] + index.sizes[term]):
+            scores[index.rows[at]] += heavy[k] * index.row_counts[at] * index.scales[index.rows[at]]
 
 
 def _scale(counts: npt.NDArray[np.float32], idf: npt.NDArray[np.float32]) -> float:
@@ -209,7 +251,7 @@ def _scale(counts: npt.NDArray[np.float32], idf: npt.NDArray[np.float32]) -> flo
     return 1.0 / length if length > 0.0 else 0.0
 
 
-def _grown(old: npt.NDArray[np.generic], size: int) -> npt.NDArray[np.generic]:
+def _grown(old: npt.NDArray[N], size: int) -> npt.NDArray[N]:
     new = np.zeros(size, old.dtype)
     new[: len(old)] = old
     return new

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from recstream.core.arrays import Handles, Matrix
+from recstream.core.arrays import Handles
 from recstream.core.blend import Blend
 from recstream.core.catalogue import Catalogue
 from recstream.core.diversity import Diversity, diversified
@@ -36,7 +36,7 @@ class RankingRules:
     """What each signal weighs before anything was learned; those of weight 0 are not used at all."""
     repeats: bool | None = False
     """Whether items the user has seen may be recommended again; None: if the stream shows that people do."""
-    diversity: Diversity = Diversity()
+    diversity: Diversity = field(default_factory=Diversity)
 
 
 class Ranked(NamedTuple):
@@ -70,14 +70,19 @@ class Recommender:
         self.sessions = SessionWindow() if sessions is None else sessions
         self.rules = rules
         self.blend = Blend({name: rules.weights[name] for name in SIGNALS}, ceilings=CEILINGS)
-        self.people_repeat = False
-        """Whether the stream shows that people come back to items (``rules.repeats`` None)."""
-        self._used = np.array([rules.weights[name] != 0.0 for name in SIGNALS])
+        used = np.array([rules.weights[name] != 0.0 for name in SIGNALS])
+        self.gatherer = Gatherer(catalogue, statistics, self.sessions, used=used)
+        self.gatherer.repeats = bool(rules.repeats)
 
-    def gatherer(self) -> Gatherer:
-        """What gathers evidence by all that is known at this moment."""
-        repeats = self.people_repeat if self.rules.repeats is None else self.rules.repeats
-        return Gatherer(self.catalogue, self.statistics, self.sessions, used=self._used, repeats=repeats)
+    @property
+    def people_repeat(self) -> bool:
+        """Whether the stream shows that people come back to items (``rules.repeats`` None)."""
+        return self.gatherer.repeats
+
+    @people_repeat.setter
+    def people_repeat(self, they_do: bool) -> None:
+        if self.rules.repeats is None:
+            self.gatherer.repeats = they_do
 
     def rank(self, queries: Sequence[Query]) -> list[list[Ranked]]:
         """The best items for each query, best first, at most ``top_n``; fewer when too few are left.
@@ -86,9 +91,8 @@ class Recommender:
         """
         if not queries or not len(self.catalogue):
             return [[] for _ in queries]
-        gatherer = self.gatherer()
-        found = zip(queries, gatherer.gather(queries), strict=True)
-        return [self._list(query, evidence, gatherer) for query, evidence in found]
+        found = zip(queries, self.gatherer.gather(queries), strict=True)
+        return [self._list(query, evidence) for query, evidence in found]
 
     def learn(self, query: Query, chosen: int, *, weight: float = 1.0) -> bool:
         """Learn from an item that a user chose, given how they stood just before; whether there was a lesson.
@@ -98,18 +102,18 @@ class Recommender:
         """
         if not len(self.catalogue):
             return False
-        (evidence,) = self.gatherer().gather([query])
+        (evidence,) = self.gatherer.gather([query])
         (places,) = np.nonzero(evidence.items == chosen)
         if len(places):
             self.blend.learn(evidence.signals, int(places[0]), weight=weight)
         return len(places) > 0
 
-    def _list(self, query: Query, evidence: Evidence, gatherer: Gatherer) -> list[Ranked]:
+    def _list(self, query: Query, evidence: Evidence) -> list[Ranked]:
         scores = self.blend.score(evidence.signals)
-        places = self._best(evidence.items, scores, gatherer.text)
+        places = self._best(evidence.items, scores)
         items = evidence.items[places]
         parts = self.blend.split(evidence.signals[places])
-        shared = contributions(query, evidence, gatherer, items, parts)
+        shared = contributions(query, evidence, self.gatherer, items, parts)
         causes = np.argsort(-shared, axis=1, kind="stable")[:, :_CAUSES]
         mine = query.recent.tolist()
         rounded = np.round(parts.astype(np.float64), 5).tolist()
@@ -130,7 +134,7 @@ class Recommender:
             )
         ]
 
-    def _best(self, items: Handles, scores: npt.NDArray[np.float32], text: Matrix) -> npt.NDArray[np.int64]:
+    def _best(self, items: Handles, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
         """Places of the list's items, best first; ties break by id."""
         wanted = min(self.rules.top_n, len(items))
         if self.rules.diversity:
@@ -145,13 +149,19 @@ class Recommender:
         if self.rules.diversity:
             labels = self._labels(items[best])
             best = best[
-                diversified(scores[best], text[items[best]], labels, self.rules.top_n, self.rules.diversity)
+                diversified(
+                    scores[best],
+                    self.gatherer.text[items[best]],
+                    labels,
+                    self.rules.top_n,
+                    self.rules.diversity,
+                )
             ]
         return best
 
     def _labels(self, items: Handles) -> list[frozenset[int]]:
         index = self.catalogue.categories
-        return [frozenset(index.terms_of(row)) for row in items.tolist()]
+        return [frozenset(index.terms_of(row).tolist()) for row in items.tolist()]
 
 
 def rank(

@@ -11,7 +11,7 @@ from numba import njit
 
 from recstream.core.arrays import AnyArray, Handles, Matrix
 from recstream.core.evidence import Evidence, Gatherer
-from recstream.core.evidence_kernels import Neighbours, User, World
+from recstream.core.evidence_kernels import Neighbours, User, World, rarity
 from recstream.core.inverted_index import Postings
 from recstream.core.session_window import SessionArrays
 from recstream.core.signals import SIGNALS, Query
@@ -25,10 +25,10 @@ _WINDOW: Final = 5.0
 def contributions(
     query: Query, evidence: Evidence, gatherer: Gatherer, items: Handles, parts: Matrix
 ) -> npt.NDArray[np.float32]:
-    """What each of the user's recent items contributed to the scores of ``items``, ``(items, recent)``.
+    """What each of the user's recent items contributed to the scores of items, ``(items, recent)``.
 
-    ``parts`` is what each signal contributed, ``(items, signals)``. A signal's part goes to the recent items
-    in proportion to what each put into its raw measure; what comes from no item (popularity, words) goes to none.
+    ``parts`` is what each signal contributed, ``(items, signals)``. A signal's part goes to the recent
+    items in proportion to what each put into its raw measure; what comes from no item goes to none.
     """
     recent = query.recent
     shared = np.zeros((len(items), len(recent)), np.float32)
@@ -38,10 +38,9 @@ def contributions(
     likeness = np.maximum(text[items] @ text[recent].T, 0.0) * query.recent_weights
     _give(shared, likeness, parts[:, _COLUMN["short_term"]])
     measure = np.zeros_like(shared)
-    terms = np.zeros(len(gatherer.lexicon.heads), np.float32)
     for name, index in (("lexical", gatherer.lexicon), ("category", gatherer.categories)):
         measure[:] = 0.0
-        _shared_terms(items, recent, index, terms, measure)
+        _shared_terms(items, recent, index, gatherer.terms, measure)
         _give(shared, measure, parts[:, _COLUMN[name]])
     for name, follows in (("followed", True), ("together", False)):
         measure[:] = 0.0
@@ -85,7 +84,7 @@ def _neighbours(items: Handles, recent: Handles, near: Neighbours, follows: bool
         row = recent[r]
         if row >= len(near.items):
             continue
-        total = near.followed_by[row].sum() if follows else near.roots[row]
+        total = near.followed_by[row].sum() if follows else math.sqrt(near.weights[row] + 1.0)
         for j in range(near.items.shape[1]):
             other = near.items[row, j]
             if other < 0:
@@ -119,7 +118,7 @@ def _sessions(
         for p in range(window.lengths[slot]):
             for r in range(count):
                 if user.recent[r] == window.items[slot, p]:
-                    weights[r] = math.exp(-r / _WINDOW) * world.idf[user.recent[r]]
+                    weights[r] = math.exp(-r / _WINDOW) * rarity(world, user.recent[r])
                     total += weights[r]
                     if r < best:
                         best, here = r, p

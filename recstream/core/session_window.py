@@ -12,7 +12,7 @@ from recstream.core.arrays import Handles
 __all__ = ["SESSION_ITEMS", "SessionArrays", "SessionWindow"]
 
 SESSION_ITEMS: Final = 50
-"""Distinct items in a session: it is a run of a user's engagements, and the next one begins when it is full."""
+"""Distinct items in a session, which is a run of a user's engagements; when it is full the next begins."""
 _PER_ITEM: Final = 200
 """Newest sessions remembered of each item."""
 

@@ -43,7 +43,7 @@ SIGNALS: Final[dict[str, str]] = {
     "repeat": "how often and lately the user engaged with the item itself, where repeats are allowed",
     "passed_over": "the item was shown to the user, who has not touched it since",
 }
-"""Every signal and what it measures, in the order of `Evidence.signals`; the names appear in lists and settings."""
+"""Every signal and what it measures, in the order of `Evidence.signals`; lists and settings name them."""
 
 DEFAULT_WEIGHTS: Final[dict[str, float]] = {
     "words": 2.5,
@@ -114,7 +114,7 @@ class Query(NamedTuple):
     turned: Handles
     """Items the user turned away from, newest first, distinct."""
     again: Handles
-    """Items of the newest events, those that weigh most first; whether they may be shown again is not said."""
+    """Items of the newest events, those that weigh most first, whether they may be shown again or not."""
     again_weights: npt.NDArray[np.float32]
     passed: Handles
     """Items shown to the user and not touched since."""

@@ -77,7 +77,7 @@ def pairs_of(touches: list[Touch]) -> Pairs:
     )
 
 
-def growth(tick: npt.NDArray[np.float64] | float) -> npt.NDArray[np.float64] | float:
+def growth(tick: npt.NDArray[np.floating] | float) -> npt.NDArray[np.floating] | float:
     """What a pair met at a stream position weighs, relative to one at the beginning.
 
     Polynomial forward decay (Cormode et al., ICDE 2009): old pairs fade in proportion to the age of the
@@ -90,7 +90,6 @@ def growth(tick: npt.NDArray[np.float64] | float) -> npt.NDArray[np.float64] | f
 
 
 _EMPTY: Final = {
-    "_counts": 0.0,
     "_weights": 0.0,
     "_since": math.inf,
     "_neighbours": -1,
@@ -118,7 +117,7 @@ class ItemStatistics:
         """Most neighbours kept an item."""
         self.tick = 0.0
         self._landmark = 0.0
-        self._counts = np.zeros((0, len(SCALES)))
+        self._counts = np.zeros((len(SCALES), 0))
         self._weights = np.zeros(0)
         self._since = np.full(0, np.inf)
         self._neighbours = np.zeros((0, cap), np.int32)
@@ -129,10 +128,13 @@ class ItemStatistics:
 
     def reserve(self, items: int) -> None:
         """Make room for handles below ``items``."""
-        have = len(self._counts)
+        have = len(self._weights)
         if items <= have:
             return
         rows = max(1024, items, 2 * have)
+        counts = np.zeros((len(SCALES), rows))
+        counts[:, :have] = self._counts
+        self._counts = counts
         for name, empty in _EMPTY.items():
             old = getattr(self, name)
             new = np.full((rows, *old.shape[1:]), empty, old.dtype)
@@ -153,13 +155,13 @@ class ItemStatistics:
         begin = self.tick
         for touch in touches:
             self.tick += ticks_each
-            self._counts[touch.item] += self._gain()
+            self._counts[:, touch.item] += self._gain()
             self._weights[touch.item] += growth(self.tick)
             self._since[touch.item] = min(self._since[touch.item], self.tick)
             self._dirty[touch.item] = None
         if len(pairs.rows):
             *increments, order = pairs
-            grown = np.asarray(growth(begin + (order + 1) * ticks_each), np.float32)
+            grown = np.asarray(growth(begin + (order + 1.0) * ticks_each), np.float32)
             kernels.count_pairs(*increments, grown, self._neighbours, self._followed_by, self._together_with)
             self._dirty.update(dict.fromkeys(np.unique(pairs.rows).tolist()))
 
@@ -167,8 +169,16 @@ class ItemStatistics:
         """Counts of handles below ``items`` at one of `SCALES` as of now, shape ``(items,)``."""
         self.reserve(items)
         now = 1.0 if math.isinf(SCALES[scale]) else math.exp(-(self.tick - self._landmark) / SCALES[scale])
-        counts: npt.NDArray[np.float64] = self._counts[:items, scale] * now
+        counts: npt.NDArray[np.float64] = self._counts[scale, :items] * now
         return counts
+
+    def relative_popularity(self, items: int) -> npt.NDArray[np.float64]:
+        """Counts of handles below ``items`` at each of `SCALES`, ``(scales, items)``, a view.
+
+        Each scale is up to a factor that all items share: what a list normalises by its largest anyway.
+        """
+        self.reserve(items)
+        return self._counts[:, :items]
 
     def weights(self, items: int) -> npt.NDArray[np.float64]:
         """How much each item's engagements weigh beside its pairs (see `growth`), shape ``(items,)``."""
@@ -212,7 +222,7 @@ class ItemStatistics:
         age = self.tick - self._landmark
         counts = tuple(
             float(count) * math.exp(-age / scale)
-            for count, scale in zip(self._counts[handle], SCALES, strict=True)
+            for count, scale in zip(self._counts[:, handle], SCALES, strict=True)
         )
         counts += (float(self._weights[handle]), float(self._since[handle]))
         weights = np.stack([self._followed_by[handle][used], self._together_with[handle][used]])
@@ -233,7 +243,7 @@ class ItemStatistics:
         self.tick = max(self.tick, tick)
         gain = self._gain(tick)
         *scales, self._weights[handle], self._since[handle] = counts
-        self._counts[handle] = [count * g for count, g in zip(scales, gain, strict=True)]
+        self._counts[:, handle] = [count * g for count, g in zip(scales, gain, strict=True)]
         kept = min(len(neighbours), self.cap)
         best = np.argsort(-weights.sum(axis=0), kind="stable")[:kept]
         self._neighbours[handle] = -1
@@ -246,7 +256,7 @@ class ItemStatistics:
         """Weight of one event at ``tick`` relative to the landmark, one a scale."""
         if (self.tick - self._landmark) / SCALES[0] > _MAX_EXPONENT:
             for k, scale in enumerate(SCALES):
-                self._counts[:, k] *= math.exp(-(self.tick - self._landmark) / scale)
+                self._counts[k] *= math.exp(-(self.tick - self._landmark) / scale)
             self._landmark = self.tick
         age = (self.tick if tick is None else tick) - self._landmark
         return tuple(math.exp(age / scale) for scale in SCALES)

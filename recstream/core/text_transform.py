@@ -14,7 +14,7 @@ from recstream.core.arrays import Matrix
 __all__ = ["DIMS", "TextTransform", "fit", "plain"]
 
 DIMS: Final = 128
-"""Most dimensions kept: on two logs the lists are as good as with all 384 of MiniLM, at a third of the cost."""
+"""Most dimensions kept: lists are as good as with all 384 of MiniLM, at a third of the cost."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class TextTransform:
     mean: npt.NDArray[np.float64]
     """Shape ``(dim,)``."""
     projection: npt.NDArray[np.float32]
-    """Shape ``(dim, dims)``: principal directions, each scaled by its variance to the power ``-whitening / 2``."""
+    """Shape ``(dim, dims)``: principal directions, times their variance to the power ``-whitening / 2``."""
     idf: npt.NDArray[np.float32]
     """What lexical terms weigh, one a bucket; empty: not known."""
 
@@ -44,7 +44,7 @@ class TextTransform:
     def apply(
         self, sums: npt.NDArray[np.floating], weights: npt.NDArray[np.floating] | float = 1.0
     ) -> Matrix:
-        """Transform sums of unit vectors, shape ``(n, dim)``, with the sums of their weights, to ``(n, dims)``.
+        """Transform sums of unit vectors, ``(n, dim)``, with the sums of their weights, to ``(n, dims)``.
 
         >>> fit(np.eye(3, dtype="f4"), version=1).apply(np.eye(3)[:1], 1.0).shape
         (1, 2)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import bytewax.operators as op
 import numpy as np
 from bytewax.dataflow import Stream, operator
 
 from recstream.core.arrays import Matrix, Vector
+from recstream.core.events import Event
 from recstream.core.fuse import Fuse, FuseRules
 from recstream.core.items import Item, item_text, text_hash
 from recstream.core.lexicon import pack, terms_of
@@ -20,7 +21,15 @@ from recstream.engine.services import PerWorker
 from recstream.engine.step import Received
 from recstream.ports import Encoder, ItemRow, Meters, UnencodableError
 
-__all__ = ["EncodeEventsOut", "EncodeItemsOut", "encode_events", "encode_items", "item_rows"]
+__all__ = [
+    "EncodeEventsOut",
+    "EncodeItemsOut",
+    "Encoded",
+    "encode_events",
+    "encode_items",
+    "encoded_events",
+    "item_rows",
+]
 
 
 @dataclass(frozen=True)
@@ -72,35 +81,13 @@ def encode_events(
     judge = _Judge("events", meters, fuse)
 
     def shim(batch: Received) -> _Events:
-        events = list(batch.events)
-        spoken = [k for k, event in enumerate(events) if event.text is not None]
-        brought = [k for k, event in enumerate(events) if event.item is not None]
-        if not spoken and not brought:
+        if not any(_has_to_be_encoded(event) for event in batch.events):
             return _Events(batch, [], [])
-        refused: dict[int, Reject] = {}
-        if spoken:
-            texts = [events[k].text or "" for k in spoken]
-            vectors, why = _encoded(texts, encoder())
-            for place, k in enumerate(spoken):
-                if place in why:
-                    refused[k] = unencodable(events[k], "text", texts[place], why[place])
-                else:
-                    events[k] = events[k]._replace(vector=vectors[place])
-        items = [item for k in brought if (item := events[k].item) is not None]
-        rows, failed = item_rows(items, encoder()) if items else ([], {})
-        for place, why_not in failed.items():
-            k = brought[place]
-            refused.setdefault(k, unencodable(events[k], "item", item_text(items[place]), why_not))
-        judge(len({*spoken, *brought}) - len(refused), [refused[k] for k in sorted(refused)])
-        kept = {
-            events[k].offset: row
-            for k, row in zip(brought, rows, strict=True)
-            if k not in refused and row is not None
-        }
-        if refused:
-            events = [event for k, event in enumerate(events) if k not in refused]
-        rejects = [refused[k] for k in sorted(refused)]
-        return _Events(Received(batch.at, events, kept), list(kept.values()), rejects)
+        done = encoded_events(batch.events, encoder())
+        judge(done.good, done.rejects)
+        return _Events(
+            Received(batch.at, done.events, done.brought), list(done.brought.values()), done.rejects
+        )
 
     encoded = op.map("encode", received, shim)
     return EncodeEventsOut(
@@ -132,6 +119,52 @@ def encode_items(
         op.filter_map("rows", encoded, lambda done: done.rows or None),
         op.flat_map("rejects", encoded, lambda done: done.rejects),
     )
+
+
+class Encoded(NamedTuple):
+    """What came of events that leave `encoded_events`."""
+
+    events: list[Event]
+    """Those accepted, in their order, with the vectors of their texts."""
+    brought: dict[int, ItemRow]
+    """Items that accepted events bring, by the event's offset."""
+    rejects: list[Reject]
+    good: int
+    """Accepted events which had something to encode."""
+
+
+def encoded_events(events: Sequence[Event], encoder: Encoder) -> Encoded:
+    """Give the texts and the items of events their vectors; an event is accepted whole or not at all."""
+    made = list(events)
+    spoken = [k for k, event in enumerate(made) if event.text is not None]
+    brought = [(k, event.item) for k, event in enumerate(made) if event.item is not None]
+    refused: dict[int, Reject] = {}
+    if spoken:
+        texts = [made[k].text or "" for k in spoken]
+        vectors, why = _encoded(texts, encoder)
+        for place, k in enumerate(spoken):
+            if place in why:
+                refused[k] = unencodable(made[k], "text", texts[place], why[place])
+            else:
+                made[k] = made[k]._replace(vector=vectors[place])
+    items = [item for _, item in brought]
+    rows, failed = item_rows(items, encoder) if items else ([], {})
+    for place, why_not in failed.items():
+        k = brought[place][0]
+        refused.setdefault(k, unencodable(made[k], "item", item_text(items[place]), why_not))
+    kept = {
+        made[k].offset: row
+        for (k, _), row in zip(brought, rows, strict=True)
+        if k not in refused and row is not None
+    }
+    rejects = [refused[k] for k in sorted(refused)]
+    accepted = [event for k, event in enumerate(made) if k not in refused] if refused else made
+    good = len({*spoken, *(k for k, _ in brought)}) - len(refused)
+    return Encoded(accepted, kept, rejects, good)
+
+
+def _has_to_be_encoded(event: Event) -> bool:
+    return event.text is not None or event.item is not None
 
 
 class _Judge:

@@ -13,13 +13,12 @@ import orjson
 from recstream.core.decoding import decode_events, decode_items
 from recstream.core.events import Event
 from recstream.core.fuse import Fuse
-from recstream.core.items import Item
 from recstream.core.source import RawBatch
-from recstream.engine.encode import item_rows
+from recstream.engine.encode import encoded_events, item_rows
 from recstream.engine.services import EngineRules
 from recstream.io.files.formats import FileFault
 from recstream.io.files.source import FileSource
-from recstream.ports import Encoder, ItemRow, UnencodableError
+from recstream.ports import ItemRow
 from recstream.wiring import Wiring
 
 __all__ = ["Log", "Stage", "check_files", "read_log"]
@@ -80,7 +79,10 @@ def read_log(
         decoded, rejects = decode_events(raw, rules=decode, now=log.read_at, loads=orjson.loads)
         fuse.observe_batch(raw.offsets, rejects)
         log.rejected.update(reject.reason for reject in rejects)
-        _take_events(decoded, wiring.encoder, log)
+        done = encoded_events(decoded, wiring.encoder)
+        log.rejected.update(reject.reason for reject in done.rejects)
+        log.brought |= done.brought
+        log.events += [event._replace(raw=b"") for event in done.events]
     return log
 
 
@@ -93,40 +95,10 @@ def _read_items(wiring: Wiring, rules: EngineRules, items: str, log: Log, stage:
         decoded, rejects = decode_items(raw, rules=rules.profile.decode, loads=orjson.loads)
         fuse.observe_batch(raw.offsets, rejects)
         log.rejected.update(f"items/{reject.reason}" for reject in rejects)
-        last |= {row.item_id: row for row in _rows(decoded, wiring.encoder, log) if row is not None}
+        rows, failed = item_rows(decoded, wiring.encoder)
+        log.rejected.update("items/unencodable" for _ in failed)
+        last |= {row.item_id: row for row in rows if row is not None}
     log.rows = list(last.values())
-
-
-def _take_events(events: list[Event], encoder: Encoder, log: Log) -> None:
-    """Encode the texts of these events and the items they bring; one that cannot be encoded is left out."""
-    spoken = [k for k, event in enumerate(events) if event.text is not None]
-    brought = [(k, event.item) for k, event in enumerate(events) if event.item is not None]
-    refused: set[int] = set()
-    if spoken:
-        failed: dict[int, str] = {}
-        texts = [events[k].text or "" for k in spoken]
-        try:
-            vectors = encoder.encode(texts)
-        except UnencodableError as error:
-            vectors, failed = error.vectors, error.why
-        refused |= {spoken[place] for place in failed}
-        for place, k in enumerate(spoken):
-            events[k] = events[k]._replace(vector=vectors[place])
-        log.rejected.update("unencodable" for _ in failed)
-    for (k, _), row in zip(brought, _rows([item for _, item in brought], encoder, log), strict=True):
-        if row is None:
-            refused.add(k)
-        elif k not in refused:
-            log.brought[events[k].offset] = row
-    log.events += [event._replace(raw=b"") for k, event in enumerate(events) if k not in refused]
-
-
-def _rows(items: list[Item], encoder: Encoder, log: Log) -> list[ItemRow | None]:
-    if not items:
-        return []
-    rows, failed = item_rows(items, encoder)
-    log.rejected.update("items/unencodable" for _ in failed)
-    return rows
 
 
 def _source(where: str, limit: int | None) -> FileSource:

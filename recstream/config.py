@@ -66,7 +66,7 @@ class Settings(Section):
         Raises:
             ConfigError: with every problem of all three sources at once.
 
-        >>> Settings.load(None, {"RECSTREAM_RANKING__TOP_N": "5"}, {"ranking.repeats": True}).ranking.top_n
+        >>> Settings.load(None, {"RECSTREAM_RANKING__TOP_N": "5"}, {"ranking.repeats": "never"}).ranking.top_n
         5
         """
         built, problems = cls.examine(path, environ, overrides)
@@ -128,7 +128,7 @@ class Settings(Section):
         they could contradict the command line's.
 
         >>> Settings().environ_for_child({"HOME": "/"})["RECSTREAM_RANKING__REPEATS"]
-        'false'
+        'auto'
         """
         child = {k: v for k, v in base.items() if not k.startswith(PREFIX)}
         for name in type(self).model_fields:

@@ -342,10 +342,10 @@ class Ranking(Section):
         default=True, description="Learn online what each signal is worth; false: it stays as it was learned."
     )
     neighbours: int = Field(default=200, ge=1, le=10_000, description="Neighbours kept for an item.")
-    repeats: bool | Literal["auto"] = Field(
+    repeats: Literal["auto", "always", "never"] = Field(
         default="auto",
-        description="Allow items the user has seen: true, false, or auto (if more than 5 % of what people do "
-        "is with items they know).",
+        description="Items the user has seen: always or never allowed, or auto (allowed while more than 5 % of "
+        "what people do is with items they know).",
     )
     mmr: float = Field(
         default=0.0,

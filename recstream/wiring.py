@@ -176,7 +176,7 @@ class Wiring:
         ranking = RankingRules(
             top_n=settings.ranking.top_n,
             weights={**DEFAULT_WEIGHTS, **settings.ranking.weights},
-            repeats=None if settings.ranking.repeats == "auto" else settings.ranking.repeats,
+            repeats={"auto": None, "always": True, "never": False}[settings.ranking.repeats],
             diversity=Diversity(settings.ranking.mmr, settings.ranking.category_cap),
         )
         return EngineRules(

@@ -262,7 +262,7 @@ drawn_overrides: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "encoder.prefix": texts,
         "encoder.api_key": texts,
         "ranking.top_n": st.integers(1, 1000),
-        "ranking.repeats": st.booleans(),
+        "ranking.repeats": st.sampled_from(["auto", "always", "never"]),
         "profile.half_life_days": st.floats(1e-9, 36_500),
         "events.future_tolerance_s": st.floats(0, 1e300),
         "events.actions": st.dictionaries(texts.filter(str.strip), st.floats(-1e9, 1e9), max_size=3),

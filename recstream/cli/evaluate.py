@@ -53,7 +53,15 @@ def evaluate(
     not_target: Annotated[str, typer.Option(help="Actions that are learned from, not scored.")] = "ask",
     limit: Annotated[int | None, typer.Option(help="Read only the first so many events.", min=1)] = None,
     top_n: Annotated[int, typer.Option(help="Items in a list (ranking.top_n).", min=1)] = TOP_N,
-    ablate: Annotated[bool, typer.Option("--ablate", help="Run again without each signal.")] = False,
+    ablate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Run again without each of these signals or groups, by commas, such as text,short_term; "
+            "all: each signal; groups: each group.",
+            show_default=False,
+        ),
+    ] = None,
     grid: Annotated[
         list[str] | None,
         typer.Option(
@@ -83,16 +91,22 @@ def evaluate(
     No store is read or written; texts are encoded through the cache (cache.path). Lists are those of
     `recstream backfill --refresh event` on the same log, with a request at each moment that is scored.
 
+    To tune, compare settings by --grid; each is learned anew, online, from the same log:
+
+      recstream eval --events e.jsonl --items i.jsonl --grid ranking.learn=true,false
+      --grid ranking.weights.fresh=0,0.8 --grid ranking.mmr=0,0.1 --write-settings best.toml
+
     Exit codes: 0 done, 1 a fault, 2 settings are wrong, 4 the fuse (too many rejects).
     """
     ks = _numbers(k)
     if top_n < max(ks):
         msg = f"{top_n}: wanted at least the greatest of --k, {max(ks)}"
         raise typer.BadParameter(msg, param_hint="--top-n")
-    named = {"ranking.top_n": top_n, "ranking.repeats": repeats or None}
+    named = {"ranking.top_n": top_n, "ranking.repeats": "always" if repeats else None}
     settings = load_settings(config, overrides, named)
     points = _points(grid or (), config, overrides, named)
     _check_outputs(write_settings, report, has_grid=bool(points))
+    without = _without(ablate, settings)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
 
     from recstream.evaluation.baselines import BASELINES
@@ -127,7 +141,7 @@ def evaluate(
             jobs or cores,
             reporter.stage,
             emitted=when == "both",
-            ablate=ablate,
+            ablate=without,
             grid={name: settings for name, (settings, _) in points.items()},
         )
     if write_settings is not None and study.grid:
@@ -156,6 +170,19 @@ def _write_report(path: Path, study: Study) -> None:
     grid = [(name, done.methods[OWN]) for name, done in study.grid]
     page = html_report(study.base, methods=study.methods, ablation=study.ablation, grid=grid)
     path.write_text(page, encoding="utf-8")
+
+
+def _without(text: str | None, settings: Settings) -> list[str]:
+    """Names that ``--ablate`` gives, each known."""
+    if text is None:
+        return []
+    from recstream.evaluation.variants import left_out
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not left_out(settings, names):
+        msg = f"{text!r}: wanted a signal that is used, or a group with one; all; groups"
+        raise typer.BadParameter(msg, param_hint="--ablate")
+    return names
 
 
 def _points(

@@ -59,7 +59,7 @@ def opened(
     folder: Path, log: list[Record], protocol: Protocol, *, repeats: bool = False
 ) -> tuple[Log, Plan, Recommender]:
     folder.mkdir(exist_ok=True)
-    wiring = Wiring(settings(folder, **{"ranking.repeats": repeats}))
+    wiring = Wiring(settings(folder, **{"ranking.repeats": "always" if repeats else "never"}))
     rules = evaluation_rules(wiring)
     items, events = write(folder / "items.jsonl", items_of(60)), write(folder / "log.jsonl", log)
     read = read_log(wiring, rules, str(events), str(items), 0, lambda *_: None)

@@ -344,8 +344,8 @@ class Ranking(Section):
     neighbours: int = Field(default=200, ge=1, le=10_000, description="Neighbours kept for an item.")
     repeats: Literal["auto", "always", "never"] = Field(
         default="auto",
-        description="Items the user has seen: always or never allowed, or auto (allowed while more than 5 % of "
-        "what people do is with items they know).",
+        description="Whether lists may hold items the user has seen; auto: while more than 5 % of what "
+        "people do is with items they know.",
     )
     mmr: float = Field(
         default=0.0,

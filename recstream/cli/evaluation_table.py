@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["print_study", "record_of"]
 
 _COLUMNS = ("hr", "ndcg", "mrr", "recall", "precision", "f1", "coverage", "diversity", "novelty")
+_STRONGEST = 6
+"""Signals named as those worth most."""
 
 
 def print_study(console: Console, study: Study) -> None:
@@ -41,6 +43,11 @@ def print_study(console: Console, study: Study) -> None:
             f"NDCG@{study.k} {ahead.ndcg:+.4f} against {rival}, 95 % "
             f"{ahead.ndcg_95.low:+.4f} to {ahead.ndcg_95.high:+.4f}"
         )
+    learned = done.found.learned
+    if learned.examples:
+        effects = sorted(learned.effects[-1][1].items(), key=lambda pair: -abs(pair[1]))[:_STRONGEST]
+        told = ", ".join(f"{name} {worth:+.1f}" for name, worth in effects)
+        console.print(f"learned from {learned.examples:,} choices; worth most: {told}")
     if study.emitted is not None:
         row = study.emitted.methods["recstream"]
         console.print(
@@ -73,6 +80,10 @@ def record_of(study: Study) -> dict[str, object]:
             "when": protocol.when,
         },
         "methods": study.methods,
+        "model": {
+            "examples": done.found.learned.examples,
+            "effects": dict(done.found.learned.effects[-1][1]) if done.found.learned.effects else {},
+        },
         "lead": None if study.lead is None else {"over": study.lead[0], **_record(study.lead[1])},
         "without": {name: _record(change) for name, change in study.ablation.items()},
         "grid": [{"settings": name, **done.methods["recstream"]} for name, done in study.grid],

@@ -48,8 +48,6 @@ class Done:
     events: int
     users: int
     rejected: dict[str, int]
-    weights: list[tuple[int, dict[str, float]]] = field(default_factory=list)
-    """What each signal weighed, by place in the log, where that is learned."""
 
 
 def run_job(job: Job, stage: Stage) -> Done:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -17,10 +17,12 @@ from recstream.evaluation.protocol import Plan, Protocol, Trial
 from recstream.evaluation.recommender import Recommender
 from recstream.evaluation.scoring import Board, Scored
 
-__all__ = ["OWN", "Pass", "Targets", "run_pass"]
+__all__ = ["OWN", "Learned", "Pass", "Targets", "run_pass"]
 
 OWN: Final = "recstream"
 """Name of our own row among the methods."""
+_SAMPLES: Final = 40
+"""So many times in a log it is noted what the signals are worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,16 @@ class Targets:
 
 
 @dataclass(frozen=True, slots=True)
+class Learned:
+    """What the ranking learned on the way."""
+
+    effects: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    """What each signal is worth (`Blend.effect`), by how many events of the log were taken in."""
+    examples: int = 0
+    """Choices it was learned from, in the end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pass:
     """What came of a pass."""
 
@@ -65,6 +77,8 @@ class Pass:
     """Unit text vectors by item number, zeros for items without any."""
     catalogue: int
     """Items that lists could hold."""
+    learned: Learned = field(default_factory=Learned)
+    """By our own ranking."""
 
 
 @dataclass(slots=True)
@@ -133,6 +147,7 @@ def run_pass(
         {name: board.scored() for name, board in boards.items()},
         _vectors(log, numbers.items),
         int(numbers.listable.sum()),
+        Learned() if own is None else own.learned(),
     )
 
 
@@ -156,6 +171,9 @@ class _Own:
         self._items = numbers.items
         self._fed = 0
         self._latest: dict[str, _List] = {}
+        self._effects: list[tuple[int, dict[str, float]]] = []
+        self._every = max(len(log.events) // _SAMPLES, 1)
+        self._sample()
 
     def make(self, place: int, trial: Trial) -> None:
         """Make the list of a trial, before the event of this place is taken in."""
@@ -175,9 +193,11 @@ class _Own:
     def _learn(self, until: int) -> None:
         if self._emits_always:
             self._emit(until)
-        else:
-            self._recommender.learn(self._log.events[self._fed : until])
-            self._fed = max(until, self._fed)
+        while self._fed < until:
+            to = min(until, self._effects[-1][0] + self._every)
+            self._recommender.learn(self._log.events[self._fed : to])
+            self._fed = to
+            self._sample()
 
     def _emit(self, until: int) -> None:
         for place in range(self._fed, until):
@@ -185,6 +205,17 @@ class _Own:
             event = self._log.events[place]
             for user_id, listed in self._recommender.emit([event]).items():
                 self._keep(user_id, event.ts, listed)
+            self._sample()
+
+    def learned(self) -> Learned:
+        """What the signals have come to be worth, until now."""
+        if self._effects[-1][0] < self._fed:
+            self._effects.append((self._fed, self._recommender.effects))
+        return Learned(self._effects, self._recommender.examples)
+
+    def _sample(self) -> None:
+        if not self._effects or self._fed >= self._effects[-1][0] + self._every:
+            self._effects.append((self._fed, self._recommender.effects))
 
     def _keep(self, user_id: str, ts: float, listed: list[str]) -> None:
         self._latest[user_id] = _List(self._fed, ts, [self._items[item] for item in listed])

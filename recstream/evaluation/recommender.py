@@ -82,6 +82,18 @@ class Recommender:
         self.drifts = rules.drift is not None
         """Whether lists of idle users are made again between events."""
 
+    @property
+    def effects(self) -> dict[str, float]:
+        """What each signal that is used is worth now: the score of an item that has it alone, and in full."""
+        used = self.worker.recommender.rules.weights
+        effect = self.worker.recommender.blend.effect
+        return {name: worth for name, worth in effect.items() if used[name] != 0.0}
+
+    @property
+    def examples(self) -> int:
+        """Choices that this was learned from."""
+        return int(self.worker.recommender.blend.examples)
+
     def learn(self, events: Sequence[Event]) -> None:
         """Take events in, in their order.
 

@@ -7,10 +7,11 @@ from datetime import datetime, timezone
 from html import escape
 from typing import Any, Final
 
+from recstream.core.signals import SIGNALS
 from recstream.evaluation.comparison import Difference
 from recstream.evaluation.job import Done
 from recstream.evaluation.plots import line_plot
-from recstream.evaluation.series import Series, by_age, over_time, weights_over_time
+from recstream.evaluation.series import Series, by_age, effects_over_time, over_time
 
 __all__ = ["html_report"]
 
@@ -26,12 +27,14 @@ max-width:68rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem}p.dim,caption{color:var(--dim);text-align:left}
 div.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .7rem;border-bottom:1px solid var(--rule);text-align:right;white-space:nowrap}
-th:first-child,td:first-child{text-align:left}td.best{background:var(--best);font-weight:600}
+th:first-child,td:first-child{text-align:left}td.words{text-align:left;white-space:normal}td.best{background:var(--best);font-weight:600}
 svg{width:100%;height:auto;font:12px system-ui,sans-serif}svg text{fill:var(--ink)}
 .mid{text-anchor:middle}.end{text-anchor:end}
 .grid{stroke:var(--rule);stroke-width:1}.line{fill:none;stroke-width:2}
 """ + "".join(f".line.c{n}{{stroke:var(--c{n})}}.dot.c{n}{{fill:var(--c{n})}}\n" for n in range(9))
 
+_STRONGEST: Final = 9
+"""Lines in the plot of what was learned: more would share colours."""
 _LEGEND: Final = (
     '<p class="dim">&plusmn;: 95 % of 1,000 draws of users. Cold: fewer than 5 events before. Coverage: '
     "share of the catalogue that was in any list. Diversity: mean of 1 &minus; cosine within lists. Novelty: "
@@ -80,9 +83,7 @@ def html_report(
         ticks = [(float(n), label) for n, label in enumerate(labels)]
         plot = line_plot(lines, title="NDCG by user age", x_ticks=ticks, y_label=f"NDCG@{k}")
         parts.append(f"<h2>Quality by the user's events before</h2>{plot}")
-    weights = weights_over_time(done)
-    if weights:
-        parts.append(f"<h2>What the signals weigh</h2>{_weights_plot(weights, done.events)}")
+    parts += _learned(done)
     if ablation:
         parts.append(_ablation_table(ablation, k))
     if grid:
@@ -152,9 +153,27 @@ def _time_plot(lines: Sequence[Series], k: int) -> str:
     return line_plot(lines, title="NDCG over time", x_ticks=kept, y_label=f"NDCG@{k}")
 
 
-def _weights_plot(lines: Sequence[Series], events: int) -> str:
-    ticks = [(float(part * events // 4), f"{part * events // 4:,}") for part in range(5)]
-    return line_plot(lines, title="weights of the signals", x_ticks=ticks, y_label="weight")
+def _learned(done: Done) -> list[str]:
+    """What was learned of the signals: a plot of those worth most, and a table of all."""
+    learned = done.found.learned
+    lines = effects_over_time(done, _STRONGEST)
+    if not lines:
+        return []
+    ticks = [(float(part * done.events // 4), f"{part * done.events // 4:,}") for part in range(5)]
+    plot = line_plot(lines, title="effects of the signals", x_ticks=ticks, y_label="score")
+    first, last = learned.effects[0][1], learned.effects[-1][1]
+    rows = [
+        f"<tr><td>{escape(name)}</td><td>{first[name]:+.2f}</td><td>{worth:+.2f}</td>"
+        f'<td class="words">{escape(SIGNALS[name])}</td></tr>'
+        for name, worth in sorted(last.items(), key=lambda pair: -abs(pair[1]))
+    ]
+    head = "<th>signal</th><th>at first</th><th>in the end</th><th>measures</th>"
+    return [
+        "<h2>What was learned of the signals</h2>"
+        f'<p class="dim">Learned online from {learned.examples:,} choices: the score of an item that has the '
+        f"signal alone, and in full. The {len(lines)} strongest, by events of the log.</p>{plot}"
+        + _table(head, rows)
+    ]
 
 
 def _key(name: str, k: int) -> str:

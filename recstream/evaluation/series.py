@@ -10,7 +10,7 @@ import numpy.typing as npt
 from recstream.evaluation.job import Done
 from recstream.evaluation.metrics import gains
 
-__all__ = ["Series", "by_age", "over_time", "weights_over_time"]
+__all__ = ["Series", "by_age", "effects_over_time", "over_time"]
 
 _AGES: Final = (1, 2, 3, 5, 10, 20, 50, 100, 200)
 """Where the bins of users' prior events begin; before the first are those who come for the first time."""
@@ -50,17 +50,18 @@ def by_age(done: Done, k: int) -> tuple[list[str], list[Series]]:
     ]
 
 
-def weights_over_time(done: Done) -> list[Series]:
-    """What each signal weighed, by place in the log; nothing where weights are fixed."""
-    names = list(dict.fromkeys(name for _, weights in done.weights for name in weights))
-    return [
-        Series(
-            name,
-            [float(place) for place, weights in done.weights if name in weights],
-            [weights[name] for _, weights in done.weights if name in weights],
-        )
-        for name in names
-    ]
+def effects_over_time(done: Done, most: int) -> list[Series]:
+    """What signals were worth, by place in the log: those worth most in the end, for or against.
+
+    Nothing where nothing was learned.
+    """
+    learned = done.found.learned
+    if not learned.examples:
+        return []
+    last = learned.effects[-1][1]
+    places = [float(place) for place, _ in learned.effects]
+    strongest = sorted(last, key=lambda name: -abs(last[name]))[:most]
+    return [Series(name, places, [effects[name] for _, effects in learned.effects]) for name in strongest]
 
 
 def _ndcg(done: Done, k: int) -> list[tuple[str, npt.NDArray[np.float64]]]:

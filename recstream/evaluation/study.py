@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,7 @@ class Study:
     base: Done
     emitted: Done | None
     without: dict[str, Done]
-    """By the signal left out."""
+    """By the signal, or the group of signals, left out."""
     grid: list[tuple[str, Done]]
     """By what was set, the best NDCG first."""
 
@@ -71,21 +71,21 @@ def run_study(
     stage: Stage,
     *,
     emitted: bool = False,
-    ablate: bool = False,
+    ablate: Sequence[str] = (),
     grid: Mapping[str, Settings] | None = None,
 ) -> Study:
-    """Run all of it, so many processes at a time.
+    """Run all of it, so many processes at a time; ``ablate`` are names for `left_out`.
 
     Raises:
+        ConfigError: a name of ``ablate`` is unknown.
         JobError, FileFault, FuseError, EncoderError, UnencodableError: as `run_jobs`.
     """
     alone = replace(job, against=())
     jobs = {("base", ""): job}
     if emitted:
         jobs["emitted", ""] = replace(alone, protocol=replace(job.protocol, when="emitted"))
-    if ablate:
-        for name, settings in left_out(job.settings).items():
-            jobs["without", name] = replace(alone, settings=settings)
+    for name, settings in left_out(job.settings, ablate).items():
+        jobs["without", name] = replace(alone, settings=settings)
     for name, settings in (grid or {}).items():
         jobs["grid", name] = replace(alone, settings=settings)
     done = run_jobs(jobs, processes, stage)

@@ -1,4 +1,4 @@
-"""Variants of a job: each signal left out in turn, and the points of a grid of settings."""
+"""Variants of a job: signals left out, one or a group at a time, and the points of a grid of settings."""
 
 from __future__ import annotations
 
@@ -6,30 +6,71 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from recstream.config import ConfigError, Settings
-from recstream.core.signals import DEFAULT_WEIGHTS
+from recstream.core.signals import DEFAULT_WEIGHTS, SIGNALS
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]  # only installed on 3.10
 
-__all__ = ["Point", "grid_points", "left_out"]
+__all__ = ["GROUPS", "Point", "grid_points", "left_out", "signals_of"]
+
+GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "text": ("words", "short_term", "long_term", "disliked", "lexical", "lexical_last"),
+    "embeddings": ("words", "short_term", "long_term", "disliked"),
+    "lexicon": ("lexical", "lexical_last"),
+    "transitions": ("followed", "followed_last"),
+    "neighbours": ("sessions", "sessions_next"),
+    "sequence": ("followed", "followed_last", "sessions", "sessions_next"),
+    "trends": ("rising", "trending", "lasting", "popular"),
+    "novelty": ("fresh", "upcoming", "newcomer", "untried"),
+    "aversion": ("disliked", "turned_away", "passed_over"),
+}
+"""Signals of one kind of evidence; some are of two groups."""
 
 Point = dict[str, object]
 """Values by dotted setting."""
 
 
-def left_out(settings: Settings) -> dict[str, Settings]:
-    """The settings without each signal that weighs anything, by the signal's name."""
+def signals_of(name: str) -> tuple[str, ...]:
+    """The signals that a name stands for: its own, or those of a group.
+
+    Raises:
+        ConfigError: it names neither.
+
+    >>> signals_of("trends"), signals_of("words")
+    (('rising', 'trending', 'lasting', 'popular'), ('words',))
+    """
+    if name in GROUPS:
+        return GROUPS[name]
+    if name not in SIGNALS:
+        wanted = f"wanted all, groups, a group ({', '.join(GROUPS)}), or a signal ({', '.join(SIGNALS)})"
+        raise ConfigError([f"--ablate {name!r}: {wanted}"])
+    return (name,)
+
+
+def left_out(settings: Settings, names: Sequence[str]) -> dict[str, Settings]:
+    """The settings without each of these signals or groups of them, by name.
+
+    ``all`` stands for each signal, ``groups`` for each group. Those which are
+    not used anyway are passed over.
+
+    Raises:
+        ConfigError: a name is unknown.
+    """
+    chosen: dict[str, None] = {}
+    for name in names:
+        chosen |= dict.fromkeys({"all": SIGNALS, "groups": GROUPS}.get(name, (name,)))
     weights = {**DEFAULT_WEIGHTS, **settings.ranking.weights}
     found = {}
-    for name, weight in weights.items():
-        if weight:
-            chosen = {**settings.ranking.weights, name: 0.0}
-            ranking = settings.ranking.model_copy(update={"weights": chosen})
+    for name in chosen:
+        used = [signal for signal in signals_of(name) if weights[signal]]
+        if used:
+            without = {**settings.ranking.weights, **dict.fromkeys(used, 0.0)}
+            ranking = settings.ranking.model_copy(update={"weights": without})
             found[name] = settings.model_copy(update={"ranking": ranking})
     return found
 

@@ -123,6 +123,14 @@ def test_a_list_is_filled_up_by_recent_popularity_and_never_by_what_never_occurr
     assert set(top_of(scores, world, world.excluded(0, repeats=True), 20).tolist()) == {4, 3, 2, 1}
 
 
+def test_of_equal_scores_the_smaller_number_comes_first_and_the_rest_is_cut_off() -> None:
+    world, _ = world_of([(0, item) for item in range(30)], "popularity")
+    world.count[:], world.lately[:] = 1.0, 1.0
+    scores = np.zeros(30)
+    scores[[20, 7, 9, 3]] = (2.0, 1.0, 1.0, 1.0)
+    assert top_of(scores, world, np.zeros(0, np.int32), 3).tolist() == [20, 3, 7]
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_a_baseline_learns_a_pattern_where_one_is(name: str) -> None:
     cycle = [(n % 4, (n // 4 + 3 * (n % 4)) % 12) for n in range(400)]

@@ -66,6 +66,10 @@ def test_a_study_prints_tables_and_writes_its_page_and_the_best_settings(folder:
     assert alone.exit_code == 0, alone.output
     found = orjson.loads(alone.stdout)
     assert found["tests"] > 20
+    assert found["model"]["examples"] > 20
+    assert found["model"]["effects"].keys() == DEFAULT_WEIGHTS.keys()
+    assert found["model"]["effects"] != DEFAULT_WEIGHTS
+    assert f"learned from {found['model']['examples']:,} choices; worth most: " in done.stdout
     for method in ("recstream", "recent"):
         assert f"{found['methods'][method]['ndcg@5']:.4f}" in done.stdout
 
@@ -77,11 +81,14 @@ def test_without_a_signal_it_is_run_again(folder: Path) -> None:
         if name != "followed"
         for word in ("--set", f"ranking.weights.{name}=0")
     ]
-    done = CliRunner().invoke(app, [*arguments(folder), *kept, "--ablate", "--json", "--against", "none"])
+    done = CliRunner().invoke(
+        app, [*arguments(folder), *kept, "--ablate", "all", "--json", "--against", "none"]
+    )
     assert done.exit_code == 0, done.output
     found = orjson.loads(done.stdout)
     assert list(found["without"]) == ["followed"]
     assert found["without"]["followed"]["ndcg"] < 0.0
+    assert list(found["model"]["effects"]) == ["followed"]  # signals that are not used are worth nothing
 
 
 @pytest.mark.parametrize(
@@ -90,6 +97,8 @@ def test_without_a_signal_it_is_run_again(folder: Path) -> None:
         (("--against", "itemkn"), "wanted all, none, or names among"),
         (("--when", "later"), "wanted request or emitted or both"),
         (("--last-frac", "0"), "wanted a share above 0"),
+        (("--ablate", "txt"), "wanted all, groups, a group (text,"),
+        (("--ablate", ","), "wanted a signal that is used"),
         (("--k", "0"), "wanted whole numbers from 1"),
         (("--top-n", "4"), "wanted at least the greatest of --k"),
         (("--write-settings", "w.toml"), "no winner without a grid"),

@@ -15,11 +15,11 @@ from recstream.config import Settings
 from recstream.evaluation.comparison import best_baseline, difference
 from recstream.evaluation.job import Done, Job
 from recstream.evaluation.metrics import figures
-from recstream.evaluation.passes import OWN, Pass, Targets
+from recstream.evaluation.passes import OWN, Learned, Pass, Targets
 from recstream.evaluation.plots import line_plot, nice_ticks
 from recstream.evaluation.report import html_report
 from recstream.evaluation.scoring import MISSED, Scored
-from recstream.evaluation.series import Series, by_age, over_time, weights_over_time
+from recstream.evaluation.series import Series, by_age, effects_over_time, over_time
 
 VOID = {"meta"}
 
@@ -74,14 +74,16 @@ def done_of(own: list[int], other: list[int], *, name: str = "a & <b>.jsonl") ->
     return Done(job, name, found, rows, 100, 9, {})
 
 
+def learned_by(done: Done, effects: list[tuple[int, dict[str, float]]], *, examples: int = 7) -> Done:
+    return replace(done, found=replace(done.found, learned=Learned(effects, examples)))
+
+
 OWN_RANKS = [0, 1, MISSED, 3, 0, 0, 9, MISSED, 0, 2, 0, 5]
 OTHERS = [4, MISSED, MISSED, 3, 1, 0, MISSED, MISSED, 7, 2, 5, 5]
 
 
 def test_the_page_is_whole_and_asks_nobody_for_anything() -> None:
-    done = replace(
-        done_of(OWN_RANKS, OTHERS), weights=[(0, {"text": 0.5}), (50, {"text": 0.7, "<new>": -0.1})]
-    )
+    done = learned_by(done_of(OWN_RANKS, OTHERS), [(0, {"words": 0.5}), (50, {"words": 0.7})])
     change = difference((done, OWN), (done, "transitions"), 10)
     assert change is not None
     page = html_report(
@@ -96,7 +98,10 @@ def test_the_page_is_whole_and_asks_nobody_for_anything() -> None:
     assert "a & <b>.jsonl" in " ".join(parsed.words)
     assert f"{done.methods[OWN]['ndcg@10']:.4f}" in page
     plots = re.findall(r"<svg.*?</svg>", page)
-    assert len(plots) == 3  # over time, by age, weights
+    assert len(plots) == 3  # over time, by age, what was learned
+    words = " ".join(parsed.words)
+    assert "Learned online from 7 choices" in words
+    assert "words +0.50 +0.70 likeness of the item's text to the user's latest searches" in words
     for plot in plots:
         ElementTree.fromstring(plot)  # noqa: S314 - our own
 
@@ -136,9 +141,12 @@ def test_series_average_to_the_figure_they_show() -> None:
     assert np.mean(over_time(done, 10, bins=4)[1].y) == pytest.approx(done.methods["transitions"]["ndcg@10"])
 
 
-def test_weights_that_come_later_begin_where_they_do() -> None:
-    done = replace(done_of(OWN_RANKS, OTHERS), weights=[(0, {"a": 1.0}), (9, {"a": 2.0, "b": 3.0})])
-    assert weights_over_time(done) == [Series("a", [0.0, 9.0], [1.0, 2.0]), Series("b", [9.0], [3.0])]
+def test_the_signals_worth_most_in_the_end_are_plotted_for_or_against() -> None:
+    effects = [(0, {"a": 1.0, "b": 0.0, "c": 3.0}), (9, {"a": 2.0, "b": -3.0, "c": 1.0})]
+    done = learned_by(done_of(OWN_RANKS, OTHERS), effects)
+    wanted = [Series("b", [0.0, 9.0], [0.0, -3.0]), Series("a", [0.0, 9.0], [1.0, 2.0])]
+    assert effects_over_time(done, 2) == wanted
+    assert effects_over_time(learned_by(done, effects, examples=0), 2) == []
 
 
 def test_a_difference_is_of_the_same_tests() -> None:

@@ -7,15 +7,36 @@ from pathlib import Path
 import pytest
 
 from recstream.config import ConfigError, Settings
-from recstream.core.signals import DEFAULT_WEIGHTS
-from recstream.evaluation.variants import grid_points, left_out
+from recstream.core.signals import DEFAULT_WEIGHTS, SIGNALS
+from recstream.evaluation.variants import GROUPS, grid_points, left_out
 
 
 def test_each_signal_that_weighs_anything_is_left_out_once() -> None:
     settings = Settings.load(None, {}, {"ranking.weights.rising": 0.0, "ranking.weights.words": 2.0})
-    found = left_out(settings)
+    found = left_out(settings, ["all"])
     assert set(found) == {name for name, weight in DEFAULT_WEIGHTS.items() if weight} - {"rising"}
     assert found["followed"].ranking.weights == {"rising": 0.0, "words": 2.0, "followed": 0.0}
+
+
+def test_groups_and_signals_are_left_out_as_they_are_named() -> None:
+    found = left_out(
+        Settings.load(None, {}, {"ranking.weights.lexical": 0.0}), ["lexicon", "fresh", "lexical"]
+    )
+    assert {name: one.ranking.weights for name, one in found.items()} == {
+        "lexicon": {"lexical": 0.0, "lexical_last": 0.0},
+        "fresh": {"lexical": 0.0, "fresh": 0.0},
+    }
+    assert list(left_out(Settings.load(None, {}), ["groups"])) == list(GROUPS)
+
+
+def test_groups_are_of_signals_and_named_like_none() -> None:
+    assert {name for group in GROUPS.values() for name in group} <= SIGNALS.keys()
+    assert not {*GROUPS, "all", "groups"} & SIGNALS.keys()
+
+
+def test_a_name_that_is_no_signal_is_refused_with_those_that_are() -> None:
+    with pytest.raises(ConfigError, match=r"'txt': wanted all, groups, a group \(text, .*lexical_last"):
+        left_out(Settings.load(None, {}), ["words", "txt"])
 
 
 def test_a_grid_file_and_options_make_every_combination(tmp_path: Path) -> None:

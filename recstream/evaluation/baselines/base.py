@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from recstream.core.arrays import Handles
-from recstream.core.kernels import select_top
 
 __all__ = ["Baseline", "Scores", "World", "top_of"]
 
@@ -104,7 +103,9 @@ def top_of(scores: Scores, world: World, excluded: Handles, most: int) -> Handle
     total = scores + lately * (_FILL * (largest or 1.0) / max(lately.max(initial=0.0), 1e-300))
     total[total <= 0.0] = -np.inf
     total[excluded] = -np.inf
-    rows, values = np.zeros(most, np.int32), np.zeros(most)
-    found = select_top(total, most, rows, values)
-    best: Handles = rows[:found]
+    (rows,) = np.nonzero(np.isfinite(total))
+    if len(rows) > most:
+        least = np.partition(total[rows], len(rows) - most)[len(rows) - most]
+        rows = rows[total[rows] >= least]
+    best: Handles = rows[np.argsort(-total[rows], kind="stable")[:most]].astype(np.int32)
     return best

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recstream.core.statistics import SCALES, ItemStatistics, Touch, pairs_of
+from recstream.core.statistics import SCALES, ItemStatistics, Touch, growth, pairs_of
 from tests.builders import popular
 
 HANDLES = st.integers(0, 9)
@@ -89,20 +89,58 @@ def test_pairs_given_apart_count_as_those_of_the_touches(rows: list[Touch]) -> N
 def test_the_next_item_counts_by_its_distance_and_both_go_together() -> None:
     statistics = ItemStatistics(8)
     statistics.count([Touch(9, (1, 2, 3, 4))])
-    followed = [neighbours_of(statistics, item)[9] for item in (1, 2, 3, 4)]
-    assert followed == [
-        (1.0, 1.0),
-        (0.5, 1.0),
-        (pytest.approx(1 / 3), 1.0),
-        (0.0, 1.0),
-    ]
-    assert neighbours_of(statistics, 9) == {item: (0.0, 1.0) for item in (1, 2, 3, 4)}
+    followed, together = zip(*(neighbours_of(statistics, item)[9] for item in (1, 2, 3, 4)), strict=True)
+    assert [one / followed[0] for one in followed] == pytest.approx([1.0, 1 / 2, 1 / 3, 0.0])
+    assert sorted(together, reverse=True) == list(together)  # the more came in between, the less
+    assert len(set(together)) == 4
+    back = neighbours_of(statistics, 9)
+    assert back == {item: (0.0, weight) for item, weight in zip((1, 2, 3, 4), together, strict=True)}
 
 
 def test_a_full_list_of_neighbours_drops_the_lightest() -> None:
     statistics = ItemStatistics(2)
     statistics.count([Touch(1, (0,)), Touch(1, (0,)), Touch(2, (0,)), Touch(3, (0,))])
-    assert neighbours_of(statistics, 0) == {1: (2.0, 2.0), 3: (1.0, 1.0)}
+    assert set(neighbours_of(statistics, 0)) == {1, 3}
+
+
+def test_a_pair_weighs_by_the_age_of_the_stream_it_was_met_in() -> None:
+    young, old = ItemStatistics(4), ItemStatistics(4)
+    old.count([Touch(7, ())], ticks_each=9999.0)
+    for statistics in (young, old):
+        statistics.count([Touch(1, (0,))])
+    ratio = growth(10_000.0) / growth(1.0)
+    assert ratio > 5.0
+    assert neighbours_of(old, 0)[1] == pytest.approx([ratio * w for w in neighbours_of(young, 0)[1]])
+    assert old.weights(8)[1] == pytest.approx(ratio * young.weights(8)[1])
+
+
+@given(st.floats(0, 1e9), st.floats(0, 1e9))
+def test_growth_is_one_at_the_beginning_and_by_the_age_of_the_stream_later(one: float, other: float) -> None:
+    """Polynomial: the ratio of two moments tends to that of their ages, so that no stream is too long."""
+    assert growth(0.0) == 1.0
+    assert (growth(one) <= growth(other)) or one > other
+    assert growth(2e12) / growth(1e12) == pytest.approx(2.0)
+
+
+@given(touches)
+def test_weights_and_first_meetings_are_those_of_the_stream(rows: list[Touch]) -> None:
+    statistics = ItemStatistics(4)
+    statistics.count(rows)
+    weights, since = np.zeros(10), np.full(10, np.inf)
+    for tick, touch in enumerate(rows, start=1):
+        weights[touch.item] += growth(float(tick))
+        since[touch.item] = min(since[touch.item], tick)
+    np.testing.assert_allclose(statistics.weights(10), weights)
+    assert statistics.since(10).tolist() == since.tolist()
+
+
+@given(touches)
+def test_relative_popularity_is_popularity_up_to_a_factor(rows: list[Touch]) -> None:
+    statistics = ItemStatistics(4)
+    statistics.count([*rows, Touch(0, ())], ticks_each=700.0)  # so long that the landmark moves
+    for k, relative in enumerate(statistics.relative_popularity(10)):
+        wanted = statistics.popularity(10, k)
+        np.testing.assert_allclose(relative / relative.sum(), wanted / wanted.sum(), rtol=1e-9, atol=1e-200)
 
 
 @given(touches)
@@ -121,11 +159,15 @@ def test_a_row_says_what_the_tables_say_and_comes_back(rows: list[Touch]) -> Non
     source.count(rows)
     for handle in source.take_dirty():
         counts, neighbours, weights = source.row(handle)
-        np.testing.assert_allclose(counts, [source.popularity(10, k)[handle] for k in range(len(SCALES))])
+        popularity = [source.popularity(10, k)[handle] for k in range(len(SCALES))]
+        wanted = [*popularity, source.weights(10)[handle], source.since(10)[handle]]
+        np.testing.assert_allclose(counts, wanted, rtol=1e-12)
         copy.put_row(handle, tick=source.tick, counts=counts, neighbours=neighbours, weights=weights)
     assert copy.tick == source.tick
     for k in range(len(SCALES)):
         np.testing.assert_allclose(copy.popularity(10, k), source.popularity(10, k), rtol=1e-12)
+    np.testing.assert_allclose(copy.weights(10), source.weights(10), rtol=1e-12)
+    assert copy.since(10).tolist() == source.since(10).tolist()
     for handle in range(10):
         assert neighbours_of(copy, handle) == neighbours_of(source, handle)
     assert copy.take_dirty() == []
@@ -135,18 +177,20 @@ def test_a_row_of_an_older_moment_has_decayed_by_now() -> None:
     statistics = ItemStatistics(2)
     empty = np.zeros(0, np.int32)
     none = np.zeros((2, 0), np.float32)
-    statistics.put_row(0, tick=2_000_000.0, counts=(1.0, 1.0, 5.0), neighbours=empty, weights=none)
-    statistics.put_row(1, tick=1_999_900.0, counts=(1.0, 1.0, 5.0), neighbours=empty, weights=none)
+    row = (1.0, 1.0, 1.0, 5.0)
+    statistics.put_row(0, tick=2_000_000.0, counts=(*row, 9.0, 3.0), neighbours=empty, weights=none)
+    statistics.put_row(1, tick=1_999_900.0, counts=(*row, 9.0, 3.0), neighbours=empty, weights=none)
     assert statistics.tick == 2_000_000.0
     np.testing.assert_allclose(statistics.popularity(2, 0), [1.0, math.exp(-1.0)])
     assert statistics.popularity(2).tolist() == [5.0, 5.0]
+    assert (statistics.weights(2).tolist(), statistics.since(2).tolist()) == ([9.0, 9.0], [3.0, 3.0])
 
 
 def test_a_row_with_more_neighbours_than_fit_keeps_the_heaviest() -> None:
     statistics = ItemStatistics(2)
     weights = np.array([[0, 3, 1], [1, 3, 1]], np.float32)
     statistics.put_row(
-        0, tick=1.0, counts=(0.0, 0.0, 0.0), neighbours=np.array([5, 6, 7], np.int32), weights=weights
+        0, tick=1.0, counts=(0.0,) * 6, neighbours=np.array([5, 6, 7], np.int32), weights=weights
     )
     assert neighbours_of(statistics, 0) == {6: (3.0, 3.0), 7: (1.0, 1.0)}
 
@@ -157,7 +201,7 @@ def test_a_row_replaces_what_was_there() -> None:
     statistics.put_row(
         0,
         tick=statistics.tick,
-        counts=(0.0, 0.0, 7.0),
+        counts=(0.0, 0.0, 0.0, 7.0, 1.0, 1.0),
         neighbours=np.array([3], np.int32),
         weights=np.ones((2, 1), np.float32),
     )
@@ -181,5 +225,5 @@ def test_room_for_handles_beyond_the_tables_is_made() -> None:
     statistics = ItemStatistics(4)
     statistics.count([Touch(0, (1,))])
     statistics.count([Touch(5000, (1,))])
-    assert neighbours_of(statistics, 1) == {0: (1.0, 1.0), 5000: (1.0, 1.0)}
+    assert set(neighbours_of(statistics, 1)) == {0, 5000}
     assert statistics.popularity(5001)[5000] == 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -9,7 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from recstream.core.arrays import Handles
+from recstream.core.arrays import Handles, Matrix
 from recstream.core.blend import Blend
 from recstream.core.catalogue import Catalogue
 from recstream.core.diversity import Diversity, diversified
@@ -25,6 +26,13 @@ __all__ = ["Ranked", "RankingRules", "Recommender", "rank", "warm_up"]
 
 _CAUSES: Final = 2
 """Most items named in ``because``."""
+_REMEMBERED: Final = 512
+"""Newest lessons kept to learn from again."""
+_REPLAYED: Final = 2
+"""So many of them with each new one."""
+_NAMED: Final = 6
+"""Signals named with an item: those that contributed most, for or against it. The rest is ``other``."""
+_NAMES: Final = tuple(SIGNALS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +54,7 @@ class Ranked(NamedTuple):
     """Catalogue handle."""
     score: float
     signals: dict[str, float]
-    """What each signal contributed; they add up to ``score`` (within 1e-4: each is rounded)."""
+    """What the greatest signals contributed, and ``other``: they add up to ``score`` (each is rounded)."""
     because: tuple[int, ...]
     """Handles of the user's own items that contributed most, strongest first."""
 
@@ -70,6 +78,8 @@ class Recommender:
         self.sessions = SessionWindow() if sessions is None else sessions
         self.rules = rules
         self.blend = Blend({name: rules.weights[name] for name in SIGNALS}, ceilings=CEILINGS)
+        self._lessons: deque[tuple[Matrix, int, float]] = deque(maxlen=_REMEMBERED)
+        self._picked = 1
         used = np.array([rules.weights[name] != 0.0 for name in SIGNALS])
         self.gatherer = Gatherer(catalogue, statistics, self.sessions, used=used)
         self.gatherer.repeats = bool(rules.repeats)
@@ -104,9 +114,23 @@ class Recommender:
             return False
         (evidence,) = self.gatherer.gather([query])
         (places,) = np.nonzero(evidence.items == chosen)
-        if len(places):
-            self.blend.learn(evidence.signals, int(places[0]), weight=weight)
-        return len(places) > 0
+        if not len(places):
+            return False
+        self.blend.learn(evidence.signals, int(places[0]), weight=weight)
+        self._replay()
+        self._lessons.append((evidence.signals.copy(), int(places[0]), weight))
+        return True
+
+    def _replay(self) -> None:
+        """Learn again from earlier lessons, picked by a fixed rule: far cheaper than gathering new ones.
+
+        Experience replay (Lin, Machine Learning 8, 1992): with two replayed, one event in four teaches as much
+        as all of them.
+        """
+        for _ in range(_REPLAYED if self._lessons else 0):
+            self._picked = (self._picked * 6364136223846793005 + 1442695040888963407) % (1 << 64)  # Knuth
+            signals, chosen, weight = self._lessons[(self._picked >> 33) % len(self._lessons)]
+            self.blend.learn(signals, chosen, weight=weight, is_new=False)
 
     def _list(self, query: Query, evidence: Evidence) -> list[Ranked]:
         scores = self.blend.score(evidence.signals)
@@ -116,18 +140,18 @@ class Recommender:
         shared = contributions(query, evidence, self.gatherer, items, parts)
         causes = np.argsort(-shared, axis=1, kind="stable")[:, :_CAUSES]
         mine = query.recent.tolist()
-        rounded = np.round(parts.astype(np.float64), 5).tolist()
+        named = _named(parts)
         return [
             Ranked(
                 item,
                 score,
-                {name: part for name, part in zip(SIGNALS, split, strict=True) if part},
+                signals,
                 tuple([mine[r] for r in behind if given[r] > 0.0]),
             )
-            for item, score, split, behind, given in zip(
+            for item, score, signals, behind, given in zip(
                 items.tolist(),
                 scores[places].tolist(),
-                rounded,
+                named,
                 causes.tolist(),
                 shared.tolist(),
                 strict=True,
@@ -162,6 +186,20 @@ class Recommender:
     def _labels(self, items: Handles) -> list[frozenset[int]]:
         index = self.catalogue.categories
         return [frozenset(index.terms_of(row).tolist()) for row in items.tolist()]
+
+
+def _named(parts: Matrix) -> list[dict[str, float]]:
+    """The greatest parts of each score by their signals' names, and what the rest adds up to as ``other``."""
+    order = np.argsort(-np.abs(parts), axis=1, kind="stable")[:, :_NAMED]
+    kept = np.round(np.take_along_axis(parts, order, axis=1).astype(np.float64), 5)
+    others = np.round(parts.sum(axis=1, dtype=np.float64) - kept.sum(axis=1), 5)
+    split = []
+    for places, values, other in zip(order.tolist(), kept.tolist(), others.tolist(), strict=True):
+        signals = {_NAMES[place]: value for place, value in zip(places, values, strict=True) if value}
+        if other:
+            signals["other"] = other
+        split.append(signals)
+    return split
 
 
 def rank(

@@ -24,6 +24,8 @@ MetricName = Literal[
     "drift_lists",
     "drift_items_skipped",
     "drift_search_seconds",
+    "model_examples",
+    "model_weight",
     "outputs_resent",
     "sessions_closed",
     "users_hot",
@@ -128,6 +130,21 @@ METRICS: Final[dict[MetricName, Metric]] = {
         "Time of one search for the users whom a new item fits.",
         "Events wait for it: lower drift.items_per_s, or set it to 0.",
     ),
+    "model_examples": Metric(
+        "gauge",
+        "lists",
+        "Lists that the weights of the signals were learned from, as last written.",
+        "Nothing; standing still while events come: see ranking.learn.",
+        merge="max",
+    ),
+    "model_weight": Metric(
+        "gauge",
+        "score",
+        "What each signal is worth: the score of an item that has it alone, and in full.",
+        "Jumping: look at what users do (a campaign, a robot); recstream model reset starts anew.",
+        ("signal",),
+        merge="max",
+    ),
     "outputs_resent": Metric(
         "counter",
         "outputs",
@@ -152,7 +169,11 @@ METRICS: Final[dict[MetricName, Metric]] = {
         "Above run.epoch_s: slow disk, or too many users an epoch; raise run.epoch_s.",
     ),
     "flushed_rows": Metric(
-        "counter", "rows", "Rows written, by table (users, statistics).", "Nothing.", ("table",)
+        "counter",
+        "rows",
+        "Rows written, by table (users, items, item_stats, models).",
+        "Nothing.",
+        ("table",),
     ),
     "encoder_texts": Metric(
         "counter",

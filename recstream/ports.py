@@ -302,7 +302,9 @@ class ModelRow(NamedTuple):
 class ModelStore(Protocol):
     """What was learned about the stream as a whole: a few rows by name, each with one writer.
 
-    * ``fetch()``: all rows, by name, in order of the names' code points. Any string is a legal name.
+    * ``fetch(names)``: those of these rows that exist (None: all), by name, in order of the names' code
+      points. Any string is a legal name.
+    * ``changed_since(seq)``: every row with a greater ``seq``, in order of ``(seq, name)``.
     * ``upsert(rows)`` and ``delete(names)`` as for users; ``version()`` and ``maintain()`` as for items:
       the version differs whenever a write of any process may have changed the answer of ``fetch``.
     """
@@ -311,8 +313,12 @@ class ModelStore(Protocol):
         """Insert or replace, atomically."""
         ...
 
-    def fetch(self) -> dict[str, ModelRow]:
-        """All rows."""
+    def fetch(self, names: Sequence[str] | None = None) -> dict[str, ModelRow]:
+        """Those of these rows that exist; None: all."""
+        ...
+
+    def changed_since(self, seq: int) -> list[ModelRow]:
+        """Rows written after ``seq``."""
         ...
 
     def delete(self, names: Sequence[str]) -> None:

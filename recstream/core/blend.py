@@ -22,9 +22,13 @@ _HIDDEN_RATE: Final = 0.1
 _CAUTION: Final = 1.0
 """What Adagrad starts from: the first examples move a weight by no more than the rate."""
 _HIDDEN_CAUTION: Final = 1e-2
+_FULL: Final = 1.001
+"""Greatest signal there is, give or take rounding."""
 _SPREAD: Final = 0.3
 _SEED: Final = 1
 _LAYOUT: Final = 1
+_MOST: Final = 30.0
+"""No weight grows beyond this, whatever comes: signals are at most 1, and far less tells lists apart."""
 
 
 class Blend:
@@ -68,12 +72,14 @@ class Blend:
         self.bias = np.zeros(self.hidden)
         self.outward = np.zeros(self.hidden)
         """v, shape ``(hidden,)``."""
-        self._squares = (
+        self.squares: tuple[AnyArray, AnyArray, AnyArray, AnyArray] = (
             np.full(signals, _CAUTION),
             np.full((self.hidden, signals), _HIDDEN_CAUTION),
             np.full(self.hidden, _HIDDEN_CAUTION),
             np.full(self.hidden, _HIDDEN_CAUTION),
         )
+        """Sums of squared gradients, of the shapes of `parameters`: the more a weight was taught, the less it
+        moves."""
 
     def score(self, signals: Matrix) -> npt.NDArray[np.float32]:
         """Scores of candidates whose signals are the rows, float32 of shape ``(candidates,)``."""
@@ -86,18 +92,24 @@ class Blend:
         """Linear weights, U, b and v, as the compiled loops want them."""
         return self.linear, self.inward, self.bias, self.outward
 
-    def learn(self, signals: Matrix, chosen: int, *, weight: float = 1.0) -> None:
+    @property
+    def arrays(self) -> tuple[AnyArray, ...]:
+        """All that is learned: `parameters`, and the ``squares`` of each."""
+        return (*self.parameters, *self.squares)
+
+    def learn(self, signals: Matrix, chosen: int, *, weight: float = 1.0, is_new: bool = True) -> None:
         """Learn from one list: its candidates' signals, and which of them the user chose.
 
-        ``weight`` (1: a usual example) scales the step's gradient.
+        ``weight`` (1: a usual example) scales the step's gradient; one that is not new is not counted again. Nothing is learned from signals that are
+        not numbers from 0 to 1: one of a million would leave its weight where no later example could move it.
         """
         if not 0 <= chosen < len(signals):
             msg = f"chosen is {chosen}, wanted a row of the {len(signals)} candidates"
             raise ValueError(msg)
-        if not np.isfinite(signals).all():
+        if not (np.abs(signals) <= _FULL).all():  # NaN is not either
             return
-        _learn(signals, chosen, weight, self.ceilings, *self.parameters, *self._squares)
-        self.examples += 1.0
+        _learn(signals, chosen, weight, self.ceilings, *self.parameters, *self.squares)
+        self.examples += is_new
 
     def split(self, signals: Matrix) -> npt.NDArray[np.float32]:
         """What each signal contributed to each score, shape as ``signals``; a row adds up to its score.
@@ -121,31 +133,32 @@ class Blend:
 
         All start from the same numbers, and are averaged often: so their hidden units mean the same.
         """
-        weights = [one.examples + 1.0 for one in (self, *others)]
-
-        def mean(arrays: Sequence[AnyArray]) -> AnyArray:
-            return np.asarray(np.average(arrays, axis=0, weights=weights))
-
         everyone = (self, *others)
-        for mine, *theirs in zip(*(one.parameters for one in everyone), strict=True):
-            mine[...] = mean([mine, *theirs])
-        for mine, *theirs in zip(*(one._squares for one in everyone), strict=True):
-            mine[...] = mean([mine, *theirs])
+        weights = [one.examples + 1.0 for one in everyone]
+        for mine, *theirs in zip(*(one.arrays for one in everyone), strict=True):
+            mine[...] = np.average([mine, *theirs], axis=0, weights=weights)
 
     def to_bytes(self) -> bytes:
         """As it is stored."""
-        arrays = [array.tobytes() for array in (*self.parameters, *self._squares)]
+        arrays = [array.tobytes() for array in self.arrays]
         return msgspec.msgpack.encode([_LAYOUT, list(self.names), self.hidden, self.examples, arrays])
 
     def take(self, raw: bytes) -> bool:
         """Go on from what `to_bytes` wrote; False (and nothing is taken): it knew other signals."""
-        layout, names, hidden, examples, arrays = msgspec.msgpack.decode(raw)
-        if layout != _LAYOUT or tuple(names) != self.names or hidden != self.hidden:
+        layout, *known = msgspec.msgpack.decode(raw)
+        if layout != _LAYOUT or known[:2] != [list(self.names), self.hidden]:
             return False
-        for mine, stored in zip((*self.parameters, *self._squares), arrays, strict=True):
+        _, _, examples, arrays = known
+        for mine, stored in zip(self.arrays, arrays, strict=True):
             mine[...] = np.frombuffer(stored).reshape(mine.shape)
         self.examples = examples
         return True
+
+    def twin(self) -> Blend:
+        """A model of the same signals that has learned nothing."""
+        weights = dict(zip(self.names, self.start.tolist(), strict=True))
+        ceilings = dict(zip(self.names, self.ceilings.tolist(), strict=True))
+        return Blend(weights, ceilings=ceilings, hidden=self.hidden)
 
 
 @njit(cache=True, nogil=True)
@@ -186,6 +199,11 @@ def _split(
             slope = (math.tanh(z + bias[h]) - rest) / z if abs(z) > 1e-6 else 1.0 - rest * rest
             for s in range(x.shape[1]):
                 parts[k, s] += outward[h] * slope * inward[h, s] * x[k, s]
+
+
+@njit(cache=True, nogil=True)
+def _bounded(weight: float) -> float:
+    return min(max(weight, -_MOST), _MOST)
 
 
 @njit(cache=True, nogil=True)
@@ -241,14 +259,17 @@ def _learn(
                 through[s] += slope * x[k, s]
         for s in range(signals):
             inward_squares[h, s] += through[s] * through[s]
-            inward[h, s] += _HIDDEN_RATE * through[s] / math.sqrt(inward_squares[h, s])
+            inward[h, s] = _bounded(
+                inward[h, s] + _HIDDEN_RATE * through[s] / math.sqrt(inward_squares[h, s])
+            )
         bias_squares[h] += into * into
-        bias[h] += _HIDDEN_RATE * into / math.sqrt(bias_squares[h])
+        bias[h] = _bounded(bias[h] + _HIDDEN_RATE * into / math.sqrt(bias_squares[h]))
         outward_squares[h] += out * out
-        outward[h] += _HIDDEN_RATE * out / math.sqrt(outward_squares[h])
+        outward[h] = _bounded(outward[h] + _HIDDEN_RATE * out / math.sqrt(outward_squares[h]))
     for s in range(signals):
         gradient = 0.0
         for k in range(count):
             gradient += errors[k] * x[k, s]
         linear_squares[s] += gradient * gradient
-        linear[s] = min(linear[s] + _LINEAR_RATE * gradient / math.sqrt(linear_squares[s]), ceilings[s])
+        moved = _bounded(linear[s] + _LINEAR_RATE * gradient / math.sqrt(linear_squares[s]))
+        linear[s] = min(moved, ceilings[s])

@@ -11,10 +11,15 @@ import numpy.typing as npt
 
 from recstream.core.arrays import Matrix
 
-__all__ = ["DIMS", "TextTransform", "fit", "plain"]
+__all__ = ["DIMS", "FREEZE_AT", "REFIT_GROWTH", "TextTransform", "fit", "plain"]
 
 DIMS: Final = 128
 """Most dimensions kept: lists are as good as with all 384 of MiniLM, at a third of the cost."""
+
+REFIT_GROWTH: Final = 1.25
+"""A small catalogue's transform is fitted again once it has grown by this factor: O(1) an item."""
+FREEZE_AT: Final = 1024
+"""A transform fitted on so many items is for good."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +65,16 @@ class TextTransform:
         moved /= np.where(lengths > 1e-9, lengths, np.float32(1.0))
         moved[~vectors.any(axis=1)] = 0.0
         return moved
+
+    def is_outgrown_by(self, items: int) -> bool:
+        """Whether it was fitted on too few items for a catalogue of so many: then it is fitted anew.
+
+        >>> fit(np.eye(4, dtype="f4"), version=1).is_outgrown_by(5)
+        False
+        >>> fit(np.eye(4, dtype="f4"), version=1).is_outgrown_by(6)
+        True
+        """
+        return self.items < FREEZE_AT and items > REFIT_GROWTH * self.items
 
     def centring_only(self) -> TextTransform:
         """The same without projection."""

@@ -31,9 +31,9 @@ class LearningRules:
 
     enabled: bool = True
     """Whether the weights of the signals follow what users choose; else they stay as they are."""
-    all_of: int = 5_000
+    all_of: int = 2_000
     """So many first lessons are all taken; then"""
-    every: int = 2
+    every: int = 4
     """one in so many."""
     share: int = 4
     """Of a micro-batch, no more than one in so many events is learned from (16 at least are)."""
@@ -52,28 +52,32 @@ class Learner:
         self.repeats = 0.0
         """Share of engagements, lately, with items that the user had engaged with before."""
 
+    def resume(self, repeats: float) -> None:
+        """Go on with the share of repeats that was found before."""
+        self.repeats = repeats
+        self._recommender.people_repeat = repeats > _REPEATERS
+
     def begin(self, events: int | None) -> None:
         """A micro-batch of so many events begins (None: a log is worked off, with no bound on a batch)."""
         self._left = 1 << 62 if events is None else max(16, events // self._rules.share)
 
-    def meet(self, event: Event, item: int, profile: Profile) -> None:
-        """An engagement of a user with an item that their profile does not hold yet."""
+    def meet(self, event: Event, item: int, profile: Profile) -> bool:
+        """An engagement with an item that the user's profile does not hold yet; whether it was a lesson."""
         seen_before = item in profile.seen
-        self.repeats = _FORGETTING * self.repeats + (1.0 - _FORGETTING) * seen_before
-        self._recommender.people_repeat = self.repeats > _REPEATERS
+        self.resume(_FORGETTING * self.repeats + (1.0 - _FORGETTING) * seen_before)
         if not self._rules.enabled or profile.as_of is None:
-            return
+            return False
         # Of one moment, as of one late event, it is not known what came before.
         if not profile.recent or event.ts <= profile.recent[-1].ts:
-            return
+            return False
         self._offered += 1
         examples = self._recommender.blend.examples
         if (examples >= self._rules.all_of and self._offered % self._rules.every) or self._left <= 0:
-            return
+            return False
         self._left -= 1
         moment = AsOf(event.ts, event.partition.name, event.offset)
         weight = self._weight(event.user_id) * (1.0 if event.rec is None else _ATTRIBUTED)
-        self._recommender.learn(query_of(profile, moment, "event", 0.0), item, weight=weight)
+        return self._recommender.learn(query_of(profile, moment, "event", 0.0), item, weight=weight)
 
     def _weight(self, user_id: str) -> float:
         if len(self._newest) == _NEWEST:

@@ -24,6 +24,7 @@ from recstream.engine.late_rejects import too_many_waiting, unknown_item
 from recstream.engine.learner import Learner
 from recstream.engine.list_maker import ListMaker
 from recstream.engine.lists import Listed
+from recstream.engine.model_keeper import ModelKeeper
 from recstream.engine.outbox import Outbox
 from recstream.engine.replica import Replica
 from recstream.engine.services import EngineRules, Services
@@ -56,6 +57,7 @@ class Worker:
         )
         self.recommender = Recommender(self.replica.catalogue, self.replica.statistics, rules.ranking)
         self.learner = Learner(self.recommender, rules.learning)
+        self.models = ModelKeeper(services, rules, self.replica.catalogue, self.recommender, self.learner)
         self._maintain = services.maintain
         self._long_lived = LongLived()
         self.users = HotSet(
@@ -104,6 +106,7 @@ class Worker:
         What an earlier run left unfinished in it is taken up at the next step: its users may never come
         back by themselves.
         """
+        self.models.own(shard)
         self.earlier.adopt(shard, barrier)
 
     def lead(self) -> bool:
@@ -145,6 +148,7 @@ class Worker:
         self.wake()
         self.commits.open()
         self.replica.refresh(force=False)
+        self.models.refresh()
         done = Step([], [], [], [], [], [])
         due: Dues = {}
         touched: dict[str, None] = {}
@@ -195,7 +199,10 @@ class Worker:
 
     def rank(self, queries: list[Query]) -> list[Listed]:
         """Make the lists of these users, now."""
-        return [listed for listed in self.lists.rank(queries) if listed is not None]
+        made = self.lists.rank(queries)
+        if made and self.rules.lists:
+            self.models.transform.note()
+        return [listed for listed in made if listed is not None]
 
     def flush(self) -> None:
         """The barrier: write all that changed. Early is harmless (fences); late would lose events.
@@ -204,12 +211,14 @@ class Worker:
         """
         begin = time.perf_counter()
         self.outbox.let_go()
+        models = self.models.flush(self.next_seq, all_of_it=self.ending)
         users = self.users.flush()
         items, statistics = self.replica.flush(self.next_seq, turn=self.turn, all_statistics=self.ending)
-        if users or items or statistics:
+        if users or items or statistics or models:
             self.meters.add("epochs")
             self.meters.observe("flush_seconds", time.perf_counter() - begin)
-            for table, rows in (("users", users), ("items", items), ("item_stats", statistics)):
+            written = (("users", users), ("items", items), ("item_stats", statistics), ("models", models))
+            for table, rows in written:
                 self.meters.add("flushed_rows", rows, table=table)
             self._long_lived.at_barrier()
             if self._maintain is not None:
@@ -269,8 +278,8 @@ class Worker:
         """Let the ranking learn from what the user chose, by what their profile is without it."""
         if is_engagement(event, self._profiles.decode) and not profile.absorbed(event):
             item = self.replica.catalogue.handle(event.item_id or "")
-            if item is not None:
-                self.learner.meet(event, item, profile)
+            if item is not None and self.learner.meet(event, item, profile):
+                self.models.transform.note()
 
     def _touch(self, event: Event, item: int, profile: Profile, done: Step) -> None:
         """Note what an applied event teaches about items: here at once, or where their statistics are kept."""

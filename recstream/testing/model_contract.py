@@ -38,6 +38,26 @@ class ModelStoreContract:
         assert list(found) == sorted(row.name for row in rows)
         assert found == {row.name: row for row in rows}
 
+    def test_some_names_give_those_rows_that_exist(self) -> None:
+        """None of them, where none is asked for; each once."""
+        store = self.make()
+        rows = {name: model_row(name) for name in ("a", "b'", "c")}
+        store.upsert(list(rows.values()))
+        assert store.fetch([]) == {}
+        found = store.fetch(["c", "nothing", "b'", "c", "\ud800"])
+        assert list(found.items()) == [("b'", rows["b'"]), ("c", rows["c"])]
+
+    def test_what_changed_since_a_number_comes_in_the_order_of_numbers(self) -> None:
+        """Of rows of one number by name; -1 gives all."""
+        store = self.make()
+        assert store.changed_since(-1) == []
+        store.upsert([model_row("a", 3), model_row("b", 1), model_row("d", 2), model_row("c", 2)])
+        assert [row.name for row in store.changed_since(-1)] == ["b", "c", "d", "a"]
+        assert store.changed_since(2) == [model_row("a", 3)]
+        store.upsert([model_row("b", 4)])
+        assert store.changed_since(2) == [model_row("a", 3), model_row("b", 4)]
+        assert store.changed_since(4) == []
+
     def test_upsert_replaces_what_is_there_and_adds_what_is_not(self) -> None:
         """The newer row wins whole."""
         store = self.make()

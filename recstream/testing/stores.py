@@ -178,10 +178,17 @@ class MemoryModelStore:
         self.rows |= {row.name: row for row in rows}
         self._version += bool(rows)
 
-    def fetch(self) -> dict[str, ModelRow]:
-        """All rows, in order of their names."""
-        self.calls.append(("fetch", ()))
-        return dict(sorted(self.rows.items()))
+    def fetch(self, names: Sequence[str] | None = None) -> dict[str, ModelRow]:
+        """Those of these rows that exist (None: all), in order of their names."""
+        self.calls.append(("fetch", () if names is None else tuple(names)))
+        wanted = self.rows if names is None else {name for name in names if name in self.rows}
+        return {name: self.rows[name] for name in sorted(wanted)}
+
+    def changed_since(self, seq: int) -> list[ModelRow]:
+        """Rows written after ``seq``, by ``(seq, name)``."""
+        self.calls.append(("changed_since", ()))
+        newer = [row for row in self.rows.values() if row.seq > seq]
+        return sorted(newer, key=lambda row: (row.seq, row.name))
 
     def delete(self, names: Sequence[str]) -> None:
         """Forget what was learned under these names."""

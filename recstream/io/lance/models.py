@@ -27,10 +27,14 @@ class LanceModelStore:
         if rows:
             self._table.upsert([row.name for row in rows], models_table(rows, self._table.schema))
 
-    def fetch(self) -> dict[str, ModelRow]:
-        """All rows, in order of their names."""
-        rows = model_rows(self._table.rows())
+    def fetch(self, names: Sequence[str] | None = None) -> dict[str, ModelRow]:
+        """Those of these rows that exist (None: all), in order of their names."""
+        rows = model_rows(self._table.rows() if names is None else self._table.fetch(names))
         return {row.name: row for row in sorted(rows, key=lambda row: row.name)}
+
+    def changed_since(self, seq: int) -> list[ModelRow]:
+        """Rows written after ``seq``, by ``(seq, name)``."""
+        return model_rows(self._table.newer(seq))
 
     def delete(self, names: Sequence[str]) -> None:
         """Forget what was learned under these names."""

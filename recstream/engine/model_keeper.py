@@ -1,0 +1,102 @@
+"""What one worker knows of the stream as a whole: taken up at start, written at the barrier, shared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from recstream.core.catalogue import Catalogue
+from recstream.core.ranking import Recommender
+from recstream.engine.kept_transform import TRANSFORM, KeptTransform
+from recstream.engine.kept_weights import KeptWeights
+from recstream.engine.learner import Learner
+from recstream.engine.services import EngineRules, Services
+from recstream.ports import ModelRow
+
+__all__ = ["ModelKeeper"]
+
+_LOOK_S: Final = 2.0
+"""Others' rows are looked for no more often than this."""
+_OVERLAP_NS: Final = 10 * 10**9
+"""Rows this much older than the newest seen are looked at again: writers' clocks and commits overlap."""
+
+
+class ModelKeeper:
+    """Weights of the signals and text transform of one worker, and their rows.
+
+    Whoever only reads makes one as well, and never flushes it.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        rules: EngineRules,
+        catalogue: Catalogue,
+        recommender: Recommender,
+        learner: Learner,
+    ) -> None:
+        self._store = services.models()
+        self._meters = services.meters
+        self._steady = services.steady
+        self._is_alone = rules.processes == 1
+        self._look_s = max(rules.refresh_s, _LOOK_S)
+        self._looked_at = self._steady()
+        self._blend = recommender.blend
+        self._shards: set[int] = set()
+        writes = self._is_alone or services.maintain is not None
+        self.weights = KeptWeights(recommender.blend, learner, learns=rules.learning.enabled)
+        self.transform = KeptTransform(catalogue, writes=writes)
+        self._version = self._store.version()
+        rows = self._store.fetch()
+        self._seqs = {name: row.seq for name, row in rows.items()}
+        self.weights.start(rows)
+        self.transform.start(rows)
+        self._tell()
+
+    def own(self, shard: int) -> None:
+        """Note that this worker owns a user shard: workers' rows are told apart by their first ones."""
+        self._shards.add(shard)
+        if not self._is_alone:
+            self.weights.own(min(self._shards))
+
+    def refresh(self) -> None:
+        """Take in what other processes wrote, now and then."""
+        now = self._steady()
+        if now - self._looked_at < self._look_s:
+            return
+        self._looked_at = now
+        version = self._store.version()
+        if version == self._version:
+            return
+        self._version = version
+        rows = self._news()
+        self._seqs |= {name: row.seq for name, row in rows.items()}
+        self.weights.follow(rows)
+        self.transform.follow(rows)
+
+    def flush(self, next_seq: Callable[[], int], *, all_of_it: bool) -> int:
+        """Write what is due, ``all_of_it`` when the sources end; gives how many rows."""
+        states = self.weights.due(all_of_it=all_of_it) | self.transform.due()
+        if not states:
+            return 0
+        rows = [ModelRow(name, next_seq(), state) for name, state in states.items()]
+        self._store.upsert(rows)
+        self._seqs |= {row.name: row.seq for row in rows}
+        if self.weights.name in states and self.weights.has_outdated:
+            self._store.delete(self.weights.outdated(self._store.fetch()))
+        self._tell()
+        return len(rows)
+
+    def _news(self) -> Mapping[str, ModelRow]:
+        """Rows that were not seen before; alone, only the transform is ever written by others."""
+        if self._is_alone:
+            found = list(self._store.fetch([TRANSFORM]).values())
+        else:
+            newest = max(self._seqs.values(), default=-1)
+            found = self._store.changed_since(newest - _OVERLAP_NS)
+        return {row.name: row for row in found if row.seq != self._seqs.get(row.name)}
+
+    def _tell(self) -> None:
+        self._meters.set("model_examples", self._blend.examples)
+        for signal, worth in self._blend.effect.items():
+            self._meters.set("model_weight", worth, signal=signal)

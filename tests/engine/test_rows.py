@@ -27,6 +27,7 @@ from tests.builders import (
     assert_same_state,
     catalogue_of,
     event,
+    popular,
     profile_after,
     query,
     unit,
@@ -138,7 +139,8 @@ def test_items_that_left_the_catalogue_stay_in_the_state_and_off_the_list() -> N
     there = catalogue_of(["b", "a"])
     back = profile_of(user_row(profile, here, 32), there)
     assert {there.ids[item] for item in back.seen} == {"a", "gone"}
-    (ranked,) = rank([query(back)], there, ItemStatistics(4), RankingRules())
+    liked = popular({handle: 1 for handle in range(len(there))})
+    (ranked,) = rank([query(back)], there, liked, RankingRules())
     assert [there.ids[one.item] for one in ranked] == ["b"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -14,6 +15,7 @@ from bytewax.testing import TestingSink, TestingSource
 
 from recstream.core.events import Event
 from recstream.core.shards import shard_of
+from recstream.core.statistics import SCALES
 from recstream.engine.items import count_touches, store_items
 from recstream.engine.recommend import recommend
 from recstream.engine.services import PerWorker
@@ -25,6 +27,8 @@ from tests.builders import Bench, arrived, decoded, event, item_row
 
 ITEMS = [f"i{k}" for k in range(6)]
 EPOCHS = [timedelta(0), timedelta(seconds=1)]
+EVER = SCALES.index(math.inf)
+"""Where a row of statistics counts everything."""
 
 
 def log(count: int = 40) -> list[Event]:
@@ -159,7 +163,7 @@ def test_each_touch_is_counted_once_and_written(run_flow: Callable[..., None]) -
     for workers in (1, 2):
         bench = stocked(Bench(processes=workers))
         run_flow(Job(bench, list(log())).flow(), workers=workers)
-        counts = {item: round(row.counts[-1]) for item, row in bench.statistics.rows.items()}
+        counts = {item: round(row.counts[EVER]) for item, row in bench.statistics.rows.items()}
         assert counts == {item: len(range(k, 40, 6)) for k, item in enumerate(ITEMS)}
 
 
@@ -184,7 +188,7 @@ def test_one_key_works_a_log_off_in_its_order(run_flow: Callable[..., None], epo
     run_flow(job.flow(), epoch=epoch)
     assert [decoded(one.value)["as_of"]["offset"] for one in job.lists] == list(range(40))
     assert versions(bench) == WANTED
-    assert {item: row.counts[-1] for item, row in bench.statistics.rows.items()} == {
+    assert {item: row.counts[EVER] for item, row in bench.statistics.rows.items()} == {
         item: float(len(range(k, 40, 6))) for k, item in enumerate(ITEMS)
     }
 

@@ -19,7 +19,7 @@ from recstream.core.items import Item
 from recstream.core.profile import AsOf
 from recstream.core.shards import shard_of
 from recstream.core.source import Partition
-from recstream.core.statistics import pairs_of
+from recstream.core.statistics import Touch, pairs_of
 from recstream.engine.lists import Listed
 from recstream.engine.rows import profile_of
 from recstream.engine.step import Forgotten, Received, Step
@@ -197,6 +197,7 @@ def test_a_request_learns_nothing_and_the_list_is_as_of_the_request() -> None:
 def test_a_request_of_somebody_new_gets_a_list_and_leaves_no_row() -> None:
     bench = Bench()
     bench.know("i0")
+    bench.worker.count([Touch(0, ())])
     done = bench.step(event(99.0, "request"))
     (made,) = bench.worker.rank(done.queries)
     assert [one["item_id"] for one in decoded(made.value)["items"]] == ["i0"]
@@ -559,6 +560,7 @@ def test_more_users_than_fit_are_written_before_the_barrier() -> None:
 def test_a_list_carries_ids_and_not_handles() -> None:
     bench = Bench()
     bench.know(*ITEMS)
+    bench.worker.count([Touch(handle, ()) for handle in range(len(ITEMS))])
     (made,) = bench.worker.rank(bench.step(event(1.0, "like", "i3")).queries)
     record = orjson.loads(made.value)
     assert {one["item_id"] for one in record["items"]} == set(ITEMS) - {"i3"}

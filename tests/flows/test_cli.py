@@ -36,6 +36,7 @@ HELP = {
         *("--events", "--items", "--out", "--refresh", "--state", "--limit", "--max-rejects", "--set"),
         *("--verify", "Exit codes: 0 done", "5 --verify", "deadletter replay", "kafka:items"),
     ),
+    "eval": ("--events", "--items", "--against", "--grid", "--report", "Exit codes: 0 done", "4 the fuse"),
     "catalogue": ("load",),
     "catalogue load": ("--store", "--set"),
     "deadletter": ("list", "replay"),

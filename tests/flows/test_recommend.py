@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from recstream.core.rejects import raw_of
 from recstream.core.rules import DecodeRules
 from recstream.core.signals import DEFAULT_WEIGHTS
 from recstream.core.source import Partition, RawBatch
+from recstream.core.statistics import SCALES
+from recstream.engine.learner import LearningRules
 from recstream.engine.rows import profile_of
 from recstream.engine.services import EngineRules, Services
 from recstream.io.encoders import EncoderSpec, open_encoder
@@ -40,6 +43,8 @@ ITEMS = [item(number) for number in range(40)]
 TEXT_ONLY = {
     name: weight if name in ("short_term", "long_term") else 0.0 for name, weight in DEFAULT_WEIGHTS.items()
 }
+EVER = SCALES.index(math.inf)
+"""Where a row of statistics counts everything."""
 WORKERS = pytest.mark.parametrize("workers", [1, 2])
 Step = RawBatch | float
 """What a scripted source does next: give a batch, or say nothing for so many seconds."""
@@ -210,7 +215,7 @@ def test_two_workers_give_the_users_and_lists_of_one(run_flow: Run) -> None:
     one, two = Job(run_flow, 1, TEXT_ONLY), Job(run_flow, 2, TEXT_ONLY)
     for job in (one, two):
         job.know()
-        job.hear(log)
+        job.hear(log, learning=LearningRules(enabled=False))  # each worker would learn from its own users
     assert_same_users(one.users.rows, two.users.rows)
     mine, theirs = one.lists(), two.lists()
     for user in mine:
@@ -220,7 +225,8 @@ def test_two_workers_give_the_users_and_lists_of_one(run_flow: Run) -> None:
     assert one.items.rows.keys() == two.items.rows.keys()
     assert set(one.statistics.rows) == set(two.statistics.rows)
     for item_id, row in one.statistics.rows.items():
-        assert row.counts[-1] == pytest.approx(two.statistics.rows[item_id].counts[-1], rel=1e-5), item_id
+        twin = two.statistics.rows[item_id]
+        assert row.counts[EVER] == pytest.approx(twin.counts[EVER], rel=1e-5), item_id
 
 
 @WORKERS
@@ -356,7 +362,8 @@ def test_a_request_gives_a_fresh_list_and_teaches_nothing(run_flow: Run, workers
     asked, fresh = job.lists()["u1"][-1], job.lists()["new"][-1]
     assert (asked["trigger"], asked["version"], asked["as_of"]["offset"]) == ("request", 2, 2)
     assert asked["as_of"]["ts"] == T0 + 9
-    assert (fresh["trigger"], fresh["version"], len(fresh["items"])) == ("request", 0, 5)
+    assert (fresh["trigger"], fresh["version"]) == ("request", 0)
+    assert fresh["items"]
     assert_same_users({"u1": job.users.rows["u1"]}, {"u1": before["u1"]})
     assert job.account() == (4, 4, 0, 0, 0, 0, True)
 

@@ -22,6 +22,8 @@ _HIDDEN_RATE: Final = 0.1
 _CAUTION: Final = 1.0
 """What Adagrad starts from: the first examples move a weight by no more than the rate."""
 _HIDDEN_CAUTION: Final = 1e-2
+_FADING: Final = 0.9999
+"""By how much Adagrad forgets with each example: with plain sums, a stream of years would stop being followed."""
 _FULL: Final = 1.001
 """Greatest signal there is, give or take rounding."""
 _SPREAD: Final = 0.3
@@ -100,8 +102,9 @@ class Blend:
     def learn(self, signals: Matrix, chosen: int, *, weight: float = 1.0, is_new: bool = True) -> None:
         """Learn from one list: its candidates' signals, and which of them the user chose.
 
-        ``weight`` (1: a usual example) scales the step's gradient; one that is not new is not counted again. Nothing is learned from signals that are
-        not numbers from 0 to 1: one of a million would leave its weight where no later example could move it.
+        ``weight`` (1: a usual example) scales the step's gradient; one that is not new is not counted again.
+        Nothing is learned from signals that are not numbers from 0 to 1: one of a million would leave its
+        weight where no later example could move it.
         """
         if not 0 <= chosen < len(signals):
             msg = f"chosen is {chosen}, wanted a row of the {len(signals)} candidates"
@@ -258,18 +261,18 @@ def _learn(
             for s in range(signals):
                 through[s] += slope * x[k, s]
         for s in range(signals):
-            inward_squares[h, s] += through[s] * through[s]
+            inward_squares[h, s] = max(_FADING * inward_squares[h, s], _HIDDEN_CAUTION) + through[s] ** 2
             inward[h, s] = _bounded(
                 inward[h, s] + _HIDDEN_RATE * through[s] / math.sqrt(inward_squares[h, s])
             )
-        bias_squares[h] += into * into
+        bias_squares[h] = max(_FADING * bias_squares[h], _HIDDEN_CAUTION) + into * into
         bias[h] = _bounded(bias[h] + _HIDDEN_RATE * into / math.sqrt(bias_squares[h]))
-        outward_squares[h] += out * out
+        outward_squares[h] = max(_FADING * outward_squares[h], _HIDDEN_CAUTION) + out * out
         outward[h] = _bounded(outward[h] + _HIDDEN_RATE * out / math.sqrt(outward_squares[h]))
     for s in range(signals):
         gradient = 0.0
         for k in range(count):
             gradient += errors[k] * x[k, s]
-        linear_squares[s] += gradient * gradient
+        linear_squares[s] = max(_FADING * linear_squares[s], _CAUTION) + gradient * gradient
         moved = _bounded(linear[s] + _LINEAR_RATE * gradient / math.sqrt(linear_squares[s]))
         linear[s] = min(moved, ceilings[s])

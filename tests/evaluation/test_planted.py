@@ -32,9 +32,9 @@ WORLDS: dict[str, Callable[..., PlantedWorld]] = {
 SEEDS = (0, 1)
 
 
-def settings(folder: Path) -> Settings:
-    named = {"encoder.backend": "hashing", "encoder.dim": 64, "ranking.top_n": 10, "ranking.repeats": "never"}
-    return Settings.load(None, {}, {**named, "store.path": str(folder / "state")})
+def settings(folder: Path, **named: object) -> Settings:
+    small = {"encoder.backend": "hashing", "encoder.dim": 64, "ranking.top_n": 10, "ranking.repeats": "never"}
+    return Settings.load(None, {}, {**small, "store.path": str(folder / "state"), **named})
 
 
 @cache
@@ -69,7 +69,7 @@ def test_the_blend_is_better_than_every_single_baseline_in_every_world(name: str
 
 
 def visited(
-    folder: Path, world: PlantedWorld, visits: dict[str, list[int]], seed: int
+    folder: Path, world: PlantedWorld, visits: dict[str, list[int]], seed: int, **named: object
 ) -> dict[str, list[list[str]]]:
     """Lists after each event of new users, who take items of these topics, one a minute, none twice.
 
@@ -84,7 +84,7 @@ def visited(
             ts += 60
             item_id = next(left[topic])
             taken.append({"user_id": user_id, "ts": ts, "action": "view", "item_id": item_id})
-    wiring = Wiring(settings(folder))
+    wiring = Wiring(settings(folder, **named))
     rules = evaluation_rules(wiring)
     events = str(write(folder / "e.jsonl", [*world.events, *taken]))
     log = read_log(wiring, rules, events, str(write(folder / "i.jsonl", world.items)), 0, lambda *_: None)
@@ -136,3 +136,17 @@ def test_an_old_taste_survives_a_digression_of_ten_events(tmp_path: Path, seed: 
     assert share("back", -2) < 0.1  # the digression had the list to itself
     assert share("back", -1) > 0.5
     assert share("back", -1) > share("new", -1) + 0.05
+
+
+def test_what_the_short_term_has_forgotten_the_long_term_brings_back(tmp_path: Path) -> None:
+    """After 25 events of another topic, more than the short term holds; against a ranking without it."""
+    shares: dict[bool, list[float]] = {True: [], False: []}
+    for seed in SEEDS:
+        world = text_world(seed=seed)
+        homes = pairs(seed, 6)
+        visits = {f"v{n}": [home] * 30 + [other] * 25 + [home] for n, (home, other) in enumerate(homes)}
+        for has_it, named in ((True, {}), (False, {"ranking.weights.long_term": 0.0})):
+            lists = visited(tmp_path, world, visits, seed, **named)
+            shares[has_it] += [world.share(lists[f"v{n}"][-1], home) for n, (home, _) in enumerate(homes)]
+    assert np.mean(shares[True]) > 0.5
+    assert np.mean(shares[True]) > np.mean(shares[False]) + 0.1, shares

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from recstream.config import Settings
+from recstream.core.signals import DEFAULT_WEIGHTS
 from recstream.evaluation.log import Log, read_log
 from recstream.evaluation.metrics import figures
 from recstream.evaluation.passes import OWN, run_pass
@@ -77,6 +78,9 @@ def test_lists_at_request_time_are_those_of_a_backfill_of_the_log_with_requests(
         recommender.learn(read.events[fed : trial.place])
         fed = trial.place
         made.append((trial.user_id, recommender.request(trial.user_id, trial.ts)))
+    moved = max(abs(worth - DEFAULT_WEIGHTS[name]) for name, worth in recommender.effects.items())
+    assert recommender.examples > EVENTS // 4
+    assert moved > 1.0  # by what was learned, lists are others than they would be
     lists = backfilled(tmp_path, with_requests(log, places))
     asked = [record for record in lists if record["trigger"] == "request"]
     own = [

@@ -23,7 +23,7 @@ _CAUTION: Final = 1.0
 """What Adagrad starts from: the first examples move a weight by no more than the rate."""
 _HIDDEN_CAUTION: Final = 1e-2
 _FADING: Final = 0.9999
-"""By how much Adagrad forgets with each example: with plain sums, a stream of years would stop being followed."""
+"""By how much Adagrad forgets with each example: with plain sums, after years it would follow nothing."""
 _FULL: Final = 1.001
 """Greatest signal there is, give or take rounding."""
 _SPREAD: Final = 0.3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from recstream.core.arrays import Handles
 
-__all__ = ["SESSION_ITEMS", "SessionArrays", "SessionWindow"]
+__all__ = ["SESSION_ITEMS", "SessionArrays", "SessionWindow", "UserSession"]
 
 SESSION_ITEMS: Final = 50
 """Distinct items in a session, which is a run of a user's engagements; when it is full the next begins."""
@@ -31,6 +32,17 @@ class SessionArrays(NamedTuple):
     """Shape ``(items, kept an item)``: numbers of the sessions that hold it, a ring; -1 where free."""
 
 
+class UserSession(NamedTuple):
+    """One session as it goes from one window to another."""
+
+    tick: float
+    """Stream position at its newest item."""
+    items: Sequence[int]
+    """In order of arrival."""
+    turns: Sequence[int]
+    """Which engagement of the whole window each item came with: growing; the first one names the session."""
+
+
 class SessionWindow:
     """A bounded window of sessions: the oldest makes room for the newest.
 
@@ -49,9 +61,13 @@ class SessionWindow:
         self._ticks = np.zeros(0)
         self._of_item = np.full((0, per_item), -1, np.int64)
         self._places = np.zeros(0, np.int64)
+        self._turns = np.zeros((0, SESSION_ITEMS), np.int64)
+        self._turn = 0
         self._next = 0
         self._open: dict[str, int] = {}
         self._users: dict[int, str] = {}
+        self._numbers_of: dict[str, list[int]] = {}
+        self._changed: dict[str, None] = {}
 
     def __len__(self) -> int:
         return len(self._users)
@@ -79,14 +95,9 @@ class SessionWindow:
             number = self.begin(user_id)
             slot = number % self.most
         self._ticks[slot] = tick
-        length = int(self._lengths[slot])
-        if item in self._items[slot, :length]:
-            return number
-        self.reserve(item + 1)
-        self._items[slot, length] = item
-        self._lengths[slot] = length + 1
-        self._of_item[item, self._places[item] % self._of_item.shape[1]] = number
-        self._places[item] += 1
+        self._changed[user_id] = None
+        if item not in self._items[slot, : self._lengths[slot]]:
+            self._append(number, item, self._turn)
         return number
 
     def begin(self, user_id: str) -> int:
@@ -99,6 +110,7 @@ class SessionWindow:
         self._lengths[slot], self._numbers[slot], self._ticks[slot] = 0, number, 0.0
         self._open[user_id] = number
         self._users[number] = user_id
+        self._numbers_of.setdefault(user_id, []).append(number)
         return number
 
     def current(self, user_id: str) -> int:
@@ -123,15 +135,114 @@ class SessionWindow:
 
     def forget(self, user_id: str) -> list[int]:
         """Drop all sessions of a user; gives their numbers."""
-        gone = [number for number, user in self._users.items() if user == user_id]
+        gone = list(self._numbers_of.get(user_id, ()))
         for number in gone:
             self._drop(number)
+        if gone:
+            self._changed[user_id] = None
         return gone
+
+    def take_changed(self) -> list[str]:
+        """Users whose sessions have changed here since this was last asked; what only left does not count."""
+        changed = list(self._changed)
+        self._changed.clear()
+        return changed
+
+    def sessions_of(self, user_id: str) -> list[UserSession]:
+        """A user's sessions in the window, oldest first."""
+        found = []
+        for number in self._numbers_of.get(user_id, ()):
+            slot = number % self.most
+            length = self._lengths[slot]
+            if not length:
+                continue
+            items, turns = self._items[slot, :length].tolist(), self._turns[slot, :length].tolist()
+            found.append(UserSession(float(self._ticks[slot]), items, turns))
+        return found
+
+    def put(self, sessions: Mapping[str, Sequence[UserSession]]) -> None:
+        """Replace these users' sessions by those that another window held; others stay as they are.
+
+        Of more than there is room for, the oldest are left out.
+
+        >>> window, other = SessionWindow(most=4), SessionWindow(most=4)
+        >>> window.add("u1", 7, 1.0), window.add("u2", 7, 2.0), window.add("u1", 8, 3.0)
+        (0, 1, 0)
+        >>> other.put({user: window.sessions_of(user) for user in ("u2", "u1")})
+        >>> other.items_of(other.current("u1")), other.tick_of(other.current("u1"))
+        ([7, 8], 3.0)
+        """
+        oldest = self._oldest()
+        begun: list[tuple[int, str, UserSession]] = []
+        added: list[tuple[int, UserSession]] = []
+        for user_id, theirs in sessions.items():
+            mine = {int(self._turns[n % self.most, 0]): n for n in self._numbers_of.get(user_id, ())}
+            for session in theirs:
+                number = mine.pop(session.turns[0], None)
+                if number is None:
+                    if session.turns[0] > oldest:
+                        begun.append((session.turns[0], user_id, session))
+                    continue
+                slot = number % self.most
+                self._ticks[slot] = session.tick
+                have = int(self._lengths[slot])
+                if have < len(session.items):
+                    added.append(
+                        (number, UserSession(session.tick, session.items[have:], session.turns[have:]))
+                    )
+            for number in mine.values():
+                self._drop(number)
+        begun.sort(key=lambda one: one[:2])
+        for _, user_id, session in begun[-self.most :]:
+            number = self.begin(user_id)
+            self._ticks[number % self.most] = session.tick
+            added.append((number, session))
+        self._append_all([(number, session) for number, session in added if number in self._users])
+
+    def _oldest(self) -> int:
+        """First turn of the session that leaves next; what began before it would have left; -1: none."""
+        slot = self._next % self.most
+        is_full = slot < len(self._lengths) and self._lengths[slot] > 0
+        return int(self._turns[slot, 0]) if is_full else -1
+
+    def _append_all(self, added: Sequence[tuple[int, UserSession]]) -> None:
+        """As `_append` of each item in the order of turns, but in a few passes: a start brings many."""
+        if not added:
+            return
+        lengths = [len(session.items) for _, session in added]
+        numbers = np.repeat(np.array([number for number, _ in added], np.int64), lengths)
+        turns = np.concatenate([np.asarray(session.turns, np.int64) for _, session in added])
+        items = np.concatenate([np.asarray(session.items, np.int64) for _, session in added])
+        order = np.argsort(turns, kind="stable")
+        numbers, turns, items = numbers[order], turns[order], items[order]
+        self.reserve(int(items.max()) + 1)
+        slots = numbers % self.most
+        places = self._lengths[slots] + _ranks(slots)
+        self._items[slots, places], self._turns[slots, places] = items, turns
+        self._lengths += np.bincount(slots, minlength=len(self._lengths)).astype(np.int32)
+        rings = (self._places[items] + _ranks(items)) % self._of_item.shape[1]
+        self._of_item[items, rings] = numbers  # of several in one place the last one stays
+        self._places += np.bincount(items, minlength=len(self._places))
+        self._turn = max(self._turn, int(turns[-1]) + 1)
+
+    def _append(self, number: int, item: int, turn: int) -> None:
+        slot = number % self.most
+        length = self._lengths[slot]
+        self.reserve(item + 1)
+        self._items[slot, length], self._turns[slot, length] = item, turn
+        self._lengths[slot] = length + 1
+        self._of_item[item, self._places[item] % self._of_item.shape[1]] = number
+        self._places[item] += 1
+        self._turn = max(self._turn, turn + 1)
 
     def _drop(self, number: int) -> None:
         user = self._users.pop(number, None)
         if user is None:
             return
+        numbers = self._numbers_of[user]
+        numbers.remove(number)
+        if not numbers:
+            del self._numbers_of[user]
         if self._open.get(user) == number:
             del self._open[user]
         slot = number % self.most
@@ -139,8 +250,22 @@ class SessionWindow:
 
     def _grow(self, slots: int) -> None:
         have = len(self._lengths)
-        for name, empty in (("_items", 0), ("_lengths", 0), ("_numbers", -1), ("_ticks", 0)):
+        for name, empty in (("_items", 0), ("_lengths", 0), ("_numbers", -1), ("_ticks", 0), ("_turns", 0)):
             old: Handles = getattr(self, name)
             new = np.full((slots, *old.shape[1:]), empty, old.dtype)
             new[:have] = old
             setattr(self, name, new)
+
+
+def _ranks(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """How many equal values stand before each.
+
+    >>> _ranks(np.array([7, 3, 7, 7, 3])).tolist()
+    [0, 0, 1, 2, 1]
+    """
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    begins = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    ranks = np.empty(len(values), np.int64)
+    ranks[order] = np.arange(len(values)) - np.repeat(begins, np.diff(np.r_[begins, len(values)]))
+    return ranks

@@ -7,6 +7,7 @@ from typing import Final
 
 from recstream.core.catalogue import Catalogue
 from recstream.core.ranking import Recommender
+from recstream.engine.kept_sessions import KeptSessions
 from recstream.engine.kept_transform import TRANSFORM, KeptTransform
 from recstream.engine.kept_weights import KeptWeights
 from recstream.engine.learner import Learner
@@ -22,7 +23,7 @@ _OVERLAP_NS: Final = 10 * 10**9
 
 
 class ModelKeeper:
-    """Weights of the signals and text transform of one worker, and their rows.
+    """Weights of the signals, text transform and newest sessions of one worker, and their rows.
 
     Whoever only reads makes one as well, and never flushes it.
     """
@@ -46,11 +47,13 @@ class ModelKeeper:
         writes = self._is_alone or services.maintain is not None
         self.weights = KeptWeights(recommender.blend, learner, learns=rules.learning.enabled)
         self.transform = KeptTransform(catalogue, writes=writes)
+        self.sessions = KeptSessions(recommender.sessions, catalogue, shards=rules.shards)
         self._version = self._store.version()
         rows = self._store.fetch()
         self._seqs = {name: row.seq for name, row in rows.items()}
         self.weights.start(rows)
         self.transform.start(rows)
+        self.sessions.start(rows)
         self._tell()
 
     def own(self, shard: int) -> None:
@@ -73,10 +76,12 @@ class ModelKeeper:
         self._seqs |= {name: row.seq for name, row in rows.items()}
         self.weights.follow(rows)
         self.transform.follow(rows)
+        self.sessions.follow(rows)
 
-    def flush(self, next_seq: Callable[[], int], *, all_of_it: bool) -> int:
-        """Write what is due, ``all_of_it`` when the sources end; gives how many rows."""
+    def flush(self, next_seq: Callable[[], int], *, turn: int, all_of_it: bool) -> int:
+        """Write what is due in a turn, ``all_of_it`` when the sources end; gives how many rows."""
         states = self.weights.due(all_of_it=all_of_it) | self.transform.due()
+        states |= self.sessions.due(turn, all_of_it=all_of_it)
         if not states:
             return 0
         rows = [ModelRow(name, next_seq(), state) for name, state in states.items()]

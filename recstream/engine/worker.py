@@ -140,7 +140,8 @@ class Worker:
 
     def next_write(self) -> float | None:
         """When a barrier is wanted although no event has come (wall clock), or None: statistics are left."""
-        return self.now() + self.rules.refresh_s if self.replica.statistics.dirty else None
+        waits = self.replica.statistics.dirty or self.models.sessions.waits
+        return self.now() + self.rules.refresh_s if waits else None
 
     def step(self) -> Step:
         """Work off the inbox: look cold users up at once, apply every event, say whose lists are due."""
@@ -211,7 +212,8 @@ class Worker:
         """
         begin = time.perf_counter()
         self.outbox.let_go()
-        models = self.models.flush(self.next_seq, all_of_it=self.ending)
+        # Before the users: of somebody forgotten nothing may stay that the event, read again, does not find.
+        models = self.models.flush(self.next_seq, turn=self.turn, all_of_it=self.ending)
         users = self.users.flush()
         items, statistics = self.replica.flush(self.next_seq, turn=self.turn, all_statistics=self.ending)
         if users or items or statistics or models:
@@ -248,6 +250,7 @@ class Worker:
             self.meters.add("events_applied", len(profile.waiting))
             self.agenda.want_no_more(event.user_id, [waiting.event for waiting in profile.waiting])
             self.users.forget(event)
+            self.models.sessions.forget(event.user_id)
             if self.drift is not None:
                 self.drift.forget(event.user_id)
             due.pop(event.user_id, None)
@@ -282,7 +285,7 @@ class Worker:
                 self.models.transform.note()
 
     def _touch(self, event: Event, item: int, profile: Profile, done: Step) -> None:
-        """Note what an applied event teaches about items: here at once, or where their statistics are kept."""
+        """Note what an applied event teaches about items: here, or where their statistics are kept."""
         touches = touches_of(event, item, profile, self._profiles.decode)
         done.touches.extend(touches)
         if touches:

@@ -84,8 +84,17 @@ def test_after_a_clean_stop_the_weights_are_exactly_those_there_were() -> None:
     bench.again()
     assert effect(bench) == before
     assert (blend(bench).examples, bench.worker.learner.repeats) == (examples, repeats)
-    assert bench.worker.recommender.people_repeat == (repeats > 0.05)
     assert weights_rows(bench) == ["weights/0"]
+
+
+def test_that_people_come_back_to_items_is_known_after_a_restart() -> None:
+    bench = Bench(ranking=RankingRules(top_n=5, repeats=None))
+    bench.know(*ITEMS)
+    play(bench, log_of(250))
+    assert bench.worker.recommender.people_repeat
+    stop(bench)
+    bench.again()
+    assert bench.worker.recommender.people_repeat
 
 
 def test_what_a_crash_loses_of_the_weights_is_bounded() -> None:

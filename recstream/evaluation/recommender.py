@@ -19,12 +19,7 @@ from recstream.engine.services import EngineRules, Services
 from recstream.engine.step import Dues, Received, Step
 from recstream.engine.worker import Worker
 from recstream.evaluation.log import Log
-from recstream.testing.stores import (
-    MemoryItemStore,
-    MemoryModelStore,
-    MemoryStatisticsStore,
-    MemoryUserStore,
-)
+from recstream.memory_stores import MemoryItemStore, MemoryModelStore, MemoryStatisticsStore, MemoryUserStore
 from recstream.wiring import Wiring
 
 __all__ = ["Recommender", "evaluation_rules"]

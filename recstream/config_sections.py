@@ -255,6 +255,11 @@ class Events(Section):
         actions_with(value)
         return value
 
+    seen: dict[str, bool] = Field(
+        default={},
+        description="Whether lists leave out an item after an action, in place of the defaults, such as "
+        "favorite = false (skip and impressions leave it in, everything else out).",
+    )
     rating_min: float = Field(default=1.0, description="Lowest rating of the scale.")
     rating_max: float = Field(default=5.0, description="Highest rating of the scale.")
     future_tolerance_s: float = Field(
@@ -287,7 +292,11 @@ class Events(Section):
     )
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Scales run upwards, and a text fits into its record."""
+        """Scales run upwards, a text fits into its record, and what is seen is seen by an action."""
+        try:
+            actions_with(self.actions, self.seen)
+        except ValueError as error:
+            yield Conflict(("seen", "actions"), f"events.seen: {error}")
         if self.rating_min >= self.rating_max:
             text = (
                 f"events.rating_min is {self.rating_min} and events.rating_max {self.rating_max}: "

@@ -45,7 +45,7 @@ def _check_waiting(settings: Settings) -> None:
         return  # layout 1 knew no rules: those of the configuration are taken for its own
     users, actions = (
         LanceDatabase.users_alone(settings.store_dir, meta.dim),
-        actions_with(settings.events.actions),
+        actions_with(settings.events.actions, settings.events.seen),
     )
     ids = [user for user, why in users.unfinished(range(meta.shards)).items() if why & WAITING]
     lost: Counter[str] = Counter()

@@ -80,14 +80,14 @@ def counting(settings: Settings) -> str:
     """How events are counted, as a store notes it."""
     events = settings.events
     scale = (events.rating_min, events.rating_max)
-    return counting_rules(actions_with(events.actions), scale, settings.profile.half_life_days)
+    return counting_rules(actions_with(events.actions, events.seen), scale, settings.profile.half_life_days)
 
 
 def decode_rules(settings: Settings, dim: int) -> DecodeRules:
     """Which records are accepted; ``dim`` is the length of vectors that items may bring along."""
     events = settings.events
     return DecodeRules(
-        actions=actions_with(events.actions),
+        actions=actions_with(events.actions, events.seen),
         rating_scale=(events.rating_min, events.rating_max),
         max_text_bytes=events.max_text_bytes,
         max_record_bytes=events.max_record_bytes,

@@ -124,8 +124,8 @@ class Recommender:
     def _replay(self) -> None:
         """Learn again from earlier lessons, picked by a fixed rule: far cheaper than gathering new ones.
 
-        Experience replay (Lin, Machine Learning 8, 1992): with two replayed, one event in four teaches as much
-        as all of them.
+        Experience replay (Lin, Machine Learning 8, 1992): with two replayed, one event in four teaches as
+        much as all of them.
         """
         for _ in range(_REPLAYED if self._lessons else 0):
             self._picked = (self._picked * 6364136223846793005 + 1442695040888963407) % (1 << 64)  # Knuth

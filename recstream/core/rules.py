@@ -66,14 +66,15 @@ DEFAULT_ACTIONS: Final[Mapping[str, Action]] = {
 """The actions of DESIGN section 2, by name. The weight of ``rate`` is what the top rating is worth."""
 
 
-def actions_with(weights: Mapping[str, float]) -> dict[str, Action]:
+def actions_with(weights: Mapping[str, float], seen: Mapping[str, bool] | None = None) -> dict[str, Action]:
     """Default actions with other weights, and further item actions under new names.
 
-    A new action counts as seeing the item unless its weight is negative.
+    A new action counts as seeing the item unless its weight is negative, or ``seen`` says otherwise of it.
 
     Raises:
         ValueError: a name is blank, a weight is not finite, or it is given to ``request`` or ``forget``,
-            which teach nothing. All problems are named at once.
+            which teach nothing; ``seen`` names an action that there is not, or one without an item. All
+            problems are named at once.
 
     >>> mine = actions_with({"view": 0.5, "wishlist": 2.5})
     >>> mine["view"].weight, mine["wishlist"], len(mine) - len(DEFAULT_ACTIONS)
@@ -93,6 +94,13 @@ def actions_with(weights: Mapping[str, float]) -> dict[str, Action]:
             problems.append(f"{name}: nothing is learned from it, so it takes no weight")
         else:
             actions[name] = known._replace(weight=float(weight))
+    for name, is_seen in (seen or {}).items():
+        if name not in actions:
+            problems.append(f"{name!r} is no action: wanted one of {', '.join(actions)}")
+        elif actions[name].kind in ("search", "impression", "request", "forget"):
+            problems.append(f"{name}: nobody has seen an item by it")
+        else:
+            actions[name] = actions[name]._replace(seen=is_seen)
     if problems:
         msg = "; ".join(problems)
         raise ValueError(msg)

@@ -1,0 +1,299 @@
+"""Evidence: each signal against a slow reading of its definition, on random worlds."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recstream.core import evidence as module
+from recstream.core import evidence_kernels as kernels
+from recstream.core.arrays import AnyArray
+from recstream.core.evidence_kernels import DENSE, SPARSE
+from recstream.core.inverted_index import InvertedIndex
+from recstream.core.session_window import SessionWindow
+from recstream.core.signals import SIGNALS, Query
+from recstream.core.statistics import SCALES, ItemStatistics, Touch
+from tests.builders import catalogue_of, event, profile_after, query
+from tests.core.scenes import Scene, kept, scene
+
+seeds = st.integers(0, 2**32 - 1)
+POPULARITY = ("rising", "trending", "lasting", "popular")
+
+
+def faded(count: int) -> AnyArray:
+    return np.exp(-np.arange(count) / kernels._WINDOW)
+
+
+def unit_terms(index: InvertedIndex, items: int) -> AnyArray:
+    """Shape ``(items, terms)``: the index as a dense matrix of unit rows."""
+    postings = index.postings
+    rows = np.zeros((items, len(postings.idf)))
+    for row in range(items):
+        begin, length = postings.starts[row], postings.lengths[row]
+        terms = postings.terms[begin : begin + length]
+        rows[row, terms] = postings.counts[begin : begin + length] * postings.idf[terms]
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(lengths > 0.0, lengths, 1.0)
+
+
+def dense_by_hand(world: Scene, asked: Query) -> dict[str, tuple[AnyArray, float]]:
+    """Products of the items' texts with the users' directions, and how much evidence there is."""
+    text, transform = world.catalogue.text().astype(np.float64), world.catalogue.transform
+    found = {"short_term": (asked.recent_weights @ text[asked.recent], 1.0 if len(asked.recent) else 0.0)}
+    for name, total, weight in (
+        ("words", asked.words, asked.words_weight),
+        ("long_term", asked.long_term, asked.long_term_weight),
+        ("disliked", asked.disliked, asked.disliked_weight),
+    ):
+        if total is None:
+            found[name] = np.zeros(text.shape[1]), 0.0
+            continue
+        direction = (total.astype(np.float64) - weight * transform.mean) @ transform.projection
+        found[name] = direction, 1.0 if name == "long_term" else min(weight, 1.0)
+    return {
+        name: (text @ (direction / max(float(np.linalg.norm(direction)), 1e-12)), strength)
+        for name, (direction, strength) in found.items()
+    }
+
+
+def sparse_by_hand(world: Scene, asked: Query) -> dict[str, AnyArray]:
+    """Raw measures, ``(items,)`` each."""
+    items, recent = len(world.catalogue), asked.recent.tolist()
+    raw = {name: np.zeros(items) for name in SPARSE}
+    weights = faded(len(recent))
+    terms, labels = (
+        unit_terms(index, items) for index in (world.catalogue.lexicon, world.catalogue.categories)
+    )
+    for k, item in enumerate(recent):
+        raw["lexical"] += weights[k] * (terms @ terms[item])
+        raw["category"] += weights[k] * (labels @ labels[item])
+        if k == 0:
+            raw["lexical_last"] += terms @ terms[item]
+    neighbours, followed_by, together_with = world.statistics.tables
+    audience = np.sqrt(world.statistics.weights(max(items, len(neighbours))) + 1.0)
+
+    def pairs(item: int, table: AnyArray) -> AnyArray:
+        row = np.zeros(items)
+        for other, weight in zip(neighbours[item], table[item], strict=True):
+            if other >= 0:
+                row[other] += weight
+        return row
+
+    for k, item in enumerate(recent):
+        follows = pairs(item, followed_by)
+        if k < kernels._FOLLOWED_ITEMS and follows.sum() > 0.0:
+            raw["followed"] += follows / follows.sum() / (1 + k)
+            if k == 0:
+                raw["followed_last"] += follows / follows.sum()
+        raw["together"] += weights[k] * pairs(item, together_with) / audience[item] / audience[:items]
+    for k, item in enumerate(asked.turned.tolist()):
+        with_it = pairs(item, together_with) / audience[item] / audience[:items]
+        raw["turned_away"] += faded(len(asked.turned))[k] * with_it
+    raw["sessions"], raw["sessions_next"] = sessions_by_hand(world, asked)
+    return raw
+
+
+def sessions_by_hand(world: Scene, asked: Query) -> tuple[AnyArray, AnyArray]:
+    """V-STAN in plain Python: every session of another user's, item by item."""
+    items, recent, tick = len(world.catalogue), asked.recent.tolist(), world.statistics.tick
+    counts = world.statistics.popularity(items, SCALES.index(math.inf))
+    near, after = np.zeros(items), np.zeros(items)
+    for number in range(10_000):
+        session = world.sessions.items_of(number)
+        shared = [item for item in recent if item in session]
+        if not shared or number == world.sessions.current(asked.user_id):
+            continue
+        likeness = sum(
+            math.exp(-recent.index(item) / kernels._WINDOW) * math.log(1 + tick / (1 + counts[item]))
+            for item in shared
+        ) / math.sqrt(len(session))
+        age = (world.sessions.tick_of(number) + kernels._YOUNG) / (tick + kernels._YOUNG)
+        likeness *= age**kernels._AGING
+        here = session.index(shared[0])
+        for place, item in enumerate(session):
+            value = likeness / (1.0 + counts[item]) ** 0.25
+            near[item] += value * math.exp(-abs(place - here) / kernels._WINDOW)
+            if place > here:
+                after[item] += value * math.exp(-(place - here) / kernels._NEXT_WINDOW)
+    return near, after
+
+
+def normalised(measure: AnyArray, strength: float = 1.0) -> AnyArray:
+    """Square roots over the list's largest."""
+    largest = measure.max(initial=0.0)
+    return strength * np.sqrt(np.maximum(measure, 0.0) / largest) if largest > 0.0 else np.zeros(len(measure))
+
+
+def signals_by_hand(world: Scene, asked: Query, rows: AnyArray, *, repeats: bool) -> AnyArray:
+    """Shape ``(rows, signals)``."""
+    found = {
+        name: normalised(measure[rows], strength)
+        for name, (measure, strength) in dense_by_hand(world, asked).items()
+    }
+    found |= {name: normalised(measure[rows]) for name, measure in sparse_by_hand(world, asked).items()}
+    items, tick = len(world.catalogue), world.statistics.tick
+    for k, name in enumerate(POPULARITY):
+        found[name] = normalised(world.statistics.popularity(items, k)[rows])
+    years = (asked.as_of.ts - world.catalogue.published[rows]) / kernels._YEAR_S
+    found["fresh"] = np.array([1 / math.sqrt(1 + year) if year >= 0 else 0.0 for year in years])
+    found["upcoming"] = np.array([1.0 if year < 0 else 0.0 for year in years])
+    since = world.statistics.since(items)[rows]
+    found["untried"] = np.isinf(since).astype(float)
+    met = np.where(np.isinf(since), -np.inf, since)
+    found["newcomer"] = np.sqrt(np.exp((met - tick) / kernels._NEWCOMER_TICKS))
+    again = dict(zip(asked.again.tolist(), asked.again_weights.tolist(), strict=True)) if repeats else {}
+    found["repeat"] = normalised(np.array([again.get(row, 0.0) for row in rows.tolist()]))
+    found["passed_over"] = np.isin(rows, asked.passed).astype(float)
+    return np.stack([found[name] for name in SIGNALS], axis=1)
+
+
+@given(seeds, st.booleans())
+@settings(max_examples=30)
+def test_every_signal_is_that_of_its_definition(seed: int, repeats: bool) -> None:
+    world = scene(seed)
+    asked = 0
+    for one, got in zip(world.queries, world.gatherer(repeats=repeats).gather(world.queries), strict=True):
+        wanted = signals_by_hand(world, one, got.items, repeats=repeats)
+        for column, name in enumerate(SIGNALS):
+            np.testing.assert_allclose(
+                got.signals[:, column], wanted[:, column], atol=2e-3, err_msg=f"{name} of {one.user_id}"
+            )
+        asked += 1
+    assert asked == len(world.queries)
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_every_signal_is_met_somewhere(name: str) -> None:
+    """Or the test above would hold nothing of it."""
+    column = list(SIGNALS).index(name)
+    worlds = (scene(seed) for seed in range(40))
+    assert any(
+        got.signals[:, column].any()
+        for world in worlds
+        for got in world.gatherer(repeats=True).gather(world.queries)
+    )
+
+
+@given(seeds, st.booleans())
+@settings(max_examples=30)
+def test_candidates_may_be_shown_and_are_distinct_and_every_signal_is_a_share(
+    seed: int, repeats: bool
+) -> None:
+    world = scene(seed)
+    for profile, got in zip(
+        world.profiles, world.gatherer(repeats=repeats).gather(world.queries), strict=True
+    ):
+        items = got.items.tolist()
+        barred = set(profile.hidden) | (set() if repeats else set(profile.seen))
+        assert len(set(items)) == len(items)
+        assert world.catalogue.available[got.items].all()
+        assert not barred & set(items)
+        assert got.signals.shape == (len(items), len(SIGNALS))
+        assert (got.signals >= 0.0).all()
+        assert (got.signals <= 1.0 + 1e-6).all()
+
+
+@given(seeds)
+@settings(max_examples=6)
+def test_the_best_of_each_signal_are_candidates(seed: int) -> None:
+    """Of many items so many of each: but not of what speaks against an item."""
+    world = scene(seed, items=200, touches=800)
+    items = len(world.catalogue)
+    scales = {name: world.statistics.popularity(items, k) for k, name in enumerate(POPULARITY)}
+    since = world.statistics.since(items)
+    for one, got in zip(world.queries, world.gatherer().gather(world.queries), strict=True):
+        dense = {name: m for name, (m, strength) in dense_by_hand(world, one).items() if strength}
+        measures = dense | sparse_by_hand(world, one) | scales
+        measures["newcomer"] = np.where(np.isinf(since), 0.0, since)
+        free = world.catalogue.available.copy()
+        free[one.excluded] = False
+        for name in measures.keys() - {"disliked", "turned_away", "lexical_last", "followed_last"}:
+            measure = np.where(free, measures[name], 0.0)
+            least = np.sort(measure)[-module._EACH]
+            best = np.flatnonzero(measure > max(least, 1e-6) * (1 + 1e-4))
+            assert set(best.tolist()) <= set(got.items.tolist()), name
+
+
+@given(seeds)
+@settings(max_examples=15)
+def test_a_list_does_not_depend_on_the_others_of_its_batch(seed: int) -> None:
+    world = scene(seed, users=5)
+    gatherer = world.gatherer()
+    together = [kept(one) for one in gatherer.gather(world.queries)]
+    for one, batch in zip(world.queries, together, strict=True):
+        (alone,) = gatherer.gather([one])
+        mine = dict(zip(alone.items.tolist(), alone.signals, strict=True))
+        theirs = dict(zip(batch.items.tolist(), batch.signals, strict=True))
+        for item in mine.keys() & theirs.keys():
+            np.testing.assert_allclose(mine[item], theirs[item], atol=2e-3)
+        for item in mine.keys() ^ theirs.keys():  # only where BLAS rounding decides what is above zero
+            assert (mine.get(item, theirs.get(item)))[: len(DENSE)].max() < 1e-2  # type: ignore[index]  # one has it
+
+
+@given(seeds)
+@settings(max_examples=15)
+def test_asked_twice_it_answers_the_same(seed: int) -> None:
+    """What is kept between queries is clean again: terms, marks, places, sessions."""
+    world = scene(seed)
+    gatherer = world.gatherer(repeats=True)
+    first, second = ([kept(one) for one in gatherer.gather(world.queries)] for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        assert one.items.tolist() == other.items.tolist()
+        assert one.signals.tolist() == other.signals.tolist()
+        assert one.likeness.tolist() == other.likeness.tolist()
+
+
+def test_signals_that_are_not_used_are_zeros() -> None:
+    world = scene(1)
+    gatherer = world.gatherer()
+    gatherer._used = np.array([name in ("popular", "short_term") for name in SIGNALS])
+    met = np.zeros(len(SIGNALS), np.bool_)
+    for got in gatherer.gather(world.queries):
+        met |= got.signals.any(axis=0)
+    assert {name for name, is_met in zip(SIGNALS, met, strict=True) if is_met} == {"popular", "short_term"}
+
+
+def test_items_and_events_that_come_are_seen_by_the_next_list() -> None:
+    catalogue, statistics, sessions = catalogue_of(["a", "b"]), ItemStatistics(4), SessionWindow()
+    world = Scene(catalogue, statistics, sessions, [], [])
+    gatherer = world.gatherer()
+    asked = query(profile_after([event(1.0, "view", "a")], catalogue))
+    for k in range(1500):
+        name = f"new{k}"
+        catalogue.put(name, catalogue.vector(0))
+        if k % 500 == 499:
+            row = catalogue.handle(name) or 0
+            statistics.count([Touch(row, (0,))])
+            sessions.add("somebody", 0, statistics.tick)
+            sessions.add("somebody", row, statistics.tick)
+            (got,) = gatherer.gather([asked])
+            (place,) = np.flatnonzero(got.items == row)
+            signals = dict(zip(SIGNALS, got.signals[place].tolist(), strict=True))
+            assert min(signals[one] for one in ("followed", "together", "sessions", "rising")) > 0.0
+
+
+def test_only_the_sessions_most_like_the_users_own_speak() -> None:
+    """And the own one does not, nor one that has left the window."""
+    catalogue = catalogue_of([f"i{k}" for k in range(40)])
+    statistics, sessions = ItemStatistics(4), SessionWindow(most=400, per_item=400)
+    statistics.count([Touch(k % 40, ()) for k in range(400)])
+    for k in range(500):  # the first hundred leave
+        for item in (1, 2 if k % 2 else 3, 4 + k % 30):
+            sessions.add(f"user {k}", item, float(k))
+    for item in (1, 2, 35):
+        sessions.add("u1", item, 500.0)
+    world = Scene(catalogue, statistics, sessions, [], [])
+    profile = profile_after(
+        [event(1.0, "view", "i1", offset=1), event(2.0, "view", "i2", offset=2)], catalogue
+    )
+    (got,) = world.gatherer().gather([query(profile)])
+    numbers = sessions.arrays.numbers[got.sessions].tolist()
+    assert len(set(numbers)) == kernels.NEAREST_SESSIONS
+    assert sessions.current("u1") not in numbers
+    assert min(numbers) > 100  # the others have left
+    assert all({1, 2} <= set(sessions.items_of(number)) for number in numbers)  # these share two items
+    assert 35 not in got.items[got.signals[:, list(SIGNALS).index("sessions")] > 0.0]

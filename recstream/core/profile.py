@@ -16,7 +16,7 @@ from recstream.core.events import Event, weight_of
 from recstream.core.fence import Fence, absorb, is_absorbed, keep_newest_logs
 from recstream.core.outbox import Refusals, Unconfirmed
 from recstream.core.recent import NO_ITEM, Recent
-from recstream.core.rules import DecodeRules
+from recstream.core.rules import OPINIONS, DecodeRules
 
 __all__ = ["AsOf", "Outcome", "Profile", "ProfileRules", "Waiting", "digest_of"]
 
@@ -167,10 +167,10 @@ class Profile:
         return applied, given_up
 
     def engaged(self, limit: int) -> tuple[int, ...]:
-        """Handles of the newest distinct items engaged with (weight not negative), newest first."""
+        """Handles of the newest distinct items engaged with, newest first: liked or not, but not turned away."""
         items: dict[int, None] = {}
         for entry in reversed(self.recent):
-            if entry.item != NO_ITEM and entry.weight >= 0.0:
+            if entry.item != NO_ITEM and (entry.weight >= 0.0 or entry.action in OPINIONS):
                 items[entry.item] = None
                 if len(items) == limit:
                     break

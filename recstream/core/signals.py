@@ -13,6 +13,7 @@ from recstream.core.arrays import Handles, Vector
 from recstream.core.catalogue import Catalogue
 from recstream.core.profile import AsOf, Profile
 from recstream.core.recent import NO_ITEM
+from recstream.core.rules import OPINIONS
 
 __all__ = ["CEILINGS", "DEFAULT_WEIGHTS", "SIGNALS", "Query", "Trigger", "query_of", "text_directions"]
 
@@ -129,7 +130,7 @@ def query_of(profile: Profile, as_of: AsOf, trigger: Trigger, received_at: float
     words_weight = 0.0
     spoken = 0
     for place, entry in enumerate(reversed(profile.recent)):
-        if entry.weight < 0.0:
+        if entry.weight < 0.0 and entry.action not in OPINIONS:
             if entry.item != NO_ITEM and len(turned) < _TURNED_ITEMS and entry.item not in items:
                 turned[entry.item] = None
             continue
@@ -137,7 +138,7 @@ def query_of(profile: Profile, as_of: AsOf, trigger: Trigger, received_at: float
             again[entry.item] = again.get(entry.item, 0.0) + math.exp(-place / _AGAIN_WINDOW)
         if len(items) == RECENT_ITEMS or place >= 2 * RECENT_ITEMS:
             continue
-        # A rating at the middle of its scale says "engaged with", if nothing about liking: it still counts.
+        # A rating at the middle of its scale, or below, says "engaged with", if nothing about liking.
         weight = _PLACE_WEIGHTS[len(items)] * min(max(entry.weight, 0.5), 3.0)
         if entry.item != NO_ITEM:
             items.setdefault(entry.item, weight)

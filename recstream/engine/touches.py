@@ -12,11 +12,9 @@ __all__ = ["is_engagement", "touches_of"]
 
 
 def is_engagement(event: Event, rules: DecodeRules) -> bool:
-    """Whether the user chose the event's item, rather than being shown it or turning away from it."""
+    """Whether the user chose the event's item, whatever they think of it, rather than turned away from it."""
     action = rules.actions[event.action]
-    if event.item_id is None or action.kind not in ("item", "rating", "comment") or action.weight < 0.0:
-        return False
-    return event.rating is None or event.rating >= sum(rules.rating_scale) / 2
+    return event.item_id is not None and action.kind in ("item", "rating", "comment") and action.weight >= 0.0
 
 
 def touches_of(event: Event, item: int, profile: Profile, rules: DecodeRules) -> list[Touch]:

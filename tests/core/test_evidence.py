@@ -29,13 +29,16 @@ def faded(count: int) -> AnyArray:
 
 
 def unit_terms(index: InvertedIndex, items: int) -> AnyArray:
-    """Shape ``(items, terms)``: the index as a dense matrix of unit rows."""
+    """Shape ``(items, terms)``: the index as a dense matrix of unit rows, without terms that no item has."""
     postings = index.postings
-    rows = np.zeros((items, len(postings.idf)))
+    held = np.unique(np.concatenate([index.terms_of(row) for row in range(items)]))
+    rows = np.zeros((items, len(held)))
     for row in range(items):
         begin, length = postings.starts[row], postings.lengths[row]
         terms = postings.terms[begin : begin + length]
-        rows[row, terms] = postings.counts[begin : begin + length] * postings.idf[terms]
+        rows[row, np.searchsorted(held, terms)] = (
+            postings.counts[begin : begin + length] * postings.idf[terms]
+        )
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / np.where(lengths > 0.0, lengths, 1.0)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
+from zlib import crc32
 
 from recstream.core.events import Event
 from recstream.core.profile import AsOf, Profile
 from recstream.core.ranking import Recommender
 from recstream.core.signals import query_of
 
-__all__ = ["Learner", "LearningRules"]
+__all__ = ["Learner", "LearningRules", "Offered"]
 
 _NEWEST: Final = 64
 """Lessons among which no user may have more than a share:"""
@@ -39,14 +41,22 @@ class LearningRules:
     """Of a micro-batch, no more than one in so many events is learned from (16 at least are)."""
 
 
+class Offered(NamedTuple):
+    """Which lessons there were to take."""
+
+    offers: int
+    newest: Sequence[int]
+    """Whose the newest taken were, as checksums of the users' ids."""
+
+
 class Learner:
     """Shows the recommender what users chose, as they stood just before."""
 
     def __init__(self, recommender: Recommender, rules: LearningRules) -> None:
         self._recommender = recommender
         self._rules = rules
-        self._newest: deque[str] = deque(maxlen=_NEWEST)
-        self._of: Counter[str] = Counter()
+        self._newest: deque[int] = deque(maxlen=_NEWEST)
+        self._of: Counter[int] = Counter()
         self._offered = 0
         self._left = 0
         self.repeats = 0.0
@@ -56,6 +66,17 @@ class Learner:
         """Go on with the share of repeats that was found before."""
         self.repeats = repeats
         self._recommender.people_repeat = repeats > _REPEATERS
+
+    @property
+    def offered(self) -> Offered:
+        """By what it is decided which lesson is taken next, and how much it weighs."""
+        return Offered(self._offered, list(self._newest))
+
+    @offered.setter
+    def offered(self, before: Offered) -> None:
+        self._offered = before.offers
+        self._newest.extend(before.newest)
+        self._of = Counter(self._newest)
 
     def begin(self, events: int | None) -> None:
         """A micro-batch of so many events begins (None: a log is worked off, with no bound on a batch)."""
@@ -80,11 +101,12 @@ class Learner:
         return self._recommender.learn(query_of(profile, moment, "event", 0.0), item, weight=weight)
 
     def _weight(self, user_id: str) -> float:
+        user = crc32(user_id.encode())
         if len(self._newest) == _NEWEST:
             oldest = self._newest[0]
             self._of[oldest] -= 1
             if not self._of[oldest]:
                 del self._of[oldest]
-        self._newest.append(user_id)
-        self._of[user_id] += 1
-        return min(1.0, _MOST_OF_ONE / self._of[user_id])
+        self._newest.append(user)
+        self._of[user] += 1
+        return min(1.0, _MOST_OF_ONE / self._of[user])

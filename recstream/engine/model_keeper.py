@@ -7,6 +7,7 @@ from typing import Final
 
 from recstream.core.catalogue import Catalogue
 from recstream.core.ranking import Recommender
+from recstream.engine.kept_lessons import KeptLessons
 from recstream.engine.kept_sessions import KeptSessions
 from recstream.engine.kept_transform import TRANSFORM, KeptTransform
 from recstream.engine.kept_weights import KeptWeights
@@ -46,12 +47,15 @@ class ModelKeeper:
         self._shards: set[int] = set()
         writes = self._is_alone or services.maintain is not None
         self.weights = KeptWeights(recommender.blend, learner, learns=rules.learning.enabled)
+        keeps = self._is_alone and rules.learning.enabled
+        self.lessons = KeptLessons(recommender, learner, keeps=keeps)
         self.transform = KeptTransform(catalogue, writes=writes)
         self.sessions = KeptSessions(recommender.sessions, catalogue, shards=rules.shards)
         self._version = self._store.version()
         rows = self._store.fetch()
         self._seqs = {name: row.seq for name, row in rows.items()}
         self.weights.start(rows)
+        self.lessons.start(rows)
         self.transform.start(rows)
         self.sessions.start(rows)
         self._tell()
@@ -82,6 +86,9 @@ class ModelKeeper:
         """Write what is due in a turn, ``all_of_it`` when the sources end; gives how many rows."""
         states = self.weights.due(all_of_it=all_of_it) | self.transform.due()
         states |= self.sessions.due(turn, all_of_it=all_of_it)
+        states |= self.lessons.due(all_of_it=all_of_it)
+        if gone := self.lessons.outdated():
+            self._store.delete(gone)
         if not states:
             return 0
         rows = [ModelRow(name, next_seq(), state) for name, state in states.items()]

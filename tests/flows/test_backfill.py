@@ -70,6 +70,18 @@ def seen(record: Record) -> tuple[object, ...]:
     return tuple(record[name] for name in ("user_id", "items", "version", "as_of", "trigger"))
 
 
+def assert_same_list(one: Record, other: Record) -> None:
+    """Equal but for the rounding of sums that were stored in between: two units of the last place told."""
+    entries = [
+        (mine.copy(), theirs.copy()) for mine, theirs in zip(one["items"], other["items"], strict=True)
+    ]
+    for mine, theirs in entries:
+        assert mine.pop("score") == pytest.approx(theirs.pop("score"), abs=2e-6)
+        assert mine.pop("signals") == pytest.approx(theirs.pop("signals"), abs=2e-5)
+    assert [mine for mine, _ in entries] == [theirs for _, theirs in entries]
+    assert seen({**one, "items": ()}) == seen({**other, "items": ()})
+
+
 @dataclass(frozen=True)
 class Run:
     """A backfill that was run."""
@@ -173,12 +185,12 @@ def test_a_limit_reads_so_much_and_the_rest_can_follow(whole: Run, tmp_path: Pat
     assert_same_users(stored_users(run.state), stored_users(whole.state))
 
 
-@pytest.mark.xfail(reason="the window of sessions is not stored: a restart begins with an empty one")
 def test_the_lists_after_a_restart_are_those_without_it(whole: Run, tmp_path: Path) -> None:
     run = prepared(tmp_path, whole.log)
     run.go("event", "--limit", str(HALF))
     run.go("event")
-    assert [seen(one) for one in run.lists] == [seen(one) for one in whole.lists]
+    for mine, theirs in zip(run.lists, whole.lists, strict=True):
+        assert_same_list(mine, theirs)
 
 
 @pytest.mark.parametrize("refresh", ["batch", "end"])

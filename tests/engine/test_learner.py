@@ -1,0 +1,190 @@
+"""The learner: which events are lessons, and what they weigh."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from recstream.core.events import Event
+from recstream.core.profile import Profile
+from recstream.core.ranking import RankingRules, Recommender
+from recstream.core.signals import query_of
+from recstream.engine import learner as module
+from recstream.engine.learner import Learner, LearningRules
+from tests.builders import RULES, catalogue_of, event, popular
+
+ITEMS = [f"i{k}" for k in range(12)]
+ALL = LearningRules(all_of=10**9)
+
+
+class Lesson:
+    """A learner of a small world in which every item is a candidate, and its users."""
+
+    def __init__(self, rules: LearningRules = ALL, *, repeats: bool | None = None) -> None:
+        self.catalogue = catalogue_of(ITEMS)
+        statistics = popular({row: 1 + row for row in range(len(ITEMS))})
+        self.recommender = Recommender(self.catalogue, statistics, RankingRules(repeats=repeats))
+        self.learner = Learner(self.recommender, rules)
+        self.learner.begin(None)
+        self.users: dict[str, Profile] = {}
+        self.offset = 0
+
+    @property
+    def examples(self) -> float:
+        return self.recommender.blend.examples
+
+    def allows_repeats(self) -> bool:
+        return self.recommender.people_repeat
+
+    def meet(self, item_id: str, ts: float, *, user: str = "u1", rec: tuple[int, int] | None = None) -> bool:
+        """A view is met, then applied; whether it was a lesson."""
+        self.offset += 1
+        one: Event = event(ts, "view", item_id, user=user, offset=self.offset)._replace(rec=rec)
+        profile = self.users.setdefault(user, Profile(user))
+        item = self.catalogue.handle(item_id)
+        assert item is not None
+        found = self.learner.meet(one, item, profile)
+        profile.observe(one, self.catalogue, RULES, 0.0)
+        return found
+
+
+def test_each_engagement_of_a_known_user_is_a_lesson() -> None:
+    world = Lesson()
+    assert [world.meet(f"i{k}", float(k)) for k in range(4)] == [False, True, True, True]
+    assert world.examples == 3.0
+
+
+def test_events_of_one_moment_and_late_ones_teach_nothing() -> None:
+    """What came before them is not known."""
+    world = Lesson()
+    world.meet("i0", 10.0)
+    before = world.recommender.blend.to_bytes()
+    assert not world.meet("i1", 10.0)
+    assert not world.meet("i2", 3.0)
+    assert world.recommender.blend.to_bytes() == before
+    assert world.meet("i3", 11.0)
+
+
+def test_an_item_that_could_not_be_listed_teaches_nothing() -> None:
+    world = Lesson(repeats=False)
+    world.meet("i0", 1.0)
+    assert not world.meet("i0", 2.0)  # seen
+    world.catalogue.put("i5", world.catalogue.vector(5), available=False)
+    assert not world.meet("i5", 3.0)
+    assert world.examples == 0.0
+    profile = world.users["u1"]
+    assert profile.as_of is not None
+    asked = query_of(profile, profile.as_of, "event", 0.0)
+    assert not world.recommender.learn(asked, 5)
+    assert world.recommender.learn(asked, 7)
+
+
+def test_a_lesson_is_of_how_the_user_stood_just_before() -> None:
+    world, apart = Lesson(), Lesson()
+    for one in (world, apart):
+        one.meet("i0", 1.0)
+    profile = apart.users["u1"]
+    assert profile.as_of is not None
+    apart.recommender.learn(query_of(profile, profile.as_of, "event", 0.0), 4)
+    world.meet("i4", 2.0)
+    assert world.recommender.blend.linear == pytest.approx(apart.recommender.blend.linear, abs=1e-6)
+
+
+def test_a_lesson_that_answers_a_list_of_ours_weighs_more() -> None:
+    plain, answer = Lesson(), Lesson()
+    start = plain.recommender.blend.linear.copy()
+    for world, rec in ((plain, None), (answer, (1, 1))):
+        world.meet("i0", 1.0)
+        world.meet("i4", 2.0, rec=rec)
+    moved = [abs(world.recommender.blend.linear - start).sum() for world in (plain, answer)]
+    assert moved[1] > moved[0] > 0.0
+
+
+def test_a_flood_by_one_user_weighs_no_more_than_a_few_of_its_lessons() -> None:
+    """Seen in the weights themselves: a twin is taught the same with the weights that are wanted."""
+    flooded, twin = Lesson(repeats=True), Lesson(repeats=True)
+    weights = []
+    for k in range(200):
+        profile = twin.users.setdefault("u1", Profile("u1"))
+        if profile.as_of is not None:
+            weights.append(min(1.0, module._MOST_OF_ONE / min(k, module._NEWEST)))
+            asked = query_of(profile, profile.as_of._replace(ts=float(k), offset=k + 1), "event", 0.0)
+            twin.recommender.learn(asked, k % 12, weight=weights[-1])
+        one = event(float(k), "view", f"i{k % 12}", offset=k + 1)
+        profile.observe(one, twin.catalogue, RULES, 0.0)
+        flooded.meet(f"i{k % 12}", float(k))
+    assert flooded.recommender.blend.to_bytes() == twin.recommender.blend.to_bytes()
+    assert sum(weights[-module._NEWEST :]) == pytest.approx(module._MOST_OF_ONE)
+
+
+def test_many_users_all_weigh_in_full() -> None:
+    world, alone = Lesson(), Lesson()
+    for k in range(40):
+        world.meet("i0", float(2 * k), user=f"u{k}")
+        world.meet(f"i{1 + k % 11}", float(2 * k + 1), user=f"u{k}")
+        alone.meet("i0", float(2 * k), user=f"u{k}")
+        alone.learner = Learner(alone.recommender, ALL)  # one that has met nobody before
+        alone.learner.begin(None)
+        alone.meet(f"i{1 + k % 11}", float(2 * k + 1), user=f"u{k}")
+    assert world.recommender.blend.to_bytes() == alone.recommender.blend.to_bytes()
+    assert world.examples == 40.0
+
+
+def test_after_the_first_lessons_one_in_so_many_is_taken() -> None:
+    world = Lesson(LearningRules(all_of=5, every=4))
+    taken = [world.meet(f"i{k % 12}", float(k), user="u1" if k < 12 else f"u{k % 7}") for k in range(80)]
+    first = [place for place, is_lesson in enumerate(taken) if is_lesson]
+    assert first[:5] == [1, 2, 3, 4, 5]
+    later = taken[20:]
+    assert 0 < sum(later) <= len(later) / 4
+
+
+def test_of_a_micro_batch_no_more_than_a_share_is_learned_from() -> None:
+    rules = dataclasses.replace(ALL, share=4)
+    for events, most in ((400, 100), (8, 16)):
+        world = Lesson(rules, repeats=True)
+        world.learner.begin(events)
+        for k in range(400):
+            world.meet(f"i{k % 12}", float(k), user=f"u{k % 50}")
+        assert world.examples == most
+        world.learner.begin(events)
+        world.meet("i0", 1000.0)
+        assert world.examples == most + 1
+
+
+def test_frozen_it_learns_nothing_but_still_sees_whether_people_come_back() -> None:
+    world = Lesson(dataclasses.replace(ALL, enabled=False))
+    before = world.recommender.blend.to_bytes()
+    for k in range(300):
+        world.meet("i0", float(k))
+    assert world.recommender.blend.to_bytes() == before
+    assert world.allows_repeats()
+
+
+def test_lists_may_hold_what_was_seen_once_people_come_back_to_items() -> None:
+    world = Lesson()
+    for k in range(12):
+        world.meet(f"i{k}", float(k))
+    assert not world.allows_repeats()
+    profile = world.users["u1"]
+    assert profile.as_of is not None
+    asked = query_of(profile, profile.as_of, "request", 0.0)
+    assert world.recommender.rank([asked]) == [[]]
+    for k in range(200):
+        world.meet("i3", 100.0 + k, user="u2")
+    assert world.allows_repeats()
+    assert len(world.recommender.rank([asked])[0]) == 12
+    met = 0
+    while world.allows_repeats() and met < 20_000:  # and no more, when all is new to people
+        world.meet("i3", 1000.0 + met, user=f"new{met}")
+        met += 1
+    assert 100 < met < 20_000
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+def test_a_setting_overrules_what_people_do(repeats: bool) -> None:
+    world = Lesson(repeats=repeats)
+    for k in range(300):
+        world.meet("i0" if not repeats else f"i{k % 12}", float(k), user="u1" if not repeats else f"u{k}")
+    assert world.allows_repeats() is repeats

@@ -91,10 +91,8 @@ def evaluate(
     No store is read or written; texts are encoded through the cache (cache.path). Lists are those of
     `recstream backfill --refresh event` on the same log, with a request at each moment that is scored.
 
-    To tune, compare settings by --grid; each is learned anew, online, from the same log:
-
-      recstream eval --events e.jsonl --items i.jsonl --grid ranking.learn=true,false
-      --grid ranking.weights.fresh=0,0.8 --grid ranking.mmr=0,0.1 --write-settings best.toml
+    To tune, give --grid values of settings: every combination is run, each learning anew from the log.
+    Such as: --grid ranking.learn=true,false --grid ranking.weights.fresh=0,0.8 --write-settings best.toml
 
     Exit codes: 0 done, 1 a fault, 2 settings are wrong, 4 the fuse (too many rejects).
     """

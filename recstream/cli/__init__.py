@@ -15,6 +15,7 @@ from recstream.cli import (
     demo,
     errors,
     evaluate,
+    model,
     replay,
     run,
     show,
@@ -39,6 +40,7 @@ app.command()(replay.backfill)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(deadletter.app, name="deadletter")
+app.add_typer(model.app, name="model")
 app.command()(tail.tail)
 app.command()(show.show)
 app.command()(admin.forget)

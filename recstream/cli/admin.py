@@ -28,12 +28,14 @@ def forget(
     settings = load_settings(config, overrides, named)
     if offline:
         from recstream.job_lock import job_lock
+        from recstream.stored_model import forget_sessions
         from recstream.wiring import Wiring
 
         with job_lock(settings.store_dir, "forget", create=False):
-            users = Wiring(settings, create=False).database.users
-            known = bool(users.fetch([user]))
-            users.delete([user])
+            database = Wiring(settings, create=False).database
+            known = forget_sessions(database.models, user, settings.store.shards)
+            known |= bool(database.users.fetch([user]))
+            database.users.delete([user])
         typer.echo(f"user {user!r} erased" if known else f"user {user!r} is not in {settings.store_dir}")
         raise typer.Exit(0 if known else 1)
 

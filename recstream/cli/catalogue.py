@@ -13,16 +13,16 @@ from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
 from recstream.cli.progress import Reporter
 from recstream.cli.summary import print_summary
 
-__all__ = ["app", "load"]
+__all__ = ["app", "fit", "load"]
 
 EXIT_INTERRUPTED = 130
 
-app = typer.Typer(help="Items in bulk.", no_args_is_help=True)
+app = typer.Typer(help="Items in bulk, and how their texts are compared.", no_args_is_help=True)
 
 
 @app.callback()
 def _catalogue() -> None:
-    """Items in bulk."""
+    """Items in bulk, and how their texts are compared."""
 
 
 @app.command()
@@ -55,3 +55,36 @@ def load(
     if summary.get("records_rejected"):
         console.print(f"some records were rejected, each with its reason, in {letters} (exit 3)")
         raise typer.Exit(3)
+
+
+@app.command()
+def fit(
+    whitening: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="0: directions weigh as texts differ along them; 1: all weigh the same."
+        ),
+    ] = 0.0,
+    store: Store = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Fit how texts are compared to the items stored now. A running job takes it up within seconds."""
+    from recstream.stored_model import Space, fit_transform
+    from recstream.wiring import Wiring
+
+    named = {"store.path": None if store is None else str(store)}
+    settings = load_settings(config, overrides, named)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+
+    def told(space: Space) -> str:
+        if space.version:
+            made = f"transform {space.version}, fitted on {space.items:,} items, {space.dims} dimensions"
+        else:
+            made = f"the encoder's own space, {space.dims} dimensions"
+        return f"{made}; two items are {space.alike:.2f} alike on average (0: not at all, 1: the same)"
+
+    fitted = fit_transform(Wiring(settings, create=False), whitening)
+    typer.echo(f"before: {told(fitted.before)}")
+    typer.echo(f"now:    {told(fitted.after)}")
+    typer.echo("a running job takes it up within seconds, another one when it starts")

@@ -1,10 +1,10 @@
-"""``recstream show USER``: what is known of a user, and the list that follows from it now."""
+"""``recstream show USER``: what is known of a user, and the list that follows from it; or the model."""
 
 from __future__ import annotations
 
 import time
 from datetime import datetime, timezone
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
@@ -13,13 +13,21 @@ from rich.markup import escape
 
 from recstream.cli import console as consoles
 from recstream.cli.lists import print_list
+from recstream.cli.model import print_model
 from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
+
+if TYPE_CHECKING:
+    from recstream.wiring import Wiring
 
 __all__ = ["show"]
 
 
 def show(
-    user: Annotated[str, typer.Argument(help="User id.")],
+    user: Annotated[str | None, typer.Argument(help="User id.", show_default=False)] = None,
+    model: Annotated[
+        bool,
+        typer.Option("--model", help="In place of a user: what each signal is worth, as learned so far."),
+    ] = False,
     search: Annotated[
         str | None,
         typer.Option(help="Also the list as it would be after a search in these words; nothing is stored."),
@@ -30,13 +38,19 @@ def show(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Show a user's state, sessions and list with reasons, from the store; no job is disturbed."""
+    """Show a user's state, sessions and list with reasons, or the model; no job is disturbed."""
     from recstream.inspection import inspect_user
     from recstream.wiring import Wiring
 
+    if (user is None) != model:
+        raise typer.BadParameter("wanted a user id, or --model: one of them")
     named = {"store.path": None if store is None else str(store)}
     settings = load_settings(config, overrides, named)
-    seen = inspect_user(Wiring(settings, create=False), user, search=search, now=time.time())
+    wiring = Wiring(settings, create=False)
+    if user is None:
+        _show_model(wiring, json=json)
+        return
+    seen = inspect_user(wiring, user, search=search, now=time.time())
     if seen is None:
         typer.echo(f"user {user!r} is not in {settings.store_dir}", err=True)
         raise typer.Exit(1)
@@ -44,6 +58,16 @@ def show(
         typer.echo(orjson.dumps(seen, option=orjson.OPT_INDENT_2).decode())
         return
     _print(consoles.output(), seen, items)
+
+
+def _show_model(wiring: Wiring, *, json: bool) -> None:
+    from recstream.stored_model import inspect_model
+
+    seen = inspect_model(wiring)
+    if json:
+        typer.echo(orjson.dumps(seen, option=orjson.OPT_INDENT_2).decode())
+    else:
+        print_model(consoles.output(), seen)
 
 
 def _print(console: Console, seen: dict[str, Any], items: int) -> None:

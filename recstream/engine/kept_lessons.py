@@ -50,7 +50,7 @@ class KeptLessons:
             lessons.append((found, place, weight))
             at += found.nbytes
         self._recommender._picked = picked  # noqa: SLF001 - as above
-        self._learner.offered = Offered(*offered)
+        self._learner.go_on(Offered(*offered))
         self._at = self._learner.offered.offers
 
     def due(self, *, all_of_it: bool) -> dict[str, bytes]:

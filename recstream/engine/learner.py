@@ -72,8 +72,8 @@ class Learner:
         """By what it is decided which lesson is taken next, and how much it weighs."""
         return Offered(self._offered, list(self._newest))
 
-    @offered.setter
-    def offered(self, before: Offered) -> None:
+    def go_on(self, before: Offered) -> None:
+        """Decide from here on as where ``before`` was noted."""
         self._offered = before.offers
         self._newest.extend(before.newest)
         self._of = Counter(self._newest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,9 +18,9 @@ from recstream.core.outbox import Barrier, Refusal, Unconfirmed
 from recstream.core.profile import Outcome, Profile
 from recstream.core.ranking import RankingRules, rank
 from recstream.core.sessions import Session
-from recstream.core.statistics import ItemStatistics, Touch
+from recstream.core.statistics import SCALES, ItemStatistics, Touch, growth
 from recstream.engine.rows import RowFormatError, profile_of, put_statistics, statistics_row, user_row
-from recstream.ports import OPEN_SESSION, UNCONFIRMED, WAITING
+from recstream.ports import OPEN_SESSION, UNCONFIRMED, WAITING, StatisticsRow
 from recstream.testing.strategies import hostile_ids
 from tests.builders import (
     RULES,
@@ -175,6 +176,31 @@ def test_statistics_come_back_in_a_process_with_other_handles() -> None:
         mine, theirs = here.handle(item_id) or 0, there.handle(item_id) or 0
         assert copy.row(theirs)[0] == pytest.approx(source.row(mine)[0])
         assert neighbours(copy, there, theirs) == neighbours(source, here, mine)
+
+
+def test_statistics_of_layout_1_are_read_as_what_they_say_today() -> None:
+    """It knew three scales, no age of its pairs, and not when an item was met first."""
+    catalogue, statistics = catalogue_of(["a", "b", "c"]), ItemStatistics(4)
+    weights = np.array([[2.0, 0.0], [3.0, 1.0]], np.float32)
+    state = b"\x01" + msgspec.msgpack.encode([["b", "c"], weights.tobytes()])
+    row = StatisticsRow("a", 0, 1, 5000.0, (0.5, 2.0, 40.0), state)
+    put_statistics(row, statistics, catalogue)
+    assert statistics.tick == 5000.0
+    scales = [statistics.popularity(1, k)[0] for k in range(len(SCALES))]
+    assert (scales[0], scales[1], scales[-1]) == pytest.approx((0.5, 2.0, 40.0))
+    assert min(scales[1:3]) >= 2.0  # a slower scale holds no less
+    grown = growth(5000.0)
+    assert neighbours(statistics, catalogue, 0) == pytest.approx(
+        {"b": pytest.approx((2.0 * grown, 3.0 * grown)), "c": pytest.approx((0.0, grown))}
+    )
+    assert statistics.weights(1)[0] == pytest.approx(40.0 * grown)
+    assert 0.0 <= statistics.since(1)[0] <= 5000.0 - 40.0
+
+    again = ItemStatistics(4)
+    stored = statistics_row(0, statistics, catalogue, shard=0, seq=2)
+    assert stored.state[0] == 2
+    put_statistics(stored, again, catalogue)
+    assert again.row(0)[0] == pytest.approx(statistics.row(0)[0])
 
 
 def neighbours(

@@ -15,10 +15,10 @@ from recstream.core.signals import query_of
 
 __all__ = ["Learner", "LearningRules", "Offered"]
 
-_NEWEST: Final = 64
-"""Lessons among which no user may have more than a share:"""
-_MOST_OF_ONE: Final = 8
-"""further ones of that user weigh less, so that all of theirs together weigh no more than so many."""
+_SHARES: Final = ((64, 8), (1024, 32))
+"""Among so many of the newest lessons a user may have so many at full weight. Further ones weigh less, the
+less the more there are: so neither a busy hour of one person nor a robot turns the weights."""
+_NEWEST: Final = max(newest for newest, _ in _SHARES)
 _ATTRIBUTED: Final = 2.0
 """Weight of a lesson that answers a list of ours: what stood before the user is certain."""
 _FORGETTING: Final = 0.999
@@ -56,7 +56,7 @@ class Learner:
         self._recommender = recommender
         self._rules = rules
         self._newest: deque[int] = deque(maxlen=_NEWEST)
-        self._of: Counter[int] = Counter()
+        self._of: tuple[Counter[int], ...] = tuple(Counter() for _ in _SHARES)
         self._offered = 0
         self._left = 0
         self.repeats = 0.0
@@ -75,8 +75,8 @@ class Learner:
     def go_on(self, before: Offered) -> None:
         """Decide from here on as where ``before`` was noted."""
         self._offered = before.offers
-        self._newest.extend(before.newest)
-        self._of = Counter(self._newest)
+        for user in before.newest:
+            self._share(user)
 
     def begin(self, events: int | None) -> None:
         """A micro-batch of so many events begins (None: a log is worked off, with no bound on a batch)."""
@@ -97,16 +97,20 @@ class Learner:
             return False
         self._left -= 1
         moment = AsOf(event.ts, event.partition.name, event.offset)
-        weight = self._weight(event.user_id) * (1.0 if event.rec is None else _ATTRIBUTED)
+        weight = self._share(crc32(event.user_id.encode())) * (1.0 if event.rec is None else _ATTRIBUTED)
         return self._recommender.learn(query_of(profile, moment, "event", 0.0), item, weight=weight)
 
-    def _weight(self, user_id: str) -> float:
-        user = crc32(user_id.encode())
-        if len(self._newest) == _NEWEST:
-            oldest = self._newest[0]
-            self._of[oldest] -= 1
-            if not self._of[oldest]:
-                del self._of[oldest]
+    def _share(self, user: int) -> float:
+        """Count a lesson of a user among the newest; gives what it weighs for being one of so many."""
+        weight = 1.0
+        have = len(self._newest)
+        for (newest, most), of in zip(_SHARES, self._of, strict=True):
+            if have >= newest:
+                oldest = self._newest[have - newest]
+                of[oldest] -= 1
+                if not of[oldest]:
+                    del of[oldest]
+            of[user] += 1
+            weight *= min(1.0, most / of[user])
         self._newest.append(user)
-        self._of[user] += 1
-        return min(1.0, _MOST_OF_ONE / self._of[user])
+        return weight

@@ -2,89 +2,158 @@
 
 Run: ``python -m tests.bench.bench_ranking [--quick]``; prints one JSON line.
 
-``rank`` is `recstream.core.ranking.rank`; ``worker`` is `Worker.rank`, which adds the record's JSON.
-``product`` is the matrix product of the same shapes; ``argpartition`` the same product and numpy's top-n of
-its rows: no signals, nothing left out, no reasons. All on one BLAS thread, as the job runs.
+``rank`` is `Recommender.rank` with all default signals, weights learned; ``emitted`` adds the record's JSON;
+``learn`` is lessons a second. ``product`` is the matrix product of the encoder's vectors with as many tastes;
+``argpartition`` the same product and numpy's top-n of its rows: no signals, nothing left out, no reasons. All
+on one BLAS thread, as the job runs.
 """
 
 from __future__ import annotations
 
-import random
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 from threadpoolctl import threadpool_limits
 
-from recstream.core import kernels, ranking, signals
-from recstream.core.decoding import decode_events
+from recstream.core import evidence, evidence_kernels, ranking
+from recstream.core.arrays import Matrix, Vector
+from recstream.core.blend import Blend
+from recstream.core.catalogue import Catalogue
+from recstream.core.events import Event
+from recstream.core.lexicon import pack, text_terms
 from recstream.core.profile import AsOf, Profile, ProfileRules
+from recstream.core.ranking import RankingRules, Recommender
 from recstream.core.rules import DecodeRules
 from recstream.core.signals import Query, query_of
-from recstream.core.statistics import Touch
-from recstream.engine import lists as engine_lists
-from recstream.engine.worker import Worker
-from recstream.wiring import Wiring
-from tests.bench.graph import prepared_store, settings_of
+from recstream.core.source import Partition
+from recstream.core.statistics import ItemStatistics, Touch
+from recstream.engine.lists import Listed
 from tests.bench.report import Figures, emit, interleaved, is_quick, ratio, seconds, spread
-from tests.bench.world import DIM, T0, batches, item_numbers, log
+from tests.bench.world import DIM, T0
 
-SIZES = (1, 16, 64, 256)
+SIZES = (1, 64, 256)
 TOP = 20
-RECENT = 20
+NEIGHBOURS = 200
+PREVIOUS = 20
+HISTORY = 40
+GROUPS = 40
+ACTIONS = ("view", "view", "view", "click", "like", "rate", "purchase", "dislike", "skip")
+LOG = Partition("events/0", "events/0@bench")
 
 
-def profiles_of(worker: Worker, users: int, items: int) -> list[Profile]:
-    """Users with a taste, twenty recent items and what they have seen."""
-    rules = ProfileRules(DecodeRules())
-    lines = log(RECENT * users, users=users, items=items)
-    profiles: dict[str, Profile] = {}
-    for batch in batches(lines):
-        for event in decode_events(batch, rules=rules.decode, now=T0 * 2.0, loads=orjson.loads)[0]:
-            profile = profiles.setdefault(event.user_id, Profile(event.user_id))
-            profile.observe(event, worker.replica.catalogue, rules, 0.0)
-    return list(profiles.values())
+class World(NamedTuple):
+    """A recommender that has worked off a stream, and users who ask it."""
+
+    recommender: Recommender
+    queries: list[Query]
+    chosen: list[int]
+    """What each of them touches next."""
 
 
-def learn(worker: Worker, touches: int, items: int) -> None:
-    """Statistics of a stream in which users stay within some neighbourhood."""
-    rng = random.Random(3)
-    handles = [worker.replica.catalogue.handle(f"i{n}") for n in item_numbers(touches, items, 4)]
+def catalogue_of(random: np.random.Generator, groups: list[int]) -> Catalogue:
+    """Items whose vectors, words and categories resemble each other within a group."""
+    centres = random.standard_normal((GROUPS, DIM))
+    vectors = centres[groups] + random.standard_normal((len(groups), DIM))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    share = 1.0 / np.arange(1, 5001)
+    common = random.choice(5000, (len(groups), 15), p=share / share.sum())
+    catalogue = Catalogue(DIM)
+    for n, (group, vector) in enumerate(zip(groups, vectors.astype(np.float32), strict=True)):
+        words = [f"g{group}w{word}" for word in random.integers(0, 200, 15)] + [f"w{k}" for k in common[n]]
+        catalogue.put(
+            f"i{n}",
+            vector,
+            title=f"item {n}",
+            categories=(f"c{group % 25}", f"c{n % 25}"),
+            published_at=T0 - 86400.0 * int(random.integers(0, 3000)),
+            terms=pack(text_terms(" ".join(words))),
+        )
+    return catalogue
+
+
+class People:
+    """Who touches what: mostly items of three groups of their own, popular ones more."""
+
+    def __init__(self, random: np.random.Generator, groups: list[int], users: int) -> None:
+        self._random = random
+        members = [np.flatnonzero(np.array(groups) == group) for group in range(GROUPS)]
+        self._members = [(rows, 1.0 / np.arange(1, len(rows) + 1)) for rows in members]
+        self._tastes = random.integers(0, GROUPS, (users, 3))
+
+    def touches(self, user: int, count: int) -> list[int]:
+        """Handles of what the user touches in turn."""
+        random, found = self._random, []
+        for group in random.choice(self._tastes[user], count):
+            rows, share = self._members[group if random.random() < 0.8 else random.integers(0, GROUPS)]
+            found.append(int(random.choice(rows, p=share / share.sum())))
+        return found
+
+
+def world(*, items: int, users: int, touches: int, lessons: int) -> World:
+    """A stream of so many touches by a thousand people, then ``users`` with a history each."""
+    random = np.random.default_rng(1)
+    groups = random.integers(0, GROUPS, items).tolist()
+    catalogue, statistics = catalogue_of(random, groups), ItemStatistics(NEIGHBOURS)
+    recommender = Recommender(catalogue, statistics, RankingRules(top_n=TOP))
+    people = People(random, groups, 1000 + users)
     last: dict[int, tuple[int, ...]] = {}
-    batch = []
-    for handle in handles:
-        assert handle is not None
-        user = rng.randrange(max(1, touches // 30))
-        before = tuple(other for other in last.get(user, ()) if other != handle)[:RECENT]
-        batch.append(Touch(handle, before))
-        last[user] = (handle, *before)
-    for at in range(0, len(batch), 1000):
-        worker.replica.statistics.count(batch[at : at + 1000])
+    batch: list[Touch] = []
+    for user in random.integers(0, 1000, touches // 5).tolist():
+        for item in people.touches(user, 5):
+            before = tuple(other for other in last.get(user, ()) if other != item)[:PREVIOUS]
+            batch.append(Touch(item, before))
+            last[user] = (item, *before)
+            recommender.sessions.add(f"u{user}", item, statistics.tick + len(batch))
+        if len(batch) >= 1000:
+            statistics.count(batch)
+            batch = []
+    statistics.count(batch)
+    found = [_asked(random, people.touches(1000 + k, HISTORY + 1), catalogue, k) for k in range(users)]
+    queries, chosen = [query for query, _ in found], [item for _, item in found]
+    for k in range(lessons):
+        recommender.learn(queries[k % users], chosen[k % users])
+    return World(recommender, queries, chosen)
 
 
-def queries_of(profiles: list[Profile], size: int) -> list[Query]:
-    """The users' views, the first of which are asked for."""
-    found = []
-    for profile in profiles[:size]:
-        assert profile.as_of is not None
-        found.append(query_of(profile, AsOf(profile.as_of.ts, "events/0", 1), "event", time.time()))
-    return found
+def _asked(
+    random: np.random.Generator, items: list[int], catalogue: Catalogue, number: int
+) -> tuple[Query, int]:
+    """A user with a history, some with words, lists shown and dislikes; and what they touch next."""
+    profile, rules = Profile(f"user-{number}"), ProfileRules(DecodeRules())
+    *history, following = items
+    for at, item in enumerate(history):
+        action = ACTIONS[int(random.integers(0, len(ACTIONS)))]
+        rating = 4.0 if action == "rate" else None
+        did: list[tuple[str, str | None, float | None, Vector | None]] = [(action, f"i{item}", rating, None)]
+        if at % 4 == 0:
+            did.insert(0, ("impression", f"i{item}", None, None))
+        if number % 4 == 0 and at == HISTORY - 3:
+            did.insert(0, ("search", None, None, catalogue.vector(following)))
+        for name, about, stars, vector in did:
+            offset = 3 * at + len(name) % 3
+            moment = T0 + 60.0 * at
+            one = Event(
+                profile.user_id, moment, name, about, None, stars, None, None, None, LOG, offset, b"", vector
+            )
+            profile.observe(one, catalogue, rules, 0.0)
+    asked = query_of(profile, AsOf(T0 + 60.0 * HISTORY, LOG.name, 10**6), "event", 0.0)
+    return asked, following
 
 
 STAGES: dict[str, tuple[Any, str]] = {
-    "world": (ranking._World, "of"),
-    "tastes": (signals, "text_tastes"),
-    "neighbours": (kernels, "score_row"),
-    "select": (kernels, "select_top"),
-    "explain": (ranking, "_explain"),
-    "json": (engine_lists.Listed, "of"),
+    "directions": (evidence, "text_directions"),
+    "evidence": (evidence_kernels, "gather"),
+    "score": (Blend, "score"),
+    "select": (Recommender, "_best"),
+    "split": (Blend, "split"),
+    "reasons": (ranking, "contributions"),
+    "names": (ranking, "_named"),
+    "json": (Listed, "of"),
 }
-"""Functions whose time is told apart; the rest is the product, the sum with the base, and the loop."""
+"""Functions whose time is told apart; the rest is the product of texts, and the loop."""
 
 
 @contextmanager
@@ -100,9 +169,10 @@ def stopwatches(spent: dict[str, float]) -> Iterator[None]:
 
         return timed
 
-    kept = {name: owner.__dict__[attribute] for name, (owner, attribute) in STAGES.items()}
+    kept = {name: (owner.__dict__[attribute]) for name, (owner, attribute) in STAGES.items()}
     for name, (owner, attribute) in STAGES.items():
-        setattr(owner, attribute, watched(name, getattr(owner, attribute)))
+        work = watched(name, getattr(owner, attribute))
+        setattr(owner, attribute, staticmethod(work) if owner is Listed else work)
     try:
         yield
     finally:
@@ -119,40 +189,42 @@ def breakdown(work: Callable[[], object], lists: int) -> Figures:
     return {name: round(took / lists * 1e6, 1) for name, took in spent.items()}
 
 
-def measure(folder: Path, *, items: int, users: int, touches: int, least: int, rounds: int) -> dict[str, Any]:
+def measure(*, items: int, users: int, touches: int, least: int, rounds: int) -> dict[str, Any]:
     """All figures; ``least`` lists are made a measurement."""
-    wiring = Wiring(settings_of(prepared_store(folder / "store", items)))
-    worker = Worker(wiring.services(), wiring.rules())
-    learn(worker, touches, items)
-    profiles = profiles_of(worker, users, items)
-    catalogue, statistics, rules = worker.replica.catalogue, worker.replica.statistics, worker.rules.ranking
-    matrix = catalogue.centred()
+    recommender, queries, chosen = world(items=items, users=users, touches=touches, lessons=2 * users)
+    catalogue = recommender.catalogue
+    matrix: Matrix = np.array([catalogue.vector(row) for row in range(items)])
     found: dict[str, Any] = {}
     for size in SIZES:
-        queries = queries_of(profiles, size)
-        times = max(1, least // size)
+        some, times = queries[:size], max(1, least // size)
         tastes = np.random.default_rng(5).standard_normal((size, DIM)).astype(np.float32)
 
-        def ranked(queries: list[Query] = queries, times: int = times) -> None:
+        def ranked(some: list[Query] = some, times: int = times) -> None:
             for _ in range(times):
-                ranking.rank(queries, catalogue, statistics, rules)
+                recommender.rank(some)
 
-        def emitted(queries: list[Query] = queries, times: int = times) -> None:
+        def emitted(some: list[Query] = some, times: int = times) -> None:
             for _ in range(times):
-                worker.rank(queries)
+                for query, made in zip(some, recommender.rank(some), strict=True):
+                    Listed.of(query, made, catalogue, "encoder", 0.0)
 
-        def product(tastes: Any = tastes, times: int = times) -> None:
+        def product(tastes: Matrix = tastes, times: int = times) -> None:
             for _ in range(times):
                 tastes @ matrix.T
 
-        def argpartition(tastes: Any = tastes, times: int = times) -> None:
+        def argpartition(tastes: Matrix = tastes, times: int = times) -> None:
             for _ in range(times):
                 scores = tastes @ matrix.T
                 top = np.argpartition(scores, -TOP, axis=1)[:, -TOP:]
                 np.take_along_axis(top, np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1), axis=1)
 
         lists = size * times
-        ways = {"rank": ranked, "worker": emitted, "product": product, "argpartition": argpartition}
+        ways: dict[str, Callable[..., None]] = {
+            "rank": ranked,
+            "emitted": emitted,
+            "product": product,
+            "argpartition": argpartition,
+        }
         for way in ways.values():
             way(times=1)
         rates = interleaved(
@@ -162,28 +234,34 @@ def measure(folder: Path, *, items: int, users: int, touches: int, least: int, r
         found[str(size)] = {
             "lists_per_s": {name: spread(values) for name, values in rates.items()},
             "rank_over_product": ratio(rates["rank"], rates["product"]),
-            "worker_over_argpartition": ratio(rates["worker"], rates["argpartition"]),
-            "worker_us_a_list": breakdown(emitted, lists),
+            "emitted_over_argpartition": ratio(rates["emitted"], rates["argpartition"]),
+            "us_a_list": breakdown(emitted, lists),
         }
-    wiring.close()
+
+    def lessons() -> None:
+        for query, item in zip(queries, chosen, strict=True):
+            recommender.learn(query, item)
+
     return {
         "items": items,
         "dim": DIM,
         "top_n": TOP,
         "touches": touches,
+        "candidates": round(float(np.mean([len(one.items) for one in recommender.gatherer.gather(queries)]))),
         "rounds": rounds,
         "by_batch": found,
+        "lessons_per_s": spread([users / seconds(lessons) for _ in range(rounds)]),
     }
 
 
 def main() -> None:
     """Print one JSON line."""
-    sizes = {"items": 10_000, "users": 256, "touches": 100_000, "least": 1024, "rounds": 5}
+    sizes = {"items": 10_000, "users": 256, "touches": 50_000, "least": 1024, "rounds": 5}
     if is_quick(__doc__):
-        sizes = {"items": 10_000, "users": 256, "touches": 10_000, "least": 128, "rounds": 1}
-    with tempfile.TemporaryDirectory() as folder, threadpool_limits(1, "blas"):
-        figures = measure(Path(folder), **sizes)
-    emit("ranking", figures, "numpy", "numba", "orjson")
+        sizes = {"items": 2000, "users": 256, "touches": 5000, "least": 256, "rounds": 1}
+    with threadpool_limits(1, "blas"):
+        figures = measure(**sizes)
+    emit("ranking", figures, "numpy", "numba")
 
 
 if __name__ == "__main__":

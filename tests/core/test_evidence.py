@@ -22,10 +22,12 @@ from tests.core.scenes import Scene, kept, scene
 
 seeds = st.integers(0, 2**32 - 1)
 POPULARITY = ("rising", "trending", "lasting", "popular")
+NO_SOURCES = {"disliked", "turned_away", "lexical_last", "followed_last", "sessions_next"}
+"""Signals that bring no candidates: they speak against an item, or of those that others bring."""
 
 
 def faded(count: int) -> AnyArray:
-    return np.exp(-np.arange(count) / kernels._WINDOW)
+    return np.asarray(kernels.FADES[:count], np.float64)
 
 
 def unit_terms(index: InvertedIndex, items: int) -> AnyArray:
@@ -88,7 +90,7 @@ def sparse_by_hand(world: Scene, asked: Query) -> dict[str, AnyArray]:
 
     for k, item in enumerate(recent):
         follows = pairs(item, followed_by)
-        if k < kernels._FOLLOWED_ITEMS and follows.sum() > 0.0:
+        if k < kernels.FOLLOWED_ITEMS and follows.sum() > 0.0:
             raw["followed"] += follows / follows.sum() / (1 + k)
             if k == 0:
                 raw["followed_last"] += follows / follows.sum()
@@ -111,17 +113,16 @@ def sessions_by_hand(world: Scene, asked: Query) -> tuple[AnyArray, AnyArray]:
         if not shared or number == world.sessions.current(asked.user_id):
             continue
         likeness = sum(
-            math.exp(-recent.index(item) / kernels._WINDOW) * math.log(1 + tick / (1 + counts[item]))
-            for item in shared
+            kernels.FADES[recent.index(item)] * math.log(1 + tick / (1 + counts[item])) for item in shared
         ) / math.sqrt(len(session))
         age = (world.sessions.tick_of(number) + kernels._YOUNG) / (tick + kernels._YOUNG)
         likeness *= age**kernels._AGING
         here = session.index(shared[0])
         for place, item in enumerate(session):
             value = likeness / (1.0 + counts[item]) ** 0.25
-            near[item] += value * math.exp(-abs(place - here) / kernels._WINDOW)
+            near[item] += value * kernels.FADES[abs(place - here)]
             if place > here:
-                after[item] += value * math.exp(-(place - here) / kernels._NEXT_WINDOW)
+                after[item] += value * kernels._NEXT_FADES[place - here]
     return near, after
 
 
@@ -145,8 +146,8 @@ def signals_by_hand(world: Scene, asked: Query, rows: AnyArray, *, repeats: bool
     found["fresh"] = np.array([1 / math.sqrt(1 + year) if year >= 0 else 0.0 for year in years])
     found["upcoming"] = np.array([1.0 if year < 0 else 0.0 for year in years])
     since = world.statistics.since(items)[rows]
-    found["untried"] = np.isinf(since).astype(float)
-    met = np.where(np.isinf(since), -np.inf, since)
+    found["untried"] = (since == 0.0).astype(float)
+    met = np.where(since == 0.0, -np.inf, since)
     found["newcomer"] = np.sqrt(np.exp((met - tick) / kernels._NEWCOMER_TICKS))
     again = dict(zip(asked.again.tolist(), asked.again_weights.tolist(), strict=True)) if repeats else {}
     found["repeat"] = normalised(np.array([again.get(row, 0.0) for row in rows.tolist()]))
@@ -211,14 +212,33 @@ def test_the_best_of_each_signal_are_candidates(seed: int) -> None:
     for one, got in zip(world.queries, world.gatherer().gather(world.queries), strict=True):
         dense = {name: m for name, (m, strength) in dense_by_hand(world, one).items() if strength}
         measures = dense | sparse_by_hand(world, one) | scales
-        measures["newcomer"] = np.where(np.isinf(since), 0.0, since)
+        measures["newcomer"] = since
         free = world.catalogue.available.copy()
         free[one.excluded] = False
-        for name in measures.keys() - {"disliked", "turned_away", "lexical_last", "followed_last"}:
+        for name in measures.keys() - NO_SOURCES:
             measure = np.where(free, measures[name], 0.0)
             least = np.sort(measure)[-module._EACH]
             best = np.flatnonzero(measure > max(least, 1e-6) * (1 + 1e-4))
             assert set(best.tolist()) <= set(got.items.tolist()), name
+
+
+@given(seeds, st.sampled_from([30, 700, 9000]), st.sampled_from([0.0, 0.3, 0.99]), st.booleans())
+@settings(max_examples=60)
+def test_the_best_of_many_are_those_of_a_sort(seed: int, count: int, away: float, is_grouped: bool) -> None:
+    """Blocks of scores are passed over: also where the best stand together, or may not be shown."""
+    random = np.random.default_rng(seed)
+    scores = np.maximum(random.standard_normal(count), 0.0).round(2)
+    if is_grouped:
+        scores = np.sort(scores)
+    available = random.random(count) >= away
+    marks = (random.random(count) < 0.2).astype(np.int8)  # 1: excluded
+    values, best, items = np.empty(5), np.empty(5, np.int32), np.zeros(9, np.int32)
+    found = kernels._add_best(scores, available, marks, values, best, items, 2) - 2
+    may = np.where(available & (marks != 1), scores, 0.0)
+    wanted = np.sort(may[may > 0.0])[::-1][:5]
+    assert scores[items[2 : 2 + found]].tolist() == wanted.tolist()
+    assert (may[items[2 : 2 + found]] > 0.0).all()
+    assert len(set(items[2 : 2 + found].tolist())) == found
 
 
 @given(seeds)

@@ -126,12 +126,27 @@ def test_growth_is_one_at_the_beginning_and_by_the_age_of_the_stream_later(one: 
 def test_weights_and_first_meetings_are_those_of_the_stream(rows: list[Touch]) -> None:
     statistics = ItemStatistics(4)
     statistics.count(rows)
-    weights, since = np.zeros(10), np.full(10, np.inf)
+    weights, since = np.zeros(10), np.zeros(10)
     for tick, touch in enumerate(rows, start=1):
         weights[touch.item] += growth(float(tick))
-        since[touch.item] = min(since[touch.item], tick)
+        since[touch.item] = since[touch.item] or tick
     np.testing.assert_allclose(statistics.weights(10), weights)
     assert statistics.since(10).tolist() == since.tolist()
+
+
+@given(touches.filter(bool))
+def test_scales_and_discounts_go_with_what_they_are_of(rows: list[Touch]) -> None:
+    """Also of rows that came from elsewhere, and of items nobody has touched."""
+    source, copy = ItemStatistics(4), ItemStatistics(4)
+    source.count(rows)
+    for handle in source.take_dirty():
+        counts, neighbours, weights = source.row(handle)
+        copy.put_row(handle, tick=source.tick, counts=counts, neighbours=neighbours, weights=weights)
+    for statistics in (source, copy):
+        np.testing.assert_allclose(statistics.scales[:10], (statistics.weights(10) + 1.0) ** -0.5, rtol=1e-5)
+        np.testing.assert_allclose(
+            statistics.discounts[:10], (statistics.popularity(10) + 1.0) ** -0.25, rtol=1e-5
+        )
 
 
 @given(touches)

@@ -85,8 +85,13 @@ class Blend:
 
     def score(self, signals: Matrix) -> npt.NDArray[np.float32]:
         """Scores of candidates whose signals are the rows, float32 of shape ``(candidates,)``."""
-        scores = np.zeros(len(signals), np.float32)
-        _score(signals, *self.parameters, scores)
+        hidden = np.tanh(signals @ self.inward.T.astype(np.float32) + self.bias.astype(np.float32))
+        at_rest = float(self.outward @ np.tanh(self.bias))
+        scores: npt.NDArray[np.float32] = (
+            signals @ self.linear.astype(np.float32)
+            + hidden @ self.outward.astype(np.float32)
+            - np.float32(at_rest)
+        )
         return scores
 
     @property
@@ -162,27 +167,6 @@ class Blend:
         weights = dict(zip(self.names, self.start.tolist(), strict=True))
         ceilings = dict(zip(self.names, self.ceilings.tolist(), strict=True))
         return Blend(weights, ceilings=ceilings, hidden=self.hidden)
-
-
-@njit(cache=True, nogil=True)
-def _score(
-    x: AnyArray, linear: AnyArray, inward: AnyArray, bias: AnyArray, outward: AnyArray, scores: AnyArray
-) -> None:
-    at_rest = 0.0
-    for h in range(len(bias)):
-        at_rest += outward[h] * math.tanh(bias[h])
-    for k in range(len(x)):
-        score = -at_rest
-        for s in range(x.shape[1]):
-            score += linear[s] * x[k, s]
-        for h in range(len(bias)):
-            if outward[h] == 0.0:
-                continue
-            z = bias[h]
-            for s in range(x.shape[1]):
-                z += inward[h, s] * x[k, s]
-            score += outward[h] * math.tanh(z)
-        scores[k] = score
 
 
 @njit(cache=True, nogil=True)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from recstream.core import evidence_kernels as kernels
 from recstream.core.arrays import Handles, Matrix
 from recstream.core.catalogue import Catalogue
-from recstream.core.evidence_kernels import DENSE, NEAREST_SESSIONS, SPARSE, Neighbours, User, World
+from recstream.core.evidence_kernels import DENSE, NEAREST_SESSIONS, SPARSE, Neighbours, Scratch, User, World
 from recstream.core.lexicon import BUCKETS
 from recstream.core.session_window import SessionWindow
 from recstream.core.signals import SIGNALS, Query, text_directions
@@ -19,8 +19,13 @@ from recstream.core.statistics import ItemStatistics
 
 __all__ = ["Evidence", "Gatherer"]
 
-_EACH: Final = 40
+_EACH: Final = 32
 """Best items of each signal that are candidates of a list: their union is some 250 items."""
+_MANY: Final = 16
+"""From so many lists at once on it is worth while to sort the most popular items for all of them:"""
+_TOPS: Final = 400
+"""so many at each scale, so that enough are left that a user has not seen."""
+_NO_TOPS: Final = np.zeros((0, 0), np.int32)
 _BLOCK_BYTES: Final = 8 << 20
 """Text scores held at once: users are worked off in blocks whose scores stay near the caches."""
 
@@ -57,15 +62,13 @@ class Gatherer:
         self.repeats = False
         """Whether items that users have seen may be listed."""
         self._used = used
-        self.terms = np.zeros(BUCKETS, np.float32)
-        self._by_slot = np.zeros(sessions.most, np.float32)
         self._slots = np.zeros(NEAREST_SESSIONS, np.int32)
         self._likeness = np.zeros(NEAREST_SESSIONS, np.float32)
         self._raw = np.zeros((len(SPARSE), 0), np.float32)
         self._look()
 
-    def _look(self) -> None:
-        """See the world as it is now."""
+    def _look(self, lists: int = 1) -> None:
+        """See the world as it is now, for so many lists."""
         items = len(self.catalogue)
         self.text = self.catalogue.text()
         self.lexicon = self.catalogue.lexicon.postings
@@ -76,23 +79,44 @@ class Gatherer:
             popularity=popularity,
             since=self.statistics.since(items),
             published=self.catalogue.published,
+            tops=self._tops(popularity, items) if lists >= _MANY else _NO_TOPS,
+            discounts=self.statistics.discounts,
             tick=self.statistics.tick,
         )
         tables = self.statistics.tables
-        self.neighbours = Neighbours(*tables, self.statistics.weights(len(tables[0])))
+        self.neighbours = Neighbours(*tables, self.statistics.scales)
         self.window = self.sessions.arrays
         if items > self._raw.shape[1]:
             room = max(1024, 2 * items)
             self._raw = np.zeros((len(SPARSE), room), np.float32)
-            self._marks = np.zeros(room, np.int8)
-            self._places = np.zeros(room, np.int32)
+            self._scratch = Scratch(
+                terms=np.zeros(BUCKETS, np.float32),
+                slots=np.zeros(self.sessions.most, np.float32),
+                touched=np.zeros(self.sessions.most, np.int32),
+                places=np.zeros(room, np.int32),
+                marks=np.zeros(room, np.int8),
+            )
             most = min(room, _EACH * (len(SIGNALS) + 1))
             self._items = np.zeros(most, np.int32)
             self._signals = np.zeros((most, len(SIGNALS)), np.float32)
 
+    def _tops(self, popularity: npt.NDArray[np.float64], items: int) -> Handles:
+        tops = np.full((len(popularity) + 1, min(_TOPS, items)), -1, np.int32)
+        for top, scores in zip(tops, (*popularity, self.statistics.since(items)), strict=True):
+            shown = np.where(self.catalogue.available, scores, 0.0)
+            best = np.argsort(-shown, kind="stable")[: len(top)]
+            best = best[shown[best] > 0.0]
+            top[: len(best)] = best
+        return tops
+
+    @property
+    def scratch(self) -> Scratch:
+        """Room for the compiled loops; zeros between their calls."""
+        return self._scratch
+
     def gather(self, queries: Sequence[Query]) -> Iterator[Evidence]:
         """The evidence of each query's list, in their order; each is overwritten by the next."""
-        self._look()
+        self._look(len(queries))
         block = max(1, _BLOCK_BYTES // (4 * len(DENSE) * max(len(self.text), 1)))
         for at in range(0, len(queries), block):
             some = queries[at : at + block]
@@ -122,11 +146,22 @@ class Gatherer:
     def _gather(self, user: User, dense: Matrix) -> Evidence:
         raw = self._raw[:, : len(self.text)]
         raw[:] = 0.0
-        kernels.gather_sparse(user, self.neighbours, self.lexicon, self.categories, self.terms, raw)
-        found = kernels.find_sessions(
-            user, self.world, self.window, self._by_slot, self._places, self._slots, self._likeness, raw
+        found, count = kernels.gather(
+            user,
+            self.world,
+            self.neighbours,
+            self.lexicon,
+            self.categories,
+            self.window,
+            dense,
+            raw,
+            _EACH,
+            self._used,
+            self._scratch,
+            self._slots,
+            self._likeness,
+            self._items,
+            self._signals,
         )
-        count = kernels.choose_candidates(user, self.world, dense, raw, _EACH, self._marks, self._items)
         items, signals = self._items[:count], self._signals[:count]
-        kernels.candidate_signals(user, self.world, dense, raw, items, self._used, signals)
         return Evidence(items, signals, user, raw, self._slots[:found], self._likeness[:found])

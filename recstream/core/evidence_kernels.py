@@ -15,18 +15,23 @@ from numba import njit
 
 from recstream.core.arrays import AnyArray, Handles
 from recstream.core.inverted_index import Postings, score_terms
-from recstream.core.session_window import SessionArrays
+from recstream.core.session_window import SESSION_ITEMS, SessionArrays
 
 __all__ = [
     "DENSE",
+    "FADES",
+    "FOLLOWED_ITEMS",
     "NEAREST_SESSIONS",
     "SPARSE",
+    "WINDOW",
     "Neighbours",
+    "Scratch",
     "User",
     "World",
     "candidate_signals",
     "choose_candidates",
     "find_sessions",
+    "gather",
     "gather_sparse",
     "rarity",
 ]
@@ -49,10 +54,16 @@ NEAREST_SESSIONS: Final = 200
 """Sessions most like the user's own that speak for items."""
 _LEXICAL, _LEXICAL_LAST, _CATEGORY, _FOLLOWED, _FOLLOWED_LAST = 0, 1, 2, 3, 4
 _TOGETHER, _SESSIONS, _NEXT, _TURNED_AWAY = 5, 6, 7, 8
-_FOLLOWED_ITEMS: Final = 3
-_WINDOW: Final = 5.0
+FOLLOWED_ITEMS: Final = 3
+"""How many of the user's last items speak for what follows."""
+WINDOW: Final = 5.0
 """An item's weight falls by e every so many places back."""
-_NEXT_WINDOW: Final = 3.0
+FADES: Final = np.exp(-np.arange(SESSION_ITEMS + 1) / WINDOW).astype(np.float32)
+"""What is left of a weight so many places away."""
+_NEXT_FADES: Final = np.exp(-np.arange(SESSION_ITEMS + 1) / 3.0).astype(np.float32)
+_BLOCK: Final = 64
+"""Scores looked at together: most blocks hold none of the best."""
+_SPARE: Final = 16
 _AGING: Final = 2.5
 """A session counts by the share of the stream it has seen to this power: scale-free decay."""
 _YOUNG: Final = 1000.0
@@ -68,6 +79,11 @@ class World(NamedTuple):
     """Shape ``(scales, items)``, each scale up to a factor; the last one counts everything."""
     since: npt.NDArray[np.float64]
     published: npt.NDArray[np.float64]
+    tops: Handles
+    """Shape ``(scales + 1, some)``: available items most popular at each scale, and those that came last, best
+    first; -1: no more. Empty where it is not worth while for so few lists."""
+    discounts: npt.NDArray[np.float32]
+    """How much a session says for an item: less of what many hold."""
     tick: float
 
 
@@ -77,8 +93,8 @@ class Neighbours(NamedTuple):
     items: Handles
     followed_by: npt.NDArray[np.float32]
     together_with: npt.NDArray[np.float32]
-    weights: npt.NDArray[np.float64]
-    """What each item's engagements weigh."""
+    scales: npt.NDArray[np.float32]
+    """One an item: a pair times both items' scales is a cosine."""
 
 
 class User(NamedTuple):
@@ -101,6 +117,51 @@ class User(NamedTuple):
     """One a signal of `DENSE`: how much there is of its evidence, 0 to 1."""
 
 
+class Scratch(NamedTuple):
+    """Room to work in. All but ``touched`` are zeros between calls."""
+
+    terms: npt.NDArray[np.float32]
+    """One a term."""
+    slots: npt.NDArray[np.float32]
+    """One a session."""
+    touched: npt.NDArray[np.int32]
+    """One a session."""
+    places: npt.NDArray[np.int32]
+    """One an item."""
+    marks: npt.NDArray[np.int8]
+    """One an item."""
+
+
+@njit(cache=True, nogil=True)
+def gather(
+    user: User,
+    world: World,
+    near: Neighbours,
+    lexicon: Postings,
+    categories: Postings,
+    window: SessionArrays,
+    dense: AnyArray,
+    raw: AnyArray,
+    each: int,
+    used: AnyArray,
+    scratch: Scratch,
+    slots: AnyArray,
+    likeness: AnyArray,
+    items: AnyArray,
+    signals: AnyArray,
+) -> tuple[int, int]:
+    """All evidence of one list: gives how many sessions and how many candidates were found.
+
+    Filled are ``raw`` (zeros before), ``slots`` and ``likeness``, ``items`` and ``signals``: see below.
+    One call, for handing arrays over to compiled code costs more than some of its parts.
+    """
+    gather_sparse(user, near, lexicon, categories, scratch.terms, raw)
+    found = find_sessions(user, world, window, scratch, slots, likeness, raw)
+    count = choose_candidates(user, world, dense, raw, each, scratch.marks, items)
+    candidate_signals(user, world, dense, raw, items[:count], used, signals[:count])
+    return found, count
+
+
 @njit(cache=True, nogil=True)
 def gather_sparse(
     user: User, near: Neighbours, lexicon: Postings, categories: Postings, terms: AnyArray, raw: AnyArray
@@ -111,7 +172,7 @@ def gather_sparse(
     ``together`` a cosine between the items' audiences (Deshpande and Karypis, TOIS 2004).
     """
     count = len(user.recent)
-    weights = np.exp(-np.arange(count) / _WINDOW).astype(np.float32)
+    weights = FADES[:count]
     score_terms(lexicon, user.recent, weights, terms, raw[_LEXICAL])
     score_terms(lexicon, user.recent[:1], weights, terms, raw[_LEXICAL_LAST])
     score_terms(categories, user.recent, weights, terms, raw[_CATEGORY])
@@ -119,7 +180,7 @@ def gather_sparse(
         row = user.recent[k]
         if row >= len(near.items):
             continue
-        if k < _FOLLOWED_ITEMS:
+        if k < FOLLOWED_ITEMS:
             total = near.followed_by[row].sum()
             if total > 0.0:
                 for j in range(near.items.shape[1]):
@@ -133,17 +194,17 @@ def gather_sparse(
         _add_together(row, weights[k], near, raw[_TOGETHER])
     for k in range(len(user.turned)):
         if user.turned[k] < len(near.items):
-            _add_together(user.turned[k], math.exp(-k / _WINDOW), near, raw[_TURNED_AWAY])
+            _add_together(user.turned[k], FADES[k], near, raw[_TURNED_AWAY])
 
 
 @njit(cache=True, nogil=True)
 def _add_together(row: int, weight: float, near: Neighbours, scores: AnyArray) -> None:
-    weight /= math.sqrt(near.weights[row] + 1.0)
+    weight *= near.scales[row]
     for j in range(near.items.shape[1]):
         other = near.items[row, j]
         if other < 0:
             break
-        scores[other] += weight * near.together_with[row, j] / math.sqrt(near.weights[other] + 1.0)
+        scores[other] += weight * near.together_with[row, j] * near.scales[other]
 
 
 @njit(cache=True, nogil=True)
@@ -157,8 +218,7 @@ def find_sessions(
     user: User,
     world: World,
     window: SessionArrays,
-    scratch: AnyArray,
-    places: AnyArray,
+    scratch: Scratch,
     slots: AnyArray,
     likeness: AnyArray,
     raw: AnyArray,
@@ -170,36 +230,34 @@ def find_sessions(
     the root of its length, and newer ones count more; it speaks for its items the more, the nearer they
     are to the one shared that is most recent with the user.
 
-    ``scratch`` (one a slot) and ``places`` (one an item) are zeros, and zeros again afterwards; ``slots`` and
-    ``likeness`` (at least `NEAREST_SESSIONS`) receive the sessions found.
+    ``slots`` and ``likeness`` (at least `NEAREST_SESSIONS`) receive the sessions found.
     """
-    touched = np.empty(len(scratch), np.int32)
+    sums, places, touched = scratch.slots, scratch.places, scratch.touched
     found = 0
-    counts = world.popularity[-1]
     slots_used = len(window.lengths)
     for k in range(len(user.recent)):
         item = user.recent[k]
         places[item] = k + 1
         if item >= len(window.of_item):
             continue
-        weight = math.exp(-k / _WINDOW) * rarity(world, item)
+        weight = FADES[k] * rarity(world, item)
         for j in range(window.of_item.shape[1]):
             number = window.of_item[item, j]
             if number < 0:
                 break
-            slot = number % len(scratch)
+            slot = number % len(sums)
             if number == user.session or slot >= slots_used or window.numbers[slot] != number:
                 continue
-            if scratch[slot] == 0.0:
+            if sums[slot] == 0.0:
                 touched[found] = slot
                 found += 1
-            scratch[slot] += weight
+            sums[slot] += weight
     values = np.empty(found, np.float32)
     for k in range(found):
         slot = touched[k]
         age = (window.ticks[slot] + _YOUNG) / (world.tick + _YOUNG)
-        values[k] = scratch[slot] / math.sqrt(window.lengths[slot]) * min(age, 1.0) ** _AGING
-        scratch[slot] = 0.0
+        values[k] = sums[slot] / math.sqrt(window.lengths[slot]) * min(age, 1.0) ** _AGING
+        sums[slot] = 0.0
     least = 0.0
     if found > NEAREST_SESSIONS:
         least = np.partition(values, found - NEAREST_SESSIONS)[found - NEAREST_SESSIONS]
@@ -218,10 +276,10 @@ def find_sessions(
                 best, here = place, p
         for p in range(window.lengths[slot]):
             other = window.items[slot, p]
-            value = values[k] / math.sqrt(math.sqrt(1.0 + counts[other]))
-            raw[_SESSIONS, other] += value * math.exp(-abs(p - here) / _WINDOW)
+            value = values[k] * world.discounts[other]
+            raw[_SESSIONS, other] += value * FADES[abs(p - here)]
             if p > here:
-                raw[_NEXT, other] += value * math.exp(-(p - here) / _NEXT_WINDOW)
+                raw[_NEXT, other] += value * _NEXT_FADES[p - here]
     for k in range(len(user.recent)):
         places[user.recent[k]] = 0
     return kept
@@ -244,11 +302,16 @@ def choose_candidates(
         if user.strengths[s] > 0.0:
             found = _add_best(dense[s], world.available, marks, values, best, items, found)
     for s in range(len(raw) - 1):  # not what was turned away from
-        if s not in (_LEXICAL_LAST, _FOLLOWED_LAST):
+        if s not in (_LEXICAL_LAST, _FOLLOWED_LAST, _NEXT):
             found = _add_best(raw[s], world.available, marks, values, best, items, found)
-    for scale in range(len(world.popularity)):
-        found = _add_best(world.popularity[scale], world.available, marks, values, best, items, found)
-    found = _add_newest(world, marks, values, best, items, found)
+    scales = len(world.popularity)
+    for scale in range(scales + 1):
+        before = found
+        if len(world.tops):
+            found = _add_top(world.tops[scale], each, marks, items, found)
+        if found < 0 or not len(world.tops):
+            scores = world.popularity[scale] if scale < scales else world.since
+            found = _add_best(scores, world.available, marks, values, best, items, before)
     for k in range(len(user.again)):
         row = user.again[k]
         if k < each and marks[row] == 0 and world.available[row]:
@@ -272,24 +335,17 @@ def _add_best(
     items: AnyArray,
     found: int,
 ) -> int:
+    """Add the best items that may be shown, passing over whole blocks of scores too small."""
     each = len(best)
-    count = 0
+    blocks = (len(scores) + _BLOCK - 1) // _BLOCK
+    largest = np.zeros(blocks, scores.dtype)
+    _find_largest(scores, largest)
     least = 0.0
-    for row in range(len(scores)):
-        score = scores[row]
-        if not score > least or marks[row] == 1 or not available[row]:
-            continue
-        at = count if count < each else each - 1
-        while at > 0 and values[at - 1] < score:
-            values[at] = values[at - 1]
-            best[at] = best[at - 1]
-            at -= 1
-        values[at] = score
-        best[at] = row
-        if count < each:
-            count += 1
-        if count == each:
-            least = values[each - 1]
+    if blocks > each + _SPARE:  # so many blocks hold one that is as good
+        least = np.partition(largest, blocks - each - _SPARE)[blocks - each - _SPARE] * (1.0 - 1e-9)
+    count = _select(scores, largest, least, available, marks, values, best)
+    if count < each and least > 0.0:  # too many of these may not be shown
+        count = _select(scores, largest, 0.0, available, marks, values, best)
     for k in range(count):
         if marks[best[k]] == 0:
             marks[best[k]] = 2
@@ -299,13 +355,67 @@ def _add_best(
 
 
 @njit(cache=True, nogil=True)
-def _add_newest(
-    world: World, marks: AnyArray, values: AnyArray, best: AnyArray, items: AnyArray, found: int
+def _add_top(top: AnyArray, each: int, marks: AnyArray, items: AnyArray, found: int) -> int:
+    """Add the first items of a sorted row that may be shown; -1 if it does not hold enough of them."""
+    taken = 0
+    begin = found
+    for k in range(len(top)):
+        row = top[k]
+        if row < 0 or taken == each:
+            return found
+        if marks[row] == 1:
+            continue
+        taken += 1
+        if marks[row] == 0:
+            marks[row] = 2
+            items[found] = row
+            found += 1
+    if taken == each:
+        return found
+    for k in range(begin, found):
+        marks[items[k]] = 0
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def _find_largest(scores: AnyArray, largest: AnyArray) -> None:
+    """The largest score of each block of `_BLOCK`."""
+    for block in range(len(largest)):
+        for row in range(block * _BLOCK, min((block + 1) * _BLOCK, len(scores))):
+            largest[block] = max(largest[block], scores[row])
+
+
+@njit(cache=True, nogil=True)
+def _select(
+    scores: AnyArray,
+    largest: AnyArray,
+    least: float,
+    available: AnyArray,
+    marks: AnyArray,
+    values: AnyArray,
+    best: AnyArray,
 ) -> int:
-    since = np.empty(len(world.since))
-    for row in range(len(since)):
-        since[row] = world.since[row] if world.since[row] < np.inf else 0.0
-    return _add_best(since, world.available, marks, values, best, items, found)
+    """Sort the best scores above ``least`` into ``values`` and ``best``; gives how many."""
+    each = len(best)
+    count = 0
+    for block in range(len(largest)):
+        if not largest[block] > least:
+            continue
+        for row in range(block * _BLOCK, min((block + 1) * _BLOCK, len(scores))):
+            score = scores[row]
+            if not score > least or marks[row] == 1 or not available[row]:
+                continue
+            at = count if count < each else each - 1
+            while at > 0 and values[at - 1] < score:
+                values[at] = values[at - 1]
+                best[at] = best[at - 1]
+                at -= 1
+            values[at] = score
+            best[at] = row
+            count = min(count + 1, each)
+            if count == each:
+                least = values[each - 1]
+    return count
 
 
 @njit(cache=True, nogil=True)
@@ -348,7 +458,7 @@ def candidate_signals(
             signals[k, at] = 1.0 / math.sqrt(1.0 + age)
         elif age < 0.0:  # not where it is not known
             signals[k, at + 1] = 1.0
-        if math.isinf(world.since[row]):
+        if world.since[row] == 0.0:
             signals[k, at + 3] = 1.0
         else:
             signals[k, at + 2] = math.sqrt(math.exp((world.since[row] - world.tick) / _NEWCOMER_TICKS))

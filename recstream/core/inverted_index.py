@@ -18,7 +18,7 @@ _COMMON: Final = 0.2
 """A term in more than this share of the items says nothing, and would cost most of the time;"""
 _RARE: Final = 20
 """but one in no more items than these is never too common."""
-_LOOKED_UP: Final = 64
+_LOOKED_UP: Final = 40
 """Terms of a query that are looked up: the heaviest. The others are frequent, and tell little."""
 _LEAST_ROOM: Final = 4
 

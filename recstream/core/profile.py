@@ -167,7 +167,7 @@ class Profile:
         return applied, given_up
 
     def engaged(self, limit: int) -> tuple[int, ...]:
-        """Handles of the newest distinct items engaged with, newest first: liked or not, but not turned away."""
+        """Handles of the newest distinct items engaged with, newest first, whatever was thought of them."""
         items: dict[int, None] = {}
         for entry in reversed(self.recent):
             if entry.item != NO_ITEM and (entry.weight >= 0.0 or entry.action in OPINIONS):

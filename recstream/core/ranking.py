@@ -16,7 +16,7 @@ from recstream.core.catalogue import Catalogue
 from recstream.core.diversity import Diversity, diversified
 from recstream.core.evidence import Evidence, Gatherer
 from recstream.core.profile import AsOf, Profile
-from recstream.core.reasons import contributions
+from recstream.core.reasons import contributions, greatest
 from recstream.core.recent import Recent
 from recstream.core.session_window import SessionWindow
 from recstream.core.signals import CEILINGS, DEFAULT_WEIGHTS, SIGNALS, Query, query_of
@@ -138,22 +138,14 @@ class Recommender:
         items = evidence.items[places]
         parts = self.blend.split(evidence.signals[places])
         shared = contributions(query, evidence, self.gatherer, items, parts)
-        causes = np.argsort(-shared, axis=1, kind="stable")[:, :_CAUSES]
         mine = query.recent.tolist()
-        named = _named(parts)
         return [
-            Ranked(
-                item,
-                score,
-                signals,
-                tuple([mine[r] for r in behind if given[r] > 0.0]),
-            )
-            for item, score, signals, behind, given in zip(
+            Ranked(item, score, signals, tuple([mine[place] for place in behind if place >= 0]))
+            for item, score, signals, behind in zip(
                 items.tolist(),
                 scores[places].tolist(),
-                named,
-                causes.tolist(),
-                shared.tolist(),
+                _named(parts),
+                greatest(shared, _CAUSES).tolist(),
                 strict=True,
             )
         ]
@@ -165,11 +157,13 @@ class Recommender:
             wanted = min(self.rules.diversity.pool(self.rules.top_n), len(items))
         if not wanted:
             return np.zeros(0, np.int64)
-        least = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
-        places = np.flatnonzero(scores >= least)
-        ids = self.catalogue.ids
-        order = sorted(places.tolist(), key=lambda place: (-scores[place], ids[items[place]]))[:wanted]
-        best = np.array(order, np.int64)
+        places = np.argsort(-scores, kind="stable")
+        sorted_scores = scores[places[: wanted + 1]]
+        if np.any(sorted_scores[1:] == sorted_scores[:-1]):
+            ids = self.catalogue.ids
+            tied = np.flatnonzero(scores >= sorted_scores[wanted - 1]).tolist()
+            places = np.array(sorted(tied, key=lambda place: (-scores[place], ids[items[place]])))
+        best: npt.NDArray[np.int64] = places[:wanted]
         if self.rules.diversity:
             labels = self._labels(items[best])
             best = best[
@@ -190,14 +184,15 @@ class Recommender:
 
 def _named(parts: Matrix) -> list[dict[str, float]]:
     """The greatest parts of each score by their signals' names, and what the rest adds up to as ``other``."""
-    order = np.argsort(-np.abs(parts), axis=1, kind="stable")[:, :_NAMED]
-    kept = np.round(np.take_along_axis(parts, order, axis=1).astype(np.float64), 5)
-    others = np.round(parts.sum(axis=1, dtype=np.float64) - kept.sum(axis=1), 5)
+    order = greatest(np.abs(parts), _NAMED)
+    values = parts.astype(np.float64).round(5)
+    others = values.sum(axis=1)
     split = []
-    for places, values, other in zip(order.tolist(), kept.tolist(), others.tolist(), strict=True):
-        signals = {_NAMES[place]: value for place, value in zip(places, values, strict=True) if value}
-        if other:
-            signals["other"] = other
+    for places, row, total in zip(order.tolist(), values.tolist(), others.tolist(), strict=True):
+        signals = {_NAMES[place]: row[place] for place in places if place >= 0 and row[place]}
+        rest = round(total - sum(signals.values()), 5)
+        if rest:
+            signals["other"] = rest
         split.append(signals)
     return split
 

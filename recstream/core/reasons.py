@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import numpy as np
@@ -11,15 +10,21 @@ from numba import njit
 
 from recstream.core.arrays import AnyArray, Handles, Matrix
 from recstream.core.evidence import Evidence, Gatherer
-from recstream.core.evidence_kernels import Neighbours, User, World, rarity
+from recstream.core.evidence_kernels import FADES, FOLLOWED_ITEMS, Neighbours, Scratch, User, World, rarity
 from recstream.core.inverted_index import Postings
-from recstream.core.session_window import SessionArrays
+from recstream.core.session_window import SESSION_ITEMS, SessionArrays
 from recstream.core.signals import SIGNALS, Query
 
-__all__ = ["contributions"]
+__all__ = ["contributions", "greatest"]
 
-_COLUMN: Final = {name: k for k, name in enumerate(SIGNALS)}
-_WINDOW: Final = 5.0
+_SHARED: Final = [
+    list(SIGNALS).index(name)
+    for name in (
+        *("short_term", "lexical", "category", "followed", "together", "sessions", "sessions_next"),
+        *("lexical_last", "followed_last"),  # these go to the last item alone
+    )
+]
+"""Columns of the signals that go back to items of the user's own."""
 
 
 def contributions(
@@ -34,30 +39,88 @@ def contributions(
     shared = np.zeros((len(items), len(recent)), np.float32)
     if not len(recent):
         return shared
-    text = gatherer.text
-    likeness = np.maximum(text[items] @ text[recent].T, 0.0) * query.recent_weights
-    _give(shared, likeness, parts[:, _COLUMN["short_term"]])
-    measure = np.zeros_like(shared)
-    for name, index in (("lexical", gatherer.lexicon), ("category", gatherer.categories)):
-        measure[:] = 0.0
-        _shared_terms(items, recent, index, gatherer.terms, measure)
-        _give(shared, measure, parts[:, _COLUMN[name]])
-    for name, follows in (("followed", True), ("together", False)):
-        measure[:] = 0.0
-        _neighbours(items, recent, gatherer.neighbours, follows, measure)
-        _give(shared, measure, parts[:, _COLUMN[name]])
-    measure[:] = 0.0
-    _sessions(
-        items, evidence.user, gatherer.world, gatherer.window, evidence.sessions, evidence.likeness, measure
+    likeness = np.maximum(gatherer.text[items] @ gatherer.text[recent].T, 0.0) * query.recent_weights
+    _add_up(
+        items,
+        evidence.user,
+        gatherer.world,
+        gatherer.neighbours,
+        gatherer.lexicon,
+        gatherer.categories,
+        gatherer.window,
+        evidence.sessions,
+        evidence.likeness,
+        gatherer.scratch,
+        likeness,
+        parts[:, _SHARED],
+        shared,
     )
-    _give(shared, measure, parts[:, _COLUMN["sessions"]] + parts[:, _COLUMN["sessions_next"]])
-    shared[:, 0] += parts[:, _COLUMN["lexical_last"]] + parts[:, _COLUMN["followed_last"]]
     return shared
 
 
-def _give(shared: Matrix, measure: Matrix, part: npt.NDArray[np.float32]) -> None:
-    total = measure.sum(axis=1)
-    shared += measure * (part / np.where(total > 0.0, total, 1.0))[:, None]
+@njit(cache=True, nogil=True)
+def greatest(values: Matrix, most: int) -> npt.NDArray[np.int64]:
+    """Columns of each row's greatest values above 0, greatest first, shape ``(rows, most)``; -1: no more.
+
+    >>> greatest(np.array([[0.0, 3.0, 1.0]], "f4"), 2).tolist()
+    [[1, 2]]
+    """
+    found = np.full((len(values), most), -1, np.int64)
+    for row in range(len(values)):
+        for column in range(values.shape[1]):
+            value = values[row, column]
+            at = most
+            while at > 0 and (found[row, at - 1] < 0 or values[row, found[row, at - 1]] < value):
+                at -= 1
+            if value > 0.0 and at < most:
+                for later in range(most - 1, at, -1):
+                    found[row, later] = found[row, later - 1]
+                found[row, at] = column
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _add_up(
+    items: Handles,
+    user: User,
+    world: World,
+    near: Neighbours,
+    lexicon: Postings,
+    categories: Postings,
+    window: SessionArrays,
+    slots: AnyArray,
+    likeness: AnyArray,
+    scratch: Scratch,
+    measure: AnyArray,
+    parts: AnyArray,
+    shared: AnyArray,
+) -> None:
+    """Share out the parts, ``(items, _SHARED)``; ``measure`` is that of ``short_term`` to begin with."""
+    recent = user.recent
+    _give(shared, measure, parts[:, 0])
+    _shared_terms(items, recent, lexicon, scratch.terms, measure)
+    _give(shared, measure, parts[:, 1])
+    _shared_terms(items, recent, categories, scratch.terms, measure)
+    _give(shared, measure, parts[:, 2])
+    _neighbours(items, recent, near, True, scratch.places, measure)
+    _give(shared, measure, parts[:, 3])
+    _neighbours(items, recent, near, False, scratch.places, measure)
+    _give(shared, measure, parts[:, 4])
+    _sessions(items, user, world, window, slots, likeness, scratch.places, measure)
+    _give(shared, measure, parts[:, 5] + parts[:, 6])
+    for k in range(len(items)):
+        shared[k, 0] += parts[k, 7] + parts[k, 8]
+
+
+@njit(cache=True, nogil=True)
+def _give(shared: AnyArray, measure: AnyArray, part: AnyArray) -> None:
+    """Share a part out in proportion to the measure, which is zeros afterwards."""
+    for k in range(len(shared)):
+        total = measure[k].sum()
+        for r in range(shared.shape[1]):
+            if total > 0.0:
+                shared[k, r] += part[k] * measure[k, r] / total
+            measure[k, r] = 0.0
 
 
 @njit(cache=True, nogil=True)
@@ -69,7 +132,7 @@ def _shared_terms(
         begin, end = index.starts[row], index.starts[row] + index.lengths[row]
         for at in range(begin, end):
             terms[index.terms[at]] = index.counts[at] * index.idf[index.terms[at]] ** 2 * index.scales[row]
-        weight = math.exp(-r / _WINDOW)
+        weight = FADES[r]
         for k in range(len(items)):
             other = items[k]
             for at in range(index.starts[other], index.starts[other] + index.lengths[other]):
@@ -79,23 +142,29 @@ def _shared_terms(
 
 
 @njit(cache=True, nogil=True)
-def _neighbours(items: Handles, recent: Handles, near: Neighbours, follows: bool, measure: AnyArray) -> None:
-    for r in range(3 if follows and len(recent) > 3 else len(recent)):
+def _neighbours(
+    items: Handles, recent: Handles, near: Neighbours, follows: bool, places: AnyArray, measure: AnyArray
+) -> None:
+    """``places`` (one an item) is zeros, and zeros again afterwards."""
+    for k in range(len(items)):
+        places[items[k]] = k + 1
+    for r in range(min(len(recent), FOLLOWED_ITEMS) if follows else len(recent)):
         row = recent[r]
         if row >= len(near.items):
             continue
-        total = near.followed_by[row].sum() if follows else math.sqrt(near.weights[row] + 1.0)
+        weight = near.scales[row] * FADES[r]
+        if follows:
+            total = near.followed_by[row].sum()
+            weight = 1.0 / (total * (1 + r)) if total > 0.0 else 0.0
         for j in range(near.items.shape[1]):
             other = near.items[row, j]
             if other < 0:
                 break
-            for k in range(len(items)):
-                if items[k] == other:
-                    if not follows:
-                        measure[k, r] = math.exp(-r / _WINDOW) * near.together_with[row, j] / total
-                    elif total > 0.0:
-                        measure[k, r] = near.followed_by[row, j] / total / (1 + r)
-                    break
+            k = places[other] - 1
+            if k >= 0:
+                measure[k, r] = weight * (near.followed_by[row, j] if follows else near.together_with[row, j])
+    for k in range(len(items)):
+        places[items[k]] = 0
 
 
 @njit(cache=True, nogil=True)
@@ -106,29 +175,39 @@ def _sessions(
     window: SessionArrays,
     slots: AnyArray,
     likeness: AnyArray,
+    places: AnyArray,
     measure: AnyArray,
 ) -> None:
+    """``places`` (one an item) is zeros, and zeros again afterwards; recent items are below 0 in it."""
     count = len(user.recent)
-    weights = np.zeros(count, np.float32)
+    gains = np.zeros(count, np.float32)
+    shared = np.zeros(SESSION_ITEMS, np.int32)
+    for r in range(count):
+        gains[r] = FADES[r] * rarity(world, user.recent[r])
+        places[user.recent[r]] = -1 - r
+    for k in range(len(items)):
+        if places[items[k]] == 0:  # one that may be repeated is among the user's own
+            places[items[k]] = k + 1
     for s in range(len(slots)):
         slot = slots[s]
-        total = 0.0
-        best, here = count, 0
-        weights[:] = 0.0
+        total, here, best, found = 0.0, 0, count, 0
         for p in range(window.lengths[slot]):
-            for r in range(count):
-                if user.recent[r] == window.items[slot, p]:
-                    weights[r] = math.exp(-r / _WINDOW) * rarity(world, user.recent[r])
-                    total += weights[r]
-                    if r < best:
-                        best, here = r, p
-                    break
+            r = -1 - places[window.items[slot, p]]
+            if r >= 0:
+                total += gains[r]
+                shared[found] = r
+                found += 1
+                if r < best:
+                    best, here = r, p
         if total <= 0.0:
             continue
         for p in range(window.lengths[slot]):
-            for k in range(len(items)):
-                if items[k] == window.items[slot, p]:
-                    value = likeness[s] * math.exp(-abs(p - here) / _WINDOW) / total
-                    for r in range(count):
-                        measure[k, r] += value * weights[r]
-                    break
+            k = places[window.items[slot, p]] - 1
+            if k >= 0:
+                value = likeness[s] * FADES[abs(p - here)] / total
+                for at in range(found):
+                    measure[k, shared[at]] += value * gains[shared[at]]
+    for r in range(count):
+        places[user.recent[r]] = 0
+    for k in range(len(items)):
+        places[items[k]] = 0

@@ -66,7 +66,7 @@ DEFAULT_ACTIONS: Final[Mapping[str, Action]] = {
 """The actions of DESIGN section 2, by name. The weight of ``rate`` is what the top rating is worth."""
 
 OPINIONS: Final = frozenset(a.name for a in DEFAULT_ACTIONS.values() if a.kind in ("rating", "comment"))
-"""Actions by which a user tells what they think of an item: even a low rating says that they chose it once."""
+"""Actions that tell what a user thinks of an item: even a low rating says that they chose it once."""
 
 
 def actions_with(weights: Mapping[str, float], seen: Mapping[str, bool] | None = None) -> dict[str, Action]:

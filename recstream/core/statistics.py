@@ -91,7 +91,9 @@ def growth(tick: npt.NDArray[np.floating] | float) -> npt.NDArray[np.floating] |
 
 _EMPTY: Final = {
     "_weights": 0.0,
-    "_since": math.inf,
+    "_scales": 1.0,
+    "_discounts": 1.0,
+    "_since": 0.0,
     "_neighbours": -1,
     "_followed_by": 0.0,
     "_together_with": 0.0,
@@ -119,7 +121,9 @@ class ItemStatistics:
         self._landmark = 0.0
         self._counts = np.zeros((len(SCALES), 0))
         self._weights = np.zeros(0)
-        self._since = np.full(0, np.inf)
+        self._scales = np.ones(0, np.float32)
+        self._discounts = np.ones(0, np.float32)
+        self._since = np.zeros(0)
         self._neighbours = np.zeros((0, cap), np.int32)
         self._followed_by = np.zeros((0, cap), np.float32)
         self._together_with = np.zeros((0, cap), np.float32)
@@ -157,7 +161,8 @@ class ItemStatistics:
             self.tick += ticks_each
             self._counts[:, touch.item] += self._gain()
             self._weights[touch.item] += growth(self.tick)
-            self._since[touch.item] = min(self._since[touch.item], self.tick)
+            self._rescale(touch.item)
+            self._since[touch.item] = self._since[touch.item] or self.tick
             self._dirty[touch.item] = None
         if len(pairs.rows):
             *increments, order = pairs
@@ -185,8 +190,18 @@ class ItemStatistics:
         self.reserve(items)
         return self._weights[:items]
 
+    @property
+    def scales(self) -> npt.NDArray[np.float32]:
+        """``(weight + 1) ** -0.5`` of each item: a pair times both items' scales is a cosine."""
+        return self._scales
+
+    @property
+    def discounts(self) -> npt.NDArray[np.float32]:
+        """``(events + 1) ** -0.25`` of each item: how much less it says to hold what everybody holds."""
+        return self._discounts
+
     def since(self, items: int) -> npt.NDArray[np.float64]:
-        """Stream position at each item's first engagement, shape ``(items,)``; infinite without one."""
+        """Stream position at each item's first engagement, shape ``(items,)``; 0 without one."""
         self.reserve(items)
         return self._since[:items]
 
@@ -244,6 +259,7 @@ class ItemStatistics:
         gain = self._gain(tick)
         *scales, self._weights[handle], self._since[handle] = counts
         self._counts[:, handle] = [count * g for count, g in zip(scales, gain, strict=True)]
+        self._rescale(handle)
         kept = min(len(neighbours), self.cap)
         best = np.argsort(-weights.sum(axis=0), kind="stable")[:kept]
         self._neighbours[handle] = -1
@@ -251,6 +267,10 @@ class ItemStatistics:
         for table, values in ((self._followed_by, weights[0]), (self._together_with, weights[1])):
             table[handle] = 0.0
             table[handle, :kept] = values[best]
+
+    def _rescale(self, item: int) -> None:
+        self._scales[item] = (self._weights[item] + 1.0) ** -0.5
+        self._discounts[item] = (self._counts[-1, item] + 1.0) ** -0.25
 
     def _gain(self, tick: float | None = None) -> tuple[float, ...]:
         """Weight of one event at ``tick`` relative to the landmark, one a scale."""

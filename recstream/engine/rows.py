@@ -158,7 +158,7 @@ def _second_statistics(
     """Statistics of layout 1 in layout 2: three scales, and pairs that did not age with the stream."""
     rising, trending, popular = row.counts
     grown = float(growth(row.tick))
-    since = max(row.tick - popular, 0.0)  # at the latest
+    since = max(row.tick - popular, 1.0)  # at the latest
     return (rising, trending, trending, popular, grown * popular, since), weights * np.float32(grown)
 
 

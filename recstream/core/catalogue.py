@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final
 from zlib import crc32
 
 import numpy as np
@@ -14,14 +13,9 @@ from recstream.core import text_transform
 from recstream.core.arrays import Matrix, Vector
 from recstream.core.inverted_index import InvertedIndex
 from recstream.core.lexicon import BUCKETS, unpack
-from recstream.core.text_transform import TextTransform
+from recstream.core.text_transform import FREEZE_AT, REFIT_GROWTH, TextTransform
 
 __all__ = ["Catalogue"]
-
-_REFIT_GROWTH: Final = 1.25
-"""A small catalogue's transform is fitted again once it has grown by this factor: O(1) an item."""
-_FREEZE_AT: Final = 1024
-"""With so many items the transform is fitted for good: from then on only `adopt` changes it."""
 
 
 class Catalogue:
@@ -203,13 +197,13 @@ class Catalogue:
 
     @property
     def _is_outgrown(self) -> bool:
-        return self._fit_at < _FREEZE_AT and self._filled > _REFIT_GROWTH * self._fit_at
+        return self._fit_at < FREEZE_AT and self._filled > REFIT_GROWTH * self._fit_at
 
     def _fit(self) -> None:
         if self._fit_at or not self._vectors[: len(self.ids)].any():
             return
         transform = self.fitted()
-        if self._filled < _FREEZE_AT:  # too few to tell directions from chance
+        if self._filled < FREEZE_AT:  # too few to tell directions from chance
             transform = transform.centring_only()
         self.adopt(transform)
         self._fit_at = self._filled

@@ -11,11 +11,12 @@ import numpy.typing as npt
 from recstream.core import evidence_kernels as kernels
 from recstream.core.arrays import Handles, Matrix
 from recstream.core.catalogue import Catalogue
-from recstream.core.evidence_kernels import DENSE, NEAREST_SESSIONS, SPARSE, Neighbours, Scratch, User, World
+from recstream.core.evidence_kernels import NEAREST_SESSIONS
 from recstream.core.lexicon import BUCKETS
 from recstream.core.session_window import SessionWindow
 from recstream.core.signals import SIGNALS, Query, text_directions
 from recstream.core.statistics import ItemStatistics
+from recstream.core.views import DENSE, SPARSE, Neighbours, Scratch, User, World
 
 __all__ = ["Evidence", "Gatherer"]
 

@@ -78,8 +78,10 @@ class Recommender:
         self.sessions = SessionWindow() if sessions is None else sessions
         self.rules = rules
         self.blend = Blend({name: rules.weights[name] for name in SIGNALS}, ceilings=CEILINGS)
-        self._lessons: deque[tuple[Matrix, int, float]] = deque(maxlen=_REMEMBERED)
-        self._picked = 1
+        self.lessons: deque[tuple[Matrix, int, float]] = deque(maxlen=_REMEMBERED)
+        """Newest lessons, to learn from again: the candidates' signals, which was chosen, and its weight."""
+        self.picked = 1
+        """What the next lessons to learn from again are picked by."""
         used = np.array([rules.weights[name] != 0.0 for name in SIGNALS])
         self.gatherer = Gatherer(catalogue, statistics, self.sessions, used=used)
         self.gatherer.repeats = bool(rules.repeats)
@@ -91,6 +93,7 @@ class Recommender:
 
     @people_repeat.setter
     def people_repeat(self, they_do: bool) -> None:
+        """Say so; it changes something only where the rules leave it to the stream."""
         if self.rules.repeats is None:
             self.gatherer.repeats = they_do
 
@@ -118,7 +121,7 @@ class Recommender:
             return False
         self.blend.learn(evidence.signals, int(places[0]), weight=weight)
         self._replay()
-        self._lessons.append((evidence.signals.copy(), int(places[0]), weight))
+        self.lessons.append((evidence.signals.copy(), int(places[0]), weight))
         return True
 
     def _replay(self) -> None:
@@ -127,9 +130,9 @@ class Recommender:
         Experience replay (Lin, Machine Learning 8, 1992): with two replayed, one event in four teaches as
         much as all of them.
         """
-        for _ in range(_REPLAYED if self._lessons else 0):
-            self._picked = (self._picked * 6364136223846793005 + 1442695040888963407) % (1 << 64)  # Knuth
-            signals, chosen, weight = self._lessons[(self._picked >> 33) % len(self._lessons)]
+        for _ in range(_REPLAYED if self.lessons else 0):
+            self.picked = (self.picked * 6364136223846793005 + 1442695040888963407) % (1 << 64)  # Knuth
+            signals, chosen, weight = self.lessons[(self.picked >> 33) % len(self.lessons)]
             self.blend.learn(signals, chosen, weight=weight, is_new=False)
 
     def _list(self, query: Query, evidence: Evidence) -> list[Ranked]:

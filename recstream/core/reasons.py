@@ -10,10 +10,11 @@ from numba import njit
 
 from recstream.core.arrays import AnyArray, Handles, Matrix
 from recstream.core.evidence import Evidence, Gatherer
-from recstream.core.evidence_kernels import FADES, FOLLOWED_ITEMS, Neighbours, Scratch, User, World, rarity
+from recstream.core.evidence_kernels import FADES, FOLLOWED_ITEMS, rarity
 from recstream.core.inverted_index import Postings
 from recstream.core.session_window import SESSION_ITEMS, SessionArrays
 from recstream.core.signals import SIGNALS, Query
+from recstream.core.views import Neighbours, Scratch, User, World
 
 __all__ = ["contributions", "greatest"]
 

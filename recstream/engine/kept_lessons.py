@@ -44,12 +44,12 @@ class KeptLessons:
         if row.state[:1] != bytes((_LAYOUT,)):
             return
         picked, offered, places, weights, shapes, raw = msgspec.msgpack.decode(zlib.decompress(row.state[1:]))
-        lessons, at = self._recommender._lessons, 0  # noqa: SLF001 - nobody else has a use for them
+        lessons, at = self._recommender.lessons, 0
         for place, weight, (candidates, signals) in zip(places, weights, shapes, strict=True):
             found = np.frombuffer(raw, np.float32, candidates * signals, at).reshape(candidates, signals)
             lessons.append((found, place, weight))
             at += found.nbytes
-        self._recommender._picked = picked  # noqa: SLF001 - as above
+        self._recommender.picked = picked
         self._learner.go_on(Offered(*offered))
         self._at = self._learner.offered.offers
 
@@ -59,9 +59,9 @@ class KeptLessons:
         if not (all_of_it and self._keeps) or offered.offers == self._at:
             return {}
         self._at, self._is_stored = offered.offers, True
-        newest = list(self._recommender._lessons)  # noqa: SLF001 - as above
+        newest = list(self._recommender.lessons)
         state = [
-            self._recommender._picked,  # noqa: SLF001 - as above
+            self._recommender.picked,
             offered,
             [place for _, place, _ in newest],
             [weight for _, _, weight in newest],

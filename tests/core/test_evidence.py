@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recstream.core import candidates
 from recstream.core import evidence as module
 from recstream.core import evidence_kernels as kernels
 from recstream.core.arrays import AnyArray
-from recstream.core.evidence_kernels import DENSE, SPARSE
 from recstream.core.inverted_index import InvertedIndex
 from recstream.core.session_window import SessionWindow
 from recstream.core.signals import SIGNALS, Query
 from recstream.core.statistics import SCALES, ItemStatistics, Touch
+from recstream.core.views import DENSE, SPARSE
 from tests.builders import catalogue_of, event, profile_after, query
 from tests.core.scenes import Scene, kept, scene
 
@@ -142,13 +143,13 @@ def signals_by_hand(world: Scene, asked: Query, rows: AnyArray, *, repeats: bool
     items, tick = len(world.catalogue), world.statistics.tick
     for k, name in enumerate(POPULARITY):
         found[name] = normalised(world.statistics.popularity(items, k)[rows])
-    years = (asked.as_of.ts - world.catalogue.published[rows]) / kernels._YEAR_S
+    years = (asked.as_of.ts - world.catalogue.published[rows]) / candidates._YEAR_S
     found["fresh"] = np.array([1 / math.sqrt(1 + year) if year >= 0 else 0.0 for year in years])
     found["upcoming"] = np.array([1.0 if year < 0 else 0.0 for year in years])
     since = world.statistics.since(items)[rows]
     found["untried"] = (since == 0.0).astype(float)
     met = np.where(since == 0.0, -np.inf, since)
-    found["newcomer"] = np.sqrt(np.exp((met - tick) / kernels._NEWCOMER_TICKS))
+    found["newcomer"] = np.sqrt(np.exp((met - tick) / candidates._NEWCOMER_TICKS))
     again = dict(zip(asked.again.tolist(), asked.again_weights.tolist(), strict=True)) if repeats else {}
     found["repeat"] = normalised(np.array([again.get(row, 0.0) for row in rows.tolist()]))
     found["passed_over"] = np.isin(rows, asked.passed).astype(float)
@@ -233,7 +234,7 @@ def test_the_best_of_many_are_those_of_a_sort(seed: int, count: int, away: float
     available = random.random(count) >= away
     marks = (random.random(count) < 0.2).astype(np.int8)  # 1: excluded
     values, best, items = np.empty(5), np.empty(5, np.int32), np.zeros(9, np.int32)
-    found = kernels._add_best(scores, available, marks, values, best, items, 2) - 2
+    found = candidates._add_best(scores, available, marks, values, best, items, 2) - 2
     may = np.where(available & (marks != 1), scores, 0.0)
     wanted = np.sort(may[may > 0.0])[::-1][:5]
     assert scores[items[2 : 2 + found]].tolist() == wanted.tolist()

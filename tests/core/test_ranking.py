@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from recstream.core.arrays import Vector
 from recstream.core.catalogue import Catalogue
 from recstream.core.events import Event
-from recstream.core.evidence_kernels import DENSE, SPARSE
 from recstream.core.profile import Profile
 from recstream.core.ranking import Ranked, RankingRules, rank
 from recstream.core.signals import SIGNALS, Query
 from recstream.core.statistics import ItemStatistics, Touch
+from recstream.core.views import DENSE, SPARSE
 from tests.builders import DIM, RULES, arrived, catalogue_of, event, popular, profile_after, query, unit
 
 TOP = RankingRules(top_n=5)

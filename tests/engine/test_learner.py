@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 
@@ -108,14 +109,16 @@ def test_a_flood_by_one_user_weighs_no_more_than_a_few_of_its_lessons() -> None:
     for k in range(200):
         profile = twin.users.setdefault("u1", Profile("u1"))
         if profile.as_of is not None:
-            weights.append(min(1.0, module._MOST_OF_ONE / min(k, module._NEWEST)))
+            weights.append(math.prod(min(1.0, most / min(k, newest)) for newest, most in module._SHARES))
             asked = query_of(profile, profile.as_of._replace(ts=float(k), offset=k + 1), "event", 0.0)
             twin.recommender.learn(asked, k % 12, weight=weights[-1])
         one = event(float(k), "view", f"i{k % 12}", offset=k + 1)
         profile.observe(one, twin.catalogue, RULES, 0.0)
         flooded.meet(f"i{k % 12}", float(k))
     assert flooded.recommender.blend.to_bytes() == twin.recommender.blend.to_bytes()
-    assert sum(weights[-module._NEWEST :]) == pytest.approx(module._MOST_OF_ONE)
+    newest, most = module._SHARES[0]
+    assert sum(weights[-newest:]) <= most + 1e-9
+    assert weights[-1] < weights[most] < weights[0] == 1.0
 
 
 def test_many_users_all_weigh_in_full() -> None:

@@ -238,7 +238,7 @@ def test_absorbed_events_ask_for_the_list_again_and_impressions_for_none() -> No
     [
         ("view", None, True),
         ("rate", 5.0, True),
-        ("rate", 1.0, False),
+        ("rate", 1.0, True),  # they chose it, whatever they think of it
         *((action, None, False) for action in ("dislike", "hide", "impression", "skip")),
     ],
 )

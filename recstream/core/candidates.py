@@ -26,7 +26,14 @@ _NEXT: Final = SPARSE.index("sessions_next")
 
 @njit(cache=True, nogil=True)
 def choose_candidates(
-    user: User, world: World, dense: AnyArray, raw: AnyArray, each: int, marks: AnyArray, items: AnyArray
+    user: User,
+    world: World,
+    dense: AnyArray,
+    raw: AnyArray,
+    each: int,
+    wanted: int,
+    marks: AnyArray,
+    items: AnyArray,
 ) -> int:
     """Collect the best items of each signal that may be shown, into ``items``; gives how many.
 
@@ -57,6 +64,11 @@ def choose_candidates(
             marks[row] = 2
             items[found] = row
             found += 1
+    if found < wanted:  # a young stream: what nothing is known of fills the list up
+        spare = min(wanted, len(items) - found)
+        found = _add_best(
+            world.filling, world.available, marks, np.empty(spare), np.empty(spare, np.int32), items, found
+        )
     for k in range(len(user.excluded)):
         marks[user.excluded[k]] = 0
     for k in range(found):
@@ -181,7 +193,7 @@ def candidate_signals(
     for s in range(len(raw)):
         for k in range(len(items)):
             signals[k, at] = raw[s, items[k]]
-        _normalise(signals[:, at], 1.0)
+        _normalise(signals[:, at], user.turned_strength if s == len(raw) - 1 else 1.0)
         at += 1
     for s in range(len(world.popularity)):
         largest = 1e-300

@@ -78,9 +78,9 @@ class Catalogue:
             self.titles.append("")
             if row >= len(self._known):
                 self._grow(max(1024, 2 * row))
-            # Ties break by a hash of the id, equal in every process; its weight is far below any signal's.
+            # Lists that nothing else fills are filled in the order of a hash, equal in every process.
             self._published[row] = math.nan
-            self._tiebreak[row] = (crc32(item_id.encode()) & 0xFFFF) / 0xFFFF
+            self._tiebreak[row] = ((crc32(item_id.encode()) & 0xFFFF) + 1) / 0x10000
         return row
 
     def put(
@@ -142,7 +142,7 @@ class Catalogue:
 
     @property
     def tiebreak(self) -> npt.NDArray[np.float32]:
-        """Shape ``(n,)``, in [0, 1]: a stable hash of each id."""
+        """Shape ``(n,)``, in (0, 1]: a stable hash of each id."""
         return self._tiebreak[: len(self.ids)]
 
     @property

@@ -56,6 +56,7 @@ class Gatherer:
         sessions: SessionWindow,
         *,
         used: npt.NDArray[np.bool_],
+        wanted: int = 20,
     ) -> None:
         self.catalogue = catalogue
         self.statistics = statistics
@@ -63,6 +64,8 @@ class Gatherer:
         self.repeats = False
         """Whether items that users have seen may be listed."""
         self._used = used
+        self._wanted = wanted
+        self._each = max(_EACH, wanted // 2)
         self._slots = np.zeros(NEAREST_SESSIONS, np.int32)
         self._likeness = np.zeros(NEAREST_SESSIONS, np.float32)
         self._raw = np.zeros((len(SPARSE), 0), np.float32)
@@ -80,6 +83,7 @@ class Gatherer:
             popularity=popularity,
             since=self.statistics.since(items),
             published=self.catalogue.published,
+            filling=self.catalogue.tiebreak,
             tops=self._tops(popularity, items) if lists >= _MANY else _NO_TOPS,
             discounts=self.statistics.discounts,
             tick=self.statistics.tick,
@@ -97,7 +101,7 @@ class Gatherer:
                 places=np.zeros(room, np.int32),
                 marks=np.zeros(room, np.int8),
             )
-            most = min(room, _EACH * (len(SIGNALS) + 1))
+            most = min(room, self._each * (len(SIGNALS) + 1) + self._wanted)
             self._items = np.zeros(most, np.int32)
             self._signals = np.zeros((most, len(SIGNALS)), np.float32)
 
@@ -135,6 +139,7 @@ class Gatherer:
         return User(
             recent=query.recent,
             turned=query.turned,
+            turned_strength=query.turned_strength,
             again=query.again if self.repeats else none,
             again_weights=query.again_weights if self.repeats else none.astype(np.float32),
             passed=query.passed,
@@ -156,7 +161,8 @@ class Gatherer:
             self.window,
             dense,
             raw,
-            _EACH,
+            self._each,
+            self._wanted,
             self._used,
             self._scratch,
             self._slots,

@@ -61,6 +61,7 @@ def gather(
     dense: AnyArray,
     raw: AnyArray,
     each: int,
+    wanted: int,
     used: AnyArray,
     scratch: Scratch,
     slots: AnyArray,
@@ -75,7 +76,7 @@ def gather(
     """
     gather_sparse(user, near, lexicon, categories, scratch.terms, raw)
     found = find_sessions(user, world, window, scratch, slots, likeness, raw)
-    count = choose_candidates(user, world, dense, raw, each, scratch.marks, items)
+    count = choose_candidates(user, world, dense, raw, each, wanted, scratch.marks, items)
     candidate_signals(user, world, dense, raw, items[:count], used, signals[:count])
     return found, count
 
@@ -110,6 +111,7 @@ def gather_sparse(
                     if k == 0:
                         raw[_FOLLOWED_LAST, other] += share
         _add_together(row, weights[k], near, raw[_TOGETHER])
+    score_terms(lexicon, user.turned, FADES[: len(user.turned)], terms, raw[_TURNED_AWAY])
     for k in range(len(user.turned)):
         if user.turned[k] < len(near.items):
             _add_together(user.turned[k], FADES[k], near, raw[_TURNED_AWAY])

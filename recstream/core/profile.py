@@ -108,6 +108,10 @@ class Profile:
         """Whether the event lies within this user's fence for its partition."""
         return is_absorbed(self.fence.get(event.partition.identity, []), event.offset)
 
+    def knows(self, event: Event) -> bool:
+        """Whether an event of the same id was applied, or waits."""
+        return event.event_id is not None and self._knows(digest_of(event))
+
     def has_read_beyond(self, event: Event) -> bool:
         """Whether the state holds an event of the same partition that came after this one."""
         ranges = self.fence.get(event.partition.identity)

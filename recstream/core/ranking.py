@@ -28,6 +28,8 @@ _CAUSES: Final = 2
 """Most items named in ``because``."""
 _REMEMBERED: Final = 512
 """Newest lessons kept to learn from again."""
+_ENOUGH: Final = 16
+"""From so many on: to learn a few by heart would turn the weights by chance."""
 _REPLAYED: Final = 2
 """So many of them with each new one."""
 _NAMED: Final = 6
@@ -83,7 +85,8 @@ class Recommender:
         self.picked = 1
         """What the next lessons to learn from again are picked by."""
         used = np.array([rules.weights[name] != 0.0 for name in SIGNALS])
-        self.gatherer = Gatherer(catalogue, statistics, self.sessions, used=used)
+        wanted = rules.diversity.pool(rules.top_n) if rules.diversity else rules.top_n
+        self.gatherer = Gatherer(catalogue, statistics, self.sessions, used=used, wanted=wanted)
         self.gatherer.repeats = bool(rules.repeats)
 
     @property
@@ -130,7 +133,7 @@ class Recommender:
         Experience replay (Lin, Machine Learning 8, 1992): with two replayed, one event in four teaches as
         much as all of them.
         """
-        for _ in range(_REPLAYED if self.lessons else 0):
+        for _ in range(_REPLAYED if len(self.lessons) >= _ENOUGH else 0):
             self.picked = (self.picked * 6364136223846793005 + 1442695040888963407) % (1 << 64)  # Knuth
             signals, chosen, weight = self.lessons[(self.picked >> 33) % len(self.lessons)]
             self.blend.learn(signals, chosen, weight=weight, is_new=False)

@@ -32,7 +32,7 @@ SIGNALS: Final[dict[str, str]] = {
     "together": "how often the item goes with the user's last twenty (cosine between their audiences)",
     "sessions": "whether sessions like the user's own hold the item, near to what they share",
     "sessions_next": "whether the item came soon after what such sessions share with the user's own",
-    "turned_away": "how often the item goes with what the user turned away from",
+    "turned_away": "how often the item goes, or shares words, with what the user turned away from",
     "rising": "popularity within about the last 100 events of the whole stream",
     "trending": "popularity within about the last 1,000 events of the whole stream",
     "lasting": "popularity within about the last 10,000 events of the whole stream",
@@ -47,10 +47,10 @@ SIGNALS: Final[dict[str, str]] = {
 """Every signal and what it measures, in the order of `Evidence.signals`; lists and settings name them."""
 
 DEFAULT_WEIGHTS: Final[dict[str, float]] = {
-    "words": 2.5,
-    "short_term": 0.4,
-    "long_term": 0.3,
-    "disliked": -0.3,
+    "words": 4.0,
+    "short_term": 0.6,
+    "long_term": 0.4,
+    "disliked": -0.5,
     "lexical": 1.2,
     "lexical_last": 0.8,
     "category": 0.1,
@@ -59,7 +59,7 @@ DEFAULT_WEIGHTS: Final[dict[str, float]] = {
     "together": 0.5,
     "sessions": 2.0,
     "sessions_next": 0.8,
-    "turned_away": -0.3,
+    "turned_away": -1.5,
     "rising": 0.1,
     "trending": 0.4,
     "lasting": 1.0,
@@ -73,12 +73,13 @@ DEFAULT_WEIGHTS: Final[dict[str, float]] = {
 }
 """What a model starts from that has learned nothing yet."""
 
-CEILINGS: Final[dict[str, float]] = {"disliked": -0.1, "turned_away": -0.1, "passed_over": 0.0}
+CEILINGS: Final[dict[str, float]] = {"disliked": -0.1, "turned_away": -0.5, "passed_over": 0.0}
 """Greatest weight that may be learned of what speaks against an item."""
 
 RECENT_ITEMS: Final = 20
 """How many of the user's last items speak for the short term and for what goes together."""
 _TURNED_ITEMS: Final = 5
+_DISLIKE: Final = 2.0
 _PASSED_ITEMS: Final = 50
 _AGAIN_ITEMS: Final = 40
 _WINDOW: Final = 5.0
@@ -114,6 +115,8 @@ class Query(NamedTuple):
     words_weight: float
     turned: Handles
     """Items the user turned away from, newest first, distinct."""
+    turned_strength: float
+    """How decidedly, 0 to 1: a dislike is 1."""
     again: Handles
     """Items of the newest events, those that weigh most first, whether they may be shown again or not."""
     again_weights: npt.NDArray[np.float32]
@@ -124,7 +127,7 @@ class Query(NamedTuple):
 def query_of(profile: Profile, as_of: AsOf, trigger: Trigger, received_at: float) -> Query:
     """A user's view for ranking, copied so that it stays true to ``profile.version``."""
     items: dict[int, float] = {}
-    turned: dict[int, None] = {}
+    turned: dict[int, float] = {}
     again: dict[int, float] = {}
     words: Vector | None = None
     words_weight = 0.0
@@ -132,7 +135,7 @@ def query_of(profile: Profile, as_of: AsOf, trigger: Trigger, received_at: float
     for place, entry in enumerate(reversed(profile.recent)):
         if entry.weight < 0.0 and entry.action not in OPINIONS:
             if entry.item != NO_ITEM and len(turned) < _TURNED_ITEMS and entry.item not in items:
-                turned[entry.item] = None
+                turned.setdefault(entry.item, min(-entry.weight / _DISLIKE, 1.0))
             continue
         if entry.item != NO_ITEM:
             again[entry.item] = again.get(entry.item, 0.0) + math.exp(-place / _AGAIN_WINDOW)
@@ -169,6 +172,7 @@ def query_of(profile: Profile, as_of: AsOf, trigger: Trigger, received_at: float
         excluded=np.concatenate([seen, hidden]),
         words_weight=words_weight,
         turned=np.fromiter(turned, np.int32, len(turned)),
+        turned_strength=max(turned.values(), default=0.0),
         again=np.fromiter(again, np.int32, len(again)),
         again_weights=np.fromiter(again.values(), np.float32, len(again)),
         passed=_passed_over(profile),

@@ -35,6 +35,8 @@ class World(NamedTuple):
     """Shape ``(scales, items)``, each scale up to a factor; the last one counts everything."""
     since: npt.NDArray[np.float64]
     published: npt.NDArray[np.float64]
+    filling: npt.NDArray[np.float32]
+    """In what order items come of which nothing is known: a hash of each id, above 0."""
     tops: Handles
     """Shape ``(scales + 1, some)``: items most popular at each scale, and those that came last, best
     first; -1: no more. Empty where it is not worth while for so few lists."""
@@ -60,6 +62,8 @@ class User(NamedTuple):
     """Newest first, distinct."""
     turned: Handles
     """Items the user turned away from, newest first."""
+    turned_strength: float
+    """How decidedly, 0 to 1."""
     again: Handles
     """Items engaged with before that may be shown again; none where repeats are ruled out."""
     again_weights: npt.NDArray[np.float32]

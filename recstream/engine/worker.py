@@ -279,7 +279,9 @@ class Worker:
 
     def _learn(self, event: Event, profile: Profile) -> None:
         """Let the ranking learn from what the user chose, by what their profile is without it."""
-        if is_engagement(event, self._profiles.decode) and not profile.absorbed(event):
+        if is_engagement(event, self._profiles.decode) and not (
+            profile.absorbed(event) or profile.knows(event)
+        ):
             item = self.replica.catalogue.handle(event.item_id or "")
             if item is not None and self.learner.meet(event, item, profile):
                 self.models.transform.note()

@@ -98,7 +98,7 @@ def sparse_by_hand(world: Scene, asked: Query) -> dict[str, AnyArray]:
         raw["together"] += weights[k] * pairs(item, together_with) / audience[item] / audience[:items]
     for k, item in enumerate(asked.turned.tolist()):
         with_it = pairs(item, together_with) / audience[item] / audience[:items]
-        raw["turned_away"] += faded(len(asked.turned))[k] * with_it
+        raw["turned_away"] += faded(len(asked.turned))[k] * (with_it + terms @ terms[item])
     raw["sessions"], raw["sessions_next"] = sessions_by_hand(world, asked)
     return raw
 
@@ -140,6 +140,7 @@ def signals_by_hand(world: Scene, asked: Query, rows: AnyArray, *, repeats: bool
         for name, (measure, strength) in dense_by_hand(world, asked).items()
     }
     found |= {name: normalised(measure[rows]) for name, measure in sparse_by_hand(world, asked).items()}
+    found["turned_away"] *= asked.turned_strength
     items, tick = len(world.catalogue), world.statistics.tick
     for k, name in enumerate(POPULARITY):
         found[name] = normalised(world.statistics.popularity(items, k)[rows])

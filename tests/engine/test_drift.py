@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from recstream.core.events import Event
 from recstream.core.ranking import RankingRules
+from recstream.core.signals import SIGNALS
 from recstream.core.shards import shard_of
 from recstream.engine.drift_rules import DriftRules
 from recstream.engine.idle_users import IdleUsers
@@ -199,7 +200,8 @@ def test_nothing_of_them_is_kept_for_sending_again() -> None:
 
 def fans(**rules: Any) -> Bench:
     """Of ten users one likes jazz, and each of the others something of their own."""
-    bench = Bench(drift=DriftRules(), ranking=RankingRules(top_n=1), **rules)
+    by_text = {name: float(name in ("short_term", "long_term")) for name in SIGNALS}
+    bench = Bench(drift=DriftRules(), ranking=RankingRules(top_n=1, weights=by_text), **rules)
     tastes = ["jazz", *(f"other{k}" for k in range(9))]
     for k, taste in enumerate(tastes):
         for number in range(4):

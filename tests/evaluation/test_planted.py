@@ -57,7 +57,8 @@ def test_the_signals_that_carry_a_world_are_found_out_and_the_others_lose(name: 
     gained = {group: sum(last[signal] - first[signal] for signal in GROUPS[group]) for group in WORLDS}
     assert gained[name] > 1.0
     assert all(gained[other] < gained[name] - 1.0 for other in WORLDS if other != name), gained
-    assert max(last, key=lambda signal: last[signal]) in GROUPS[name]
+    moved = {signal: worth for signal, worth in last.items() if signal != "words"}  # nobody searches here
+    assert max(moved, key=lambda signal: moved[signal]) in GROUPS[name]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from recstream.core.events import Event
 from recstream.core.ranking import RankingRules
-from recstream.core.signals import SIGNALS
 from recstream.core.shards import shard_of
+from recstream.core.signals import SIGNALS
 from recstream.engine.drift_rules import DriftRules
 from recstream.engine.idle_users import IdleUsers
 from recstream.engine.lists import Listed

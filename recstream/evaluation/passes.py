@@ -106,7 +106,7 @@ def run_pass(
     baselines = {name: BASELINES[name](world) for name in against}
     names = [*([OWN] if recommender is not None else []), *against]
     boards = {name: Board(len(plan.trials), most) for name in names}
-    own = None if recommender is None else _Own(recommender, log, protocol, numbers)
+    own = None if recommender is None else _Own(recommender, log, protocol, numbers, on_progress)
     made: dict[int, dict[str, _List]] = {}
     learned = 0
     for place, is_use, n in _steps(plan):
@@ -163,8 +163,16 @@ class _List(NamedTuple):
 class _Own:
     """Our own lists: asked for when the user comes, or left from the user's last event."""
 
-    def __init__(self, recommender: Recommender, log: Log, protocol: Protocol, numbers: _Numbers) -> None:
+    def __init__(
+        self,
+        recommender: Recommender,
+        log: Log,
+        protocol: Protocol,
+        numbers: _Numbers,
+        on_progress: Callable[[float], None],
+    ) -> None:
         self._recommender = recommender
+        self._on_progress = on_progress
         self._log = log
         self._emits = protocol.when == "emitted"
         self._emits_always = self._emits and recommender.drifts
@@ -198,6 +206,7 @@ class _Own:
             self._recommender.learn(self._log.events[self._fed : to])
             self._fed = to
             self._sample()
+            self._on_progress(self._fed / len(self._log.events))
 
     def _emit(self, until: int) -> None:
         for place in range(self._fed, until):

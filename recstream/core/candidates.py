@@ -20,6 +20,7 @@ _SPARE: Final = 16
 _NEWCOMER_TICKS: Final = 3000.0
 _YEAR_S: Final = 365.0 * 86400.0
 _LEXICAL_LAST: Final = SPARSE.index("lexical_last")
+_CATEGORY: Final = SPARSE.index("category")
 _FOLLOWED_LAST: Final = SPARSE.index("followed_last")
 _NEXT: Final = SPARSE.index("sessions_next")
 
@@ -48,7 +49,7 @@ def choose_candidates(
         if user.strengths[s] > 0.0:
             found = _add_best(dense[s], world.available, marks, values, best, items, found)
     for s in range(len(raw) - 1):  # not what was turned away from
-        if s not in (_LEXICAL_LAST, _FOLLOWED_LAST, _NEXT):
+        if s not in (_LEXICAL_LAST, _CATEGORY, _FOLLOWED_LAST, _NEXT):
             found = _add_best(raw[s], world.available, marks, values, best, items, found)
     scales = len(world.popularity)
     for scale in range(scales + 1):

@@ -109,9 +109,10 @@ class Gatherer:
         tops = np.full((len(popularity) + 1, min(_TOPS, items)), -1, np.int32)
         for top, scores in zip(tops, (*popularity, self.statistics.since(items)), strict=True):
             shown = np.where(self.catalogue.available, scores, 0.0)
-            best = np.argsort(-shown, kind="stable")[: len(top)]
-            best = best[shown[best] > 0.0]
-            top[: len(best)] = best
+            # Those as good as the last one are left out: which of them there is room for would be chance.
+            least = np.partition(shown, items - len(top))[items - len(top)] if len(top) < items else 0.0
+            best = np.flatnonzero(shown > least)
+            top[: len(best)] = best[np.argsort(-shown[best], kind="stable")]
         return tops
 
     @property

@@ -16,7 +16,7 @@ from recstream.core.catalogue import Catalogue
 from recstream.core.diversity import Diversity, diversified
 from recstream.core.evidence import Evidence, Gatherer
 from recstream.core.profile import AsOf, Profile
-from recstream.core.reasons import contributions, greatest
+from recstream.core.reasons import contributions, greatest, name_greatest
 from recstream.core.recent import Recent
 from recstream.core.session_window import SessionWindow
 from recstream.core.signals import CEILINGS, DEFAULT_WEIGHTS, SIGNALS, Query, query_of
@@ -190,15 +190,12 @@ class Recommender:
 
 def _named(parts: Matrix) -> list[dict[str, float]]:
     """The greatest parts of each score by their signals' names, and what the rest adds up to as ``other``."""
-    order = greatest(np.abs(parts), _NAMED)
-    values = parts.astype(np.float64).round(5)
-    others = values.sum(axis=1)
+    order, values, others = name_greatest(parts, _NAMED)
     split = []
-    for places, row, total in zip(order.tolist(), values.tolist(), others.tolist(), strict=True):
-        signals = {_NAMES[place]: row[place] for place in places if place >= 0 and row[place]}
-        rest = round(total - sum(signals.values()), 5)
-        if rest:
-            signals["other"] = rest
+    for places, row, other in zip(order.tolist(), values.tolist(), others.tolist(), strict=True):
+        signals = {_NAMES[place]: value for place, value in zip(places, row, strict=True) if value}
+        if other:
+            signals["other"] = other
         split.append(signals)
     return split
 

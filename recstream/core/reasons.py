@@ -16,8 +16,10 @@ from recstream.core.session_window import SESSION_ITEMS, SessionArrays
 from recstream.core.signals import SIGNALS, Query
 from recstream.core.views import Neighbours, Scratch, User, World
 
-__all__ = ["contributions", "greatest"]
+__all__ = ["contributions", "greatest", "name_greatest"]
 
+_WORDY: Final = 10
+"""Of the last items so many are told for words and categories: later ones weigh an eighth at most."""
 _SHARED: Final = [
     list(SIGNALS).index(name)
     for name in (
@@ -81,6 +83,32 @@ def greatest(values: Matrix, most: int) -> npt.NDArray[np.int64]:
 
 
 @njit(cache=True, nogil=True)
+def name_greatest(
+    parts: Matrix, most: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The greatest parts of each row, for or against: columns and values, ``(rows, most)``, and what is left.
+
+    All are rounded to five digits; what is left, ``(rows,)``, makes up for it. Values of no column are 0.
+
+    >>> columns, values, others = name_greatest(np.array([[0.1, -3.0, 1.0]], "f4"), 2)
+    >>> columns.tolist(), values.tolist(), others.round(5).tolist()
+    ([[1, 2]], [[-3.0, 1.0]], [0.1])
+    """
+    columns = greatest(np.abs(parts), most)
+    values = np.zeros(columns.shape)
+    others = np.zeros(len(parts))
+    for row in range(len(parts)):
+        for column in range(parts.shape[1]):
+            others[row] += parts[row, column]
+        for k in range(most):
+            if columns[row, k] >= 0:
+                values[row, k] = round(float(parts[row, columns[row, k]]), 5)
+                others[row] -= values[row, k]
+        others[row] = round(others[row], 5)
+    return columns, values, others
+
+
+@njit(cache=True, nogil=True)
 def _add_up(
     items: Handles,
     user: User,
@@ -128,7 +156,7 @@ def _give(shared: AnyArray, measure: AnyArray, part: AnyArray) -> None:
 def _shared_terms(
     items: Handles, recent: Handles, index: Postings, terms: AnyArray, measure: AnyArray
 ) -> None:
-    for r in range(len(recent)):
+    for r in range(min(len(recent), _WORDY)):
         row = recent[r]
         begin, end = index.starts[row], index.starts[row] + index.lengths[row]
         for at in range(begin, end):

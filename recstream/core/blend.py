@@ -57,7 +57,8 @@ class Blend:
     ) -> None:
         self.names: tuple[str, ...] = tuple(start)
         self.start = np.array(list(start.values()), np.float64)
-        self.ceilings = np.array([(ceilings or {}).get(name, math.inf) for name in start])
+        ceiling = np.array([(ceilings or {}).get(name, math.inf) for name in start])
+        self.ceilings = np.maximum(ceiling, self.start)
         """Greatest linear weight a signal may have: what speaks against an item must not speak for it."""
         self.hidden = hidden
         self.reset()
@@ -70,7 +71,8 @@ class Blend:
         """Lists learned from."""
         self.linear = self.start.copy()
         self.inward = random.normal(0.0, _SPREAD, (self.hidden, signals))
-        """U, shape ``(hidden, signals)``."""
+        """U, shape ``(hidden, signals)``; 0 for signals with a ceiling, which would get round it."""
+        self.inward[:, np.isfinite(self.ceilings)] = 0.0
         self.bias = np.zeros(self.hidden)
         self.outward = np.zeros(self.hidden)
         """v, shape ``(hidden,)``."""
@@ -111,6 +113,9 @@ class Blend:
         Nothing is learned from signals that are not numbers from 0 to 1: one of a million would leave its
         weight where no later example could move it.
         """
+        if signals.shape[1:] != self.linear.shape:
+            msg = f"signals have shape {signals.shape}, wanted {len(self.names)} columns"
+            raise ValueError(msg)
         if not 0 <= chosen < len(signals):
             msg = f"chosen is {chosen}, wanted a row of the {len(signals)} candidates"
             raise ValueError(msg)
@@ -243,7 +248,8 @@ def _learn(
                 continue
             into += slope
             for s in range(signals):
-                through[s] += slope * x[k, s]
+                if ceilings[s] == np.inf:
+                    through[s] += slope * x[k, s]
         for s in range(signals):
             inward_squares[h, s] = max(_FADING * inward_squares[h, s], _HIDDEN_CAUTION) + through[s] ** 2
             inward[h, s] = _bounded(

@@ -66,10 +66,12 @@ def choose_candidates(
             items[found] = row
             found += 1
     if found < wanted:  # a young stream: what nothing is known of fills the list up
-        spare = min(wanted, len(items) - found)
-        found = _add_best(
-            world.filling, world.available, marks, np.empty(spare), np.empty(spare, np.int32), items, found
-        )
+        missing = min(wanted, len(items)) - found
+        for k in range(found):
+            marks[items[k]] = 1
+        if missing > 0:
+            room, rows = np.empty(missing), np.empty(missing, np.int32)
+            found = _add_best(world.filling, world.available, marks, room, rows, items, found)
     for k in range(len(user.excluded)):
         marks[user.excluded[k]] = 0
     for k in range(found):

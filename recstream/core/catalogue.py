@@ -174,7 +174,7 @@ class Catalogue:
         self._fit_at = max(transform.items, 1)
         if len(transform.idf):
             self.lexicon.weigh(transform.idf)
-        self.categories.weigh()
+        self.categories.weigh(transform.categories if len(transform.categories) else None)
         self._text = np.zeros((len(self._known), transform.dims), np.float32)
         self._text[: len(self.ids)] = transform.unit(self._vectors[: len(self.ids)])
 
@@ -185,6 +185,7 @@ class Catalogue:
             ValueError: there are no items, or ``whitening`` is not between 0 and 1.
         """
         self.lexicon.weigh()
+        self.categories.weigh()
         vectors = self._vectors[: len(self.ids)]
         transform = text_transform.fit(
             vectors,
@@ -192,6 +193,7 @@ class Catalogue:
             dims=min(text_transform.DIMS, self.dim),
             whitening=whitening,
             idf=self.lexicon.idf,
+            categories=self.categories.idf,
         )
         return transform
 

@@ -69,7 +69,6 @@ class Gatherer:
         self._slots = np.zeros(NEAREST_SESSIONS, np.int32)
         self._likeness = np.zeros(NEAREST_SESSIONS, np.float32)
         self._raw = np.zeros((len(SPARSE), 0), np.float32)
-        self._look()
 
     def _look(self, lists: int = 1) -> None:
         """See the world as it is now, for so many lists."""

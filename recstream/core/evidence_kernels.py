@@ -161,6 +161,8 @@ def find_sessions(
         if item >= len(window.of_item):
             continue
         weight = FADES[k] * rarity(world, item)
+        if weight <= 0.0:  # before the first event was counted
+            continue
         for j in range(window.of_item.shape[1]):
             number = window.of_item[item, j]
             if number < 0:

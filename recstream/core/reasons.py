@@ -102,7 +102,7 @@ def name_greatest(
             others[row] += parts[row, column]
         for k in range(most):
             if columns[row, k] >= 0:
-                values[row, k] = round(float(parts[row, columns[row, k]]), 5)
+                values[row, k] = round(np.float64(parts[row, columns[row, k]]), 5)
                 others[row] -= values[row, k]
         others[row] = round(others[row], 5)
     return columns, values, others

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
@@ -40,6 +40,8 @@ class TextTransform:
     """Shape ``(dim, dims)``: principal directions, times their variance to the power ``-whitening / 2``."""
     idf: npt.NDArray[np.float32]
     """What lexical terms weigh, one a bucket; empty: not known."""
+    categories: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    """What categories weigh, likewise."""
 
     @property
     def dims(self) -> int:
@@ -86,6 +88,7 @@ class TextTransform:
             [
                 *(1, self.version, self.items, self.mean.tobytes(), self.dims, self.projection.tobytes()),
                 self.idf.tobytes(),
+                self.categories.tobytes(),
             ]
         )
 
@@ -96,7 +99,7 @@ class TextTransform:
         Raises:
             ValueError: another version of recstream did.
         """
-        layout, version, items, mean, dims, projection, idf = msgspec.msgpack.decode(raw)
+        layout, version, items, mean, dims, projection, idf, *labels = msgspec.msgpack.decode(raw)
         if layout != 1:
             msg = f"the stored text transform has layout {layout}, wanted 1: run recstream catalogue fit"
             raise ValueError(msg)
@@ -106,6 +109,7 @@ class TextTransform:
             np.frombuffer(mean),
             np.frombuffer(projection, np.float32).reshape(-1, dims),
             np.frombuffer(idf, np.float32),
+            np.frombuffer(labels[0] if labels else b"", np.float32),
         )
 
 
@@ -121,6 +125,7 @@ def fit(
     dims: int = DIMS,
     whitening: float = 0.0,
     idf: npt.NDArray[np.float32] | None = None,
+    categories: npt.NDArray[np.float32] | None = None,
 ) -> TextTransform:
     """Fit to the items' unit vectors, shape ``(n, dim)``; rows of zeros are not counted.
 
@@ -151,4 +156,5 @@ def fit(
         mean,
         np.ascontiguousarray(projection, np.float32),
         np.zeros(0, np.float32) if idf is None else idf,
+        np.zeros(0, np.float32) if categories is None else categories,
     )

@@ -43,11 +43,15 @@ class KeptLessons:
         self._is_stored = True
         if row.state[:1] != bytes((_LAYOUT,)):
             return
-        picked, offered, places, weights, shapes, raw = msgspec.msgpack.decode(zlib.decompress(row.state[1:]))
+        names, picked, offered, places, weights, shapes, raw = msgspec.msgpack.decode(
+            zlib.decompress(row.state[1:])
+        )
+        if names != list(self._recommender.blend.names):
+            return
         lessons, at = self._recommender.lessons, 0
         for place, weight, (candidates, signals) in zip(places, weights, shapes, strict=True):
             found = np.frombuffer(raw, np.float32, candidates * signals, at).reshape(candidates, signals)
-            lessons.append((found, place, weight))
+            lessons.append((found.copy(), place, weight))
             at += found.nbytes
         self._recommender.picked = picked
         self._learner.go_on(Offered(*offered))
@@ -61,6 +65,7 @@ class KeptLessons:
         self._at, self._is_stored = offered.offers, True
         newest = list(self._recommender.lessons)
         state = [
+            self._recommender.blend.names,
             self._recommender.picked,
             offered,
             [place for _, place, _ in newest],
@@ -69,6 +74,13 @@ class KeptLessons:
             b"".join(signals.tobytes() for signals, _, _ in newest),
         ]
         return {LESSONS: bytes((_LAYOUT,)) + zlib.compress(msgspec.msgpack.encode(state), 1)}
+
+    def forget(self) -> None:
+        """A user was erased, some of whose lessons may be among them: all are dropped, stored ones too."""
+        self._recommender.lessons.clear()
+        self._learner.forget()
+        self._at = -1
+        self._is_stored = True
 
     def outdated(self) -> list[str]:
         """Their name, once newer lessons have come than those stored."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from recstream.core.catalogue import Catalogue
-from recstream.core.text_transform import TextTransform
+from recstream.core.text_transform import FREEZE_AT, TextTransform
 from recstream.ports import ModelRow
 
 __all__ = ["TRANSFORM", "KeptTransform"]
@@ -45,7 +45,8 @@ class KeptTransform:
         if row is None:
             return
         transform = TextTransform.from_bytes(row.state)
-        if self._used is None or transform.version >= self._used.version:
+        is_final = not self._writes and transform.items >= FREEZE_AT
+        if self._used is None or is_final or transform.version >= self._used.version:
             self._stored = transform
             self._use(transform)
 

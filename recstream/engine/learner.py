@@ -78,6 +78,12 @@ class Learner:
         for user in before.newest:
             self._share(user)
 
+    def forget(self) -> None:
+        """Forget whose the newest lessons were."""
+        self._newest.clear()
+        for of in self._of:
+            of.clear()
+
     def begin(self, events: int | None) -> None:
         """A micro-batch of so many events begins (None: a log is worked off, with no bound on a batch)."""
         self._left = 1 << 62 if events is None else max(16, events // self._rules.share)

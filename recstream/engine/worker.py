@@ -164,6 +164,7 @@ class Worker:
         self.learner.begin(None if self.rules.every_event else sum(len(batch.events) for batch in received))
         for at, events, brought in received:
             for event in events:
+                self._learn(event)  # by what was known before: not even by the item that comes with it
                 if event.item is not None:
                     self._bring(brought[event.offset])
                 outcomes[self._take(event, at, done, due)] += 1
@@ -251,12 +252,12 @@ class Worker:
             self.agenda.want_no_more(event.user_id, [waiting.event for waiting in profile.waiting])
             self.users.forget(event)
             self.models.sessions.forget(event.user_id)
+            self.models.lessons.forget()
             if self.drift is not None:
                 self.drift.forget(event.user_id)
             due.pop(event.user_id, None)
             self._forgotten(event, done)
             return Outcome.APPLIED
-        self._learn(event, profile)
         # Counted from now and not from when it was read: a worker's first batch waits for its model.
         outcome = profile.observe(event, self.replica.catalogue, self._profiles, self.steady())
         if outcome is Outcome.APPLIED:
@@ -277,8 +278,9 @@ class Worker:
             self.users.changed(event.user_id)  # its fence moved
         return outcome
 
-    def _learn(self, event: Event, profile: Profile) -> None:
+    def _learn(self, event: Event) -> None:
         """Let the ranking learn from what the user chose, by what their profile is without it."""
+        profile = self.users.get(event.user_id)
         if is_engagement(event, self._profiles.decode) and not (
             profile.absorbed(event) or profile.knows(event)
         ):

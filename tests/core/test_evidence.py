@@ -23,7 +23,7 @@ from tests.core.scenes import Scene, kept, scene
 
 seeds = st.integers(0, 2**32 - 1)
 POPULARITY = ("rising", "trending", "lasting", "popular")
-NO_SOURCES = {"disliked", "turned_away", "lexical_last", "followed_last", "sessions_next"}
+NO_SOURCES = {"category", "disliked", "turned_away", "lexical_last", "followed_last", "sessions_next"}
 """Signals that bring no candidates: they speak against an item, or of those that others bring."""
 
 

@@ -364,9 +364,13 @@ def test_an_interrupted_replay_ends_as_if_it_had_not_been(
         assert newest(lists) == newest(wanted)
     else:
         assert [one["as_of"]["offset"] for one in lists] == list(range(len(LONG)))
-        parts = ("user_id", "version", "trigger", "items")
-        assert [[one[part] for part in parts] for one in lists] == [
-            [one[part] for part in parts] for one in wanted
-        ]
+        parts = ("user_id", "version", "trigger")
+        for one, other in zip(lists, wanted, strict=True):
+            assert [one[part] for part in parts] == [other[part] for part in parts]
+            mine, theirs = ([listed["item_id"] for listed in some["items"]] for some in (one, other))
+            assert mine == theirs
+            # What was learned is exact but for the last digits: decayed counts are stored as of a moment.
+            scores = [[listed["score"] for listed in some["items"]] for some in (one, other)]
+            assert scores[0] == pytest.approx(scores[1], abs=1e-4)
     found = scene.compare(run.name, uninterrupted.name)
     assert (found.first, found.equal) == ([], 60)

@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 
 import lancedb
+import msgspec
 import orjson
 import pyarrow as pa
 import pytest
@@ -25,7 +26,7 @@ from recstream.io.kafka.admin import ensure_topics, topics
 from recstream.io.kafka.broker import EmbeddedBroker
 from recstream.io.lance import LanceDatabase
 from recstream.io.lance.meta import write_meta
-from recstream.ports import ItemRow, StatisticsRow
+from recstream.ports import ItemRow
 from recstream.testing.store_contracts import same_row
 from tests.flows.support import Reader, live_job, produce, read_lines, recstream, wait_until, write_lines
 from tests.golden.stores import FIRST, LATE, SETTINGS, contents, unpacked
@@ -65,8 +66,14 @@ def tables(store: Path) -> dict[Path, bytes]:
     }
 
 
-def statistics_of(store: Path) -> dict[str, StatisticsRow]:
-    return {row.item_id: row._replace(seq=0) for row in database(store).statistics.changed_since(-1)}
+def statistics_of(store: Path) -> dict[str, tuple[float, float, list[str]]]:
+    """Of each item how often it was engaged with, lately and ever, and with what (its pairs weigh anew)."""
+    found = {}
+    for row in database(store).statistics.changed_since(-1):
+        others, _ = msgspec.msgpack.decode(row.state[1:])
+        popular = row.counts[2] if row.state[0] == 1 else row.counts[3]
+        found[row.item_id] = (round(row.counts[0], 9), popular, sorted(others))
+    return found
 
 
 def upgraded(store: Path, **settings: str) -> None:

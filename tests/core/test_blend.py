@@ -194,3 +194,23 @@ def test_a_choice_that_is_no_candidate_is_refused() -> None:
     for chosen in (-1, len(rows)):
         with pytest.raises(ValueError, match=f"chosen is {chosen}, wanted a row of the {len(rows)}"):
             blend.learn(rows, chosen)
+
+
+def test_no_signal_gets_round_its_ceiling_through_the_hidden_units() -> None:
+    blend = Blend({"good": 1.0, "bad": -0.5}, ceilings={"bad": -0.1})
+    signals = np.array([[0.5, 1.0], [0.5, 0.0], [0.2, 0.0]], np.float32)
+    for _ in range(500):
+        blend.learn(signals, 0)
+    assert blend.effect["bad"] <= -0.1 + 1e-6
+
+
+def test_a_start_above_the_ceiling_is_kept_to() -> None:
+    blend = Blend({"good": 1.0, "bad": 0.0}, ceilings={"bad": -0.5})
+    blend.learn(np.eye(2, dtype=np.float32), 0)
+    assert blend.linear[1] <= 0.0
+    assert blend.ceilings.tolist() == [np.inf, 0.0]
+
+
+def test_signals_of_another_model_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"signals have shape \(2, 3\), wanted 2 columns"):
+        Blend({"a": 1.0, "b": 1.0}).learn(np.zeros((2, 3), np.float32), 0)

@@ -5,8 +5,14 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
+import pytest
 
+from recstream.core.items import Item, item_from
+from recstream.core.profile import Profile
+from recstream.core.rules import DecodeRules
 from recstream.engine.kept_lessons import LESSONS
+from recstream.engine.step import Received
+from tests.builders import Bench, event, item_row
 from tests.engine.test_models import FROZEN, Pair, bench_of, blend, log_of, play, stop
 
 
@@ -64,3 +70,49 @@ def test_lessons_carry_no_names() -> None:
     state = zlib.decompress(bench.models.rows[LESSONS].state[1:])
     assert len(state) > 1000
     assert b"somebody" not in state
+
+
+def test_an_erased_user_leaves_no_lessons() -> None:
+    """Not in memory, not in the store, and not as a checksum of their id."""
+    bench = bench_of()
+    play(bench, log_of(150))
+    stop(bench)
+    bench.again()
+    assert bench.worker.recommender.lessons
+    play(bench, [event(1000.0, "forget", user="u0", offset=1000)])
+    assert not bench.worker.recommender.lessons
+    assert bench.worker.learner.offered.newest == []
+    assert LESSONS not in bench.models.rows
+
+
+def test_lessons_of_other_signals_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = bench_of()
+    play(bench, log_of(150))
+    stop(bench)
+    bench.again()
+    with monkeypatch.context() as then:
+        then.setattr(blend(bench), "names", ("another", *blend(bench).names[1:]))
+        bench.worker.learner.meet(event(2000.0, "view", "i1", user="u1"), 1, loaded(bench, "u1"))
+        stop(bench)
+    bench.again()
+    assert not bench.worker.recommender.lessons
+
+
+def loaded(bench: Bench, user_id: str) -> Profile:
+    bench.worker.users.load([user_id])
+    return bench.worker.users.get(user_id)
+
+
+def test_an_item_that_comes_with_its_event_is_no_lesson() -> None:
+    """No list before the event could have held it: it would teach that untried items are what people take."""
+    bench = bench_of()
+    play(bench, log_of(60))
+    before = bench.worker.learner.offered.offers
+    brings = event(1000.0, "view", "new", user="u0", offset=1000)
+    item = item_from({"item_id": "new", "title": "New"}, brings.partition, 1000, b"", rules=DecodeRules())
+    assert isinstance(item, Item)
+    row = item_row("new")
+    bench.worker.inbox.append(Received(bench.clock(), [brings._replace(item=item)], {1000: row}))
+    bench.worker.step()
+    assert bench.worker.learner.offered.offers == before
+    assert bench.worker.users.get("u0").engaged(1) == (bench.worker.replica.catalogue.handle("new"),)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from recstream.core.arrays import AnyArray, Matrix
+from recstream.core.loops import reordered
 
-__all__ = ["HIDDEN", "Blend"]
+__all__ = ["HIDDEN", "Blend", "Parameters", "split_scores"]
 
 HIDDEN: Final = 16
 """Hidden units beside the linear weights: 0 would be a linear blend (two logs: -5 % NDCG@10 without them)."""
@@ -31,6 +31,9 @@ _SEED: Final = 1
 _LAYOUT: Final = 1
 _MOST: Final = 30.0
 """No weight grows beyond this, whatever comes: signals are at most 1, and far less tells lists apart."""
+
+Parameters: TypeAlias = tuple[AnyArray, AnyArray, AnyArray, AnyArray]
+"""Linear weights ``(signals,)``, U ``(hidden, signals)``, b and v ``(hidden,)``."""
 
 
 class Blend:
@@ -76,7 +79,7 @@ class Blend:
         self.bias = np.zeros(self.hidden)
         self.outward = np.zeros(self.hidden)
         """v, shape ``(hidden,)``."""
-        self.squares: tuple[AnyArray, AnyArray, AnyArray, AnyArray] = (
+        self.squares: Parameters = (
             np.full(signals, _CAUTION),
             np.full((self.hidden, signals), _HIDDEN_CAUTION),
             np.full(self.hidden, _HIDDEN_CAUTION),
@@ -97,7 +100,7 @@ class Blend:
         return scores
 
     @property
-    def parameters(self) -> tuple[AnyArray, AnyArray, AnyArray, AnyArray]:
+    def parameters(self) -> Parameters:
         """Linear weights, U, b and v, as the compiled loops want them."""
         return self.linear, self.inward, self.bias, self.outward
 
@@ -121,8 +124,29 @@ class Blend:
             raise ValueError(msg)
         if not (np.abs(signals) <= _FULL).all():  # NaN is not either
             return
-        _learn(signals, chosen, weight, self.ceilings, *self.parameters, *self.squares)
+        self._learn(signals.astype(np.float64), chosen, weight)
         self.examples += is_new
+
+    def _learn(self, x: AnyArray, chosen: int, weight: float) -> None:
+        """One step of Adagrad up the gradient of the log-likelihood of the choice."""
+        linear, inward, bias, outward = self.parameters
+        units = np.tanh(x @ inward.T + bias)
+        errors = x @ linear + units @ outward
+        np.exp(errors - errors.max(), out=errors)
+        errors *= -weight / errors.sum()
+        errors[chosen] += weight
+        slopes = errors[:, None] * (1.0 - units * units) * outward
+        through = slopes.T @ x
+        through[:, np.isfinite(self.ceilings)] = 0.0
+        gradients = errors @ x, through, slopes.sum(axis=0), errors @ units
+        rates = _LINEAR_RATE, _HIDDEN_RATE, _HIDDEN_RATE, _HIDDEN_RATE
+        cautions = _CAUTION, _HIDDEN_CAUTION, _HIDDEN_CAUTION, _HIDDEN_CAUTION
+        for weights, squares, gradient, rate, caution in zip(
+            self.parameters, self.squares, gradients, rates, cautions, strict=True
+        ):
+            squares[...] = np.maximum(_FADING * squares, caution) + gradient * gradient
+            np.clip(weights + rate * gradient / np.sqrt(squares), -_MOST, _MOST, out=weights)
+        np.minimum(linear, self.ceilings, out=linear)
 
     def split(self, signals: Matrix) -> npt.NDArray[np.float32]:
         """What each signal contributed to each score, shape as ``signals``; a row adds up to its score.
@@ -132,7 +156,7 @@ class Blend:
         ``(tanh(z + b) - tanh(b)) / z``.
         """
         parts = np.zeros(signals.shape, np.float32)
-        _split(signals, *self.parameters, parts)
+        split_scores(signals, self.parameters, parts)
         return parts
 
     @property
@@ -174,95 +198,26 @@ class Blend:
         return Blend(weights, ceilings=ceilings, hidden=self.hidden)
 
 
-@njit(cache=True, nogil=True)
-def _split(
-    x: AnyArray, linear: AnyArray, inward: AnyArray, bias: AnyArray, outward: AnyArray, parts: AnyArray
-) -> None:
+@reordered
+def split_scores(x: AnyArray, parameters: Parameters, parts: AnyArray) -> None:
+    """Split scores among their signals, ``x`` and ``parts`` of shape ``(n, signals)``: see `Blend.split`."""
+    linear, inward, bias, outward = parameters
+    at_rest = np.tanh(bias)
+    slopes = np.empty((len(x), len(bias)))
     for k in range(len(x)):
-        for s in range(x.shape[1]):
-            parts[k, s] = linear[s] * x[k, s]
         for h in range(len(bias)):
-            if outward[h] == 0.0:
-                continue
             z = 0.0
             for s in range(x.shape[1]):
                 z += inward[h, s] * x[k, s]
-            rest = math.tanh(bias[h])
-            slope = (math.tanh(z + bias[h]) - rest) / z if abs(z) > 1e-6 else 1.0 - rest * rest
-            for s in range(x.shape[1]):
-                parts[k, s] += outward[h] * slope * inward[h, s] * x[k, s]
-
-
-@njit(cache=True, nogil=True)
-def _bounded(weight: float) -> float:
-    return min(max(weight, -_MOST), _MOST)
-
-
-@njit(cache=True, nogil=True)
-def _learn(
-    x: AnyArray,
-    chosen: int,
-    weight: float,
-    ceilings: AnyArray,
-    linear: AnyArray,
-    inward: AnyArray,
-    bias: AnyArray,
-    outward: AnyArray,
-    linear_squares: AnyArray,
-    inward_squares: AnyArray,
-    bias_squares: AnyArray,
-    outward_squares: AnyArray,
-) -> None:
-    count, signals = x.shape
-    hidden = len(bias)
-    units = np.zeros((count, hidden))
-    errors = np.zeros(count)
-    for k in range(count):
-        score = 0.0
-        for s in range(signals):
-            score += linear[s] * x[k, s]
-        for h in range(hidden):
-            z = bias[h]
-            for s in range(signals):
-                z += inward[h, s] * x[k, s]
-            units[k, h] = math.tanh(z)
-            score += outward[h] * units[k, h]
-        errors[k] = score
-    top = errors.max()
-    total = 0.0
-    for k in range(count):
-        errors[k] = math.exp(errors[k] - top)
-        total += errors[k]
-    for k in range(count):
-        errors[k] *= -weight / total
-    errors[chosen] += weight
-    through = np.zeros(signals)
-    for h in range(hidden):
-        out = 0.0
-        into = 0.0
-        through[:] = 0.0
-        for k in range(count):
-            out += errors[k] * units[k, h]
-            slope = errors[k] * outward[h] * (1.0 - units[k, h] * units[k, h])
-            if slope == 0.0:
-                continue
-            into += slope
-            for s in range(signals):
-                if ceilings[s] == np.inf:
-                    through[s] += slope * x[k, s]
-        for s in range(signals):
-            inward_squares[h, s] = max(_FADING * inward_squares[h, s], _HIDDEN_CAUTION) + through[s] ** 2
-            inward[h, s] = _bounded(
-                inward[h, s] + _HIDDEN_RATE * through[s] / math.sqrt(inward_squares[h, s])
-            )
-        bias_squares[h] = max(_FADING * bias_squares[h], _HIDDEN_CAUTION) + into * into
-        bias[h] = _bounded(bias[h] + _HIDDEN_RATE * into / math.sqrt(bias_squares[h]))
-        outward_squares[h] = max(_FADING * outward_squares[h], _HIDDEN_CAUTION) + out * out
-        outward[h] = _bounded(outward[h] + _HIDDEN_RATE * out / math.sqrt(outward_squares[h]))
-    for s in range(signals):
-        gradient = 0.0
-        for k in range(count):
-            gradient += errors[k] * x[k, s]
-        linear_squares[s] = max(_FADING * linear_squares[s], _CAUTION) + gradient * gradient
-        moved = _bounded(linear[s] + _LINEAR_RATE * gradient / math.sqrt(linear_squares[s]))
-        linear[s] = min(moved, ceilings[s])
+            slopes[k, h] = z
+    for k in range(len(x)):
+        for h in range(len(bias)):
+            z = slopes[k, h]
+            slope = (math.tanh(z + bias[h]) - at_rest[h]) / z if abs(z) > 1e-6 else 1.0 - at_rest[h] ** 2
+            slopes[k, h] = outward[h] * slope
+    for k in range(len(x)):
+        for s in range(x.shape[1]):
+            worth = linear[s]
+            for h in range(len(bias)):
+                worth += slopes[k, h] * inward[h, s]
+            parts[k, s] = worth * x[k, s]

@@ -6,51 +6,56 @@ import math
 from typing import Final
 
 import numpy as np
-from numba import njit
 
 from recstream.core.arrays import AnyArray
-from recstream.core.views import SPARSE, User, World
+from recstream.core.loops import compiled, cut
+from recstream.core.signals import SIGNALS
+from recstream.core.views import LATER, SPARSE, Scratch, User, World
 
 __all__ = ["candidate_signals", "choose_candidates"]
 
-_BLOCK: Final = 64
+_BLOCK: Final = 32
 """Scores looked at together: most blocks hold none of the best."""
+_LANES: Final = 16
 _SPARE: Final = 16
 """Candidates more than wanted of each signal are looked for, for some may not be shown."""
 _NEWCOMER_TICKS: Final = 3000.0
 _YEAR_S: Final = 365.0 * 86400.0
-_LEXICAL_LAST: Final = SPARSE.index("lexical_last")
-_CATEGORY: Final = SPARSE.index("category")
-_FOLLOWED_LAST: Final = SPARSE.index("followed_last")
-_NEXT: Final = SPARSE.index("sessions_next")
+_COLUMN: Final = {name: column for column, name in enumerate(SIGNALS)}
+_OF_SPARSE: Final = np.array([_COLUMN[name] for name in SPARSE])
+_OF_LATER: Final = np.array([_COLUMN[name] for name in LATER])
+_TURNED_AWAY: Final = _COLUMN["turned_away"]
+_RISING: Final = _COLUMN["rising"]
+_FRESH: Final = _COLUMN["fresh"]
+_NEWCOMER: Final = _COLUMN["newcomer"]
+_REPEAT: Final = _COLUMN["repeat"]
+_PASSED_OVER: Final = _COLUMN["passed_over"]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def choose_candidates(
     user: User,
     world: World,
-    dense: AnyArray,
+    products: AnyArray,
     raw: AnyArray,
     each: int,
     wanted: int,
-    marks: AnyArray,
+    scratch: Scratch,
     items: AnyArray,
 ) -> int:
     """Collect the best items of each signal that may be shown, into ``items``; gives how many.
 
-    ``dense`` has shape ``(DENSE, items)``. ``marks`` (int8, zeros, one an item) is zeros again afterwards.
+    Of equally good ones those of the greater ``world.filling`` come first, in every process the same.
     """
+    marks = scratch.marks
     for k in range(len(user.excluded)):
         marks[user.excluded[k]] = 1
     found = 0
-    values = np.empty(each)
-    best = np.empty(each, np.int32)
-    for s in range(3):  # not what is disliked
-        if user.strengths[s] > 0.0:
-            found = _add_best(dense[s], world.available, marks, values, best, items, found)
-    for s in range(len(raw) - 1):  # not what was turned away from
-        if s not in (_LEXICAL_LAST, _CATEGORY, _FOLLOWED_LAST, _NEXT):
-            found = _add_best(raw[s], world.available, marks, values, best, items, found)
+    for s in range(len(user.products) - 1):  # not what is disliked
+        if user.products[s] >= 0:
+            found = _add_best(products[user.products[s]], each, world, scratch, items, found)
+    for s in range(len(raw) - 1):
+        found = _add_best(raw[s], each, world, scratch, items, found)
     scales = len(world.popularity)
     for scale in range(scales + 1):
         before = found
@@ -58,7 +63,7 @@ def choose_candidates(
             found = _add_top(world.tops[scale], each, marks, items, found)
         if found < 0 or not len(world.tops):
             scores = world.popularity[scale] if scale < scales else world.since
-            found = _add_best(scores, world.available, marks, values, best, items, before)
+            found = _add_best(scores, each, world, scratch, items, before)
     for k in range(len(user.again)):
         row = user.again[k]
         if k < each and marks[row] == 0 and world.available[row]:
@@ -70,8 +75,7 @@ def choose_candidates(
         for k in range(found):
             marks[items[k]] = 1
         if missing > 0:
-            room, rows = np.empty(missing), np.empty(missing, np.int32)
-            found = _add_best(world.filling, world.available, marks, room, rows, items, found)
+            found = _add_best(world.filling, missing, world, scratch, items, found)
     for k in range(len(user.excluded)):
         marks[user.excluded[k]] = 0
     for k in range(found):
@@ -79,36 +83,60 @@ def choose_candidates(
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_best(
-    scores: AnyArray,
-    available: AnyArray,
-    marks: AnyArray,
-    values: AnyArray,
-    best: AnyArray,
-    items: AnyArray,
-    found: int,
+    scores: AnyArray, most: int, world: World, scratch: Scratch, items: AnyArray, found: int
 ) -> int:
-    """Add the best items that may be shown, passing over whole blocks of scores too small."""
-    each = len(best)
-    blocks = (len(scores) + _BLOCK - 1) // _BLOCK
-    largest = np.zeros(blocks, scores.dtype)
+    """Add the best items that may be shown, so many, passing over whole blocks of scores too small."""
+    marks, rows = scratch.marks, scratch.rows
+    largest = np.empty((len(scores) + _BLOCK - 1) // _BLOCK, scores.dtype)
     _find_largest(scores, largest)
-    least = 0.0
-    if blocks > each + _SPARE:  # so many blocks hold one that is as good
-        least = np.partition(largest, blocks - each - _SPARE)[blocks - each - _SPARE] * (1.0 - 1e-9)
-    count = _select(scores, largest, least, available, marks, values, best)
-    if count < each and least > 0.0:  # too many of these may not be shown
-        count = _select(scores, largest, 0.0, available, marks, values, best)
+    nothing = scores.dtype.type(0)
+    least = nothing
+    if len(largest) > most + _SPARE:  # so many blocks hold one that is as good
+        least = cut(largest, most + _SPARE, most + 2 * _SPARE)
+    count = _find(scores, largest, least, world.available, marks, rows)
+    if count < most and least > nothing:  # too many of these may not be shown
+        count = _find(scores, largest, nothing, world.available, marks, rows)
+    if count > most:
+        count = _keep_best(scores, most, world.filling, rows[:count])
     for k in range(count):
-        if marks[best[k]] == 0:
-            marks[best[k]] = 2
-            items[found] = best[k]
+        if marks[rows[k]] == 0:
+            marks[rows[k]] = 2
+            items[found] = rows[k]
             found += 1
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled
+def _keep_best(scores: AnyArray, most: int, filling: AnyArray, rows: AnyArray) -> int:
+    """Bring so many of the rows to the front: the best, of equals those of more filling; gives ``most``."""
+    values = np.empty(len(rows), scores.dtype)
+    for k in range(len(rows)):
+        values[k] = scores[rows[k]]
+    bound = cut(values, most, most)
+    kept = 0
+    for k in range(len(rows)):
+        kept += values[k] >= bound
+    if kept > most:  # some are equal
+        bound = np.partition(values, len(values) - most)[len(values) - most]
+    kept = 0
+    ties = np.empty(len(rows), np.int32)
+    tied = 0
+    for k in range(len(rows)):
+        row = rows[k]
+        ties[tied] = row
+        tied += values[k] == bound
+        rows[kept] = row
+        kept += values[k] > bound
+    if kept < most:
+        order = np.argsort(filling[ties[:tied]])[::-1]
+        for k in range(most - kept):
+            rows[kept + k] = ties[order[k]]
+    return most
+
+
+@compiled
 def _add_top(top: AnyArray, each: int, marks: AnyArray, items: AnyArray, found: int) -> int:
     """Add the first items of a sorted row that may be shown; -1 if it does not hold enough of them."""
     taken = 0
@@ -131,110 +159,123 @@ def _add_top(top: AnyArray, each: int, marks: AnyArray, items: AnyArray, found: 
     return -1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _find_largest(scores: AnyArray, largest: AnyArray) -> None:
-    """The largest score of each block of `_BLOCK`."""
-    for block in range(len(largest)):
-        for row in range(block * _BLOCK, min((block + 1) * _BLOCK, len(scores))):
-            largest[block] = max(largest[block], scores[row])
+    """The largest score of each block of `_BLOCK`, in lanes that the compiler takes together."""
+    lanes = np.empty(_LANES, scores.dtype)
+    whole = len(scores) // _BLOCK
+    for block in range(whole):
+        begin = block * _BLOCK
+        for lane in range(_LANES):
+            lanes[lane] = scores[begin + lane]
+        for at in range(begin + _LANES, begin + _BLOCK, _LANES):
+            for lane in range(_LANES):
+                score = scores[at + lane]
+                lanes[lane] = score if score > lanes[lane] else lanes[lane]
+        top = lanes[0]
+        for lane in range(1, _LANES):
+            top = lanes[lane] if lanes[lane] > top else top
+        largest[block] = top
+    if whole < len(largest):
+        largest[whole] = scores[whole * _BLOCK :].max()
 
 
-@njit(cache=True, nogil=True)
-def _select(
-    scores: AnyArray,
-    largest: AnyArray,
-    least: float,
-    available: AnyArray,
-    marks: AnyArray,
-    values: AnyArray,
-    best: AnyArray,
+@compiled
+def _find(
+    scores: AnyArray, largest: AnyArray, least: float, available: AnyArray, marks: AnyArray, rows: AnyArray
 ) -> int:
-    """Sort the best scores above ``least`` into ``values`` and ``best``; gives how many."""
-    each = len(best)
+    """Write the items that may be shown and whose scores are at least so much, and above 0, into ``rows``."""
     count = 0
     for block in range(len(largest)):
-        if not largest[block] > least:
+        if largest[block] < least or not largest[block] > 0.0:
             continue
         for row in range(block * _BLOCK, min((block + 1) * _BLOCK, len(scores))):
-            score = scores[row]
-            if not score > least or marks[row] == 1 or not available[row]:
-                continue
-            at = count if count < each else each - 1
-            while at > 0 and values[at - 1] < score:
-                values[at] = values[at - 1]
-                best[at] = best[at - 1]
-                at -= 1
-            values[at] = score
-            best[at] = row
-            count = min(count + 1, each)
-            if count == each:
-                least = values[each - 1]
+            if scores[row] >= least and scores[row] > 0.0 and marks[row] != 1 and available[row]:
+                rows[count] = row
+                count += 1
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def candidate_signals(
     user: User,
     world: World,
-    dense: AnyArray,
+    products: AnyArray,
     raw: AnyArray,
+    later: AnyArray,
     items: AnyArray,
     used: AnyArray,
-    signals: AnyArray,
+    places: AnyArray,
+    columns: AnyArray,
 ) -> None:
-    """Fill ``signals``, ``(candidates, signals)``: square roots of each measure over the list's largest.
+    """Fill ``columns``, ``(signals, candidates)``: square roots of each measure over the list's largest.
 
-    Signals that are not ``used`` stay zeros.
+    ``raw`` and ``later`` are the measures of `SPARSE`, one an item, and of `LATER`, one a candidate;
+    ``places``, one an item, says which candidate it is: from 1, and 0 for none. Signals that are not ``used``
+    stay zeros.
     """
-    signals[:] = 0.0
-    at = 0
-    for s in range(len(dense)):
-        for k in range(len(items)):
-            signals[k, at] = dense[s, items[k]]
-        _normalise(signals[:, at], user.strengths[s])
-        at += 1
+    columns[:] = 0.0
+    for s in range(len(user.products)):
+        if user.products[s] >= 0:
+            _take(products[user.products[s]], items, columns[s])
+            _normalise(columns[s], user.strengths[s])
     for s in range(len(raw)):
-        for k in range(len(items)):
-            signals[k, at] = raw[s, items[k]]
-        _normalise(signals[:, at], user.turned_strength if s == len(raw) - 1 else 1.0)
-        at += 1
+        _take(raw[s], items, columns[_OF_SPARSE[s]])
+        _normalise(columns[_OF_SPARSE[s]], 1.0)
+    for s in range(len(later)):
+        columns[_OF_LATER[s]] = later[s]
+        _normalise(columns[_OF_LATER[s]], user.turned_strength if _OF_LATER[s] == _TURNED_AWAY else 1.0)
     for s in range(len(world.popularity)):
-        largest = 1e-300
-        for k in range(len(items)):
-            largest = max(largest, world.popularity[s, items[k]])
-        for k in range(len(items)):
-            signals[k, at] = math.sqrt(world.popularity[s, items[k]] / largest)
-        at += 1
+        _root_of_share(world.popularity[s], items, columns[_RISING + s])
+    published, since = world.published, world.since
     for k in range(len(items)):
         row = items[k]
-        age = (user.now - world.published[row]) / _YEAR_S
+        age = (user.now - published[row]) / _YEAR_S
         if age >= 0.0:
-            signals[k, at] = 1.0 / math.sqrt(1.0 + age)
+            columns[_FRESH, k] = 1.0 / math.sqrt(1.0 + age)
         elif age < 0.0:  # not where it is not known
-            signals[k, at + 1] = 1.0
-        if world.since[row] == 0.0:
-            signals[k, at + 3] = 1.0
+            columns[_FRESH + 1, k] = 1.0
+        if since[row] == 0.0:
+            columns[_NEWCOMER + 1, k] = 1.0
         else:
-            signals[k, at + 2] = math.sqrt(math.exp((world.since[row] - world.tick) / _NEWCOMER_TICKS))
-    at += 4
-    for k in range(len(items)):
-        for j in range(len(user.again)):
-            if user.again[j] == items[k]:
-                signals[k, at] = user.again_weights[j]
-        for j in range(len(user.passed)):
-            if user.passed[j] == items[k]:
-                signals[k, at + 1] = 1.0
-    _normalise(signals[:, at], 1.0)
-    for s in range(signals.shape[1]):
+            columns[_NEWCOMER, k] = math.exp(0.5 * (since[row] - world.tick) / _NEWCOMER_TICKS)
+    for j in range(len(user.again)):
+        k = places[user.again[j]] - 1
+        if k >= 0:
+            columns[_REPEAT, k] = user.again_weights[j]
+    _normalise(columns[_REPEAT], 1.0)
+    for j in range(len(user.passed)):
+        k = places[user.passed[j]] - 1
+        if k >= 0:
+            columns[_PASSED_OVER, k] = 1.0
+    for s in range(len(columns)):
         if not used[s]:
-            signals[:, s] = 0.0
+            columns[s] = 0.0
 
 
-@njit(cache=True, nogil=True)
+@compiled
+def _root_of_share(scores: AnyArray, items: AnyArray, column: AnyArray) -> None:
+    largest = 1e-300
+    for k in range(len(items)):
+        largest = max(largest, scores[items[k]])
+    for k in range(len(items)):
+        column[k] = math.sqrt(scores[items[k]] / largest)
+
+
+@compiled
+def _take(scores: AnyArray, items: AnyArray, column: AnyArray) -> None:
+    for k in range(len(items)):
+        column[k] = scores[items[k]]
+
+
+@compiled
 def _normalise(column: AnyArray, strength: float) -> None:
     largest = np.float32(0.0)
     for k in range(len(column)):
         largest = max(largest, column[k])
+    if largest <= 0.0:
+        column[:] = 0.0
+        return
+    factor = np.float32(strength)
     for k in range(len(column)):
-        value = column[k]
-        column[k] = strength * math.sqrt(value / largest) if value > 0.0 else 0.0
+        column[k] = factor * np.sqrt(max(column[k], np.float32(0.0)) / largest)

@@ -43,6 +43,7 @@ class Catalogue:
         self._handles: dict[str, int] = {}
         self._vectors = np.zeros((0, dim), np.float32)
         self._text = np.zeros((0, dim), np.float32)
+        self._text_columns = np.zeros((dim, 0), np.float32)
         self._published = np.full(0, math.nan)
         self.lexicon = InvertedIndex(BUCKETS)
         """Words of the items."""
@@ -118,7 +119,8 @@ class Catalogue:
         if self._is_outgrown:
             self._fit_at = 0  # fitted anew when it is next asked for
         else:
-            self._text[row] = self._transform.unit(self._vectors[row : row + 1])[0]
+            (unit,) = self._transform.unit(self._vectors[row : row + 1])
+            self._text[row] = self._text_columns[:, row] = unit
         return row
 
     def vector(self, handle: int) -> Vector:
@@ -161,6 +163,17 @@ class Catalogue:
         self._fit()
         return self._text[: len(self.ids)]
 
+    def likeness(self, directions: Matrix, out: npt.NDArray[np.float32]) -> Matrix:
+        """Cosines of directions, unit rows of the space of `text`, with every item: ``(directions, n)``.
+
+        They are written into ``out``, float32 with room for as many. Taken from the texts as columns, for
+        BLAS would bring them into that order with every call.
+        """
+        self._fit()
+        items = len(self.ids)
+        products = out[: len(directions) * items].reshape(-1, items)
+        return np.matmul(directions, self._text_columns[:, :items], out=products)
+
     def adopt(self, transform: TextTransform) -> None:
         """Use a transform that was fitted elsewhere, or in an earlier run.
 
@@ -177,6 +190,7 @@ class Catalogue:
         self.categories.weigh(transform.categories if len(transform.categories) else None)
         self._text = np.zeros((len(self._known), transform.dims), np.float32)
         self._text[: len(self.ids)] = transform.unit(self._vectors[: len(self.ids)])
+        self._text_columns = np.ascontiguousarray(self._text.T)
 
     def fitted(self, *, whitening: float = 0.0) -> TextTransform:
         """The transform that the items there are now give, newer than the one in use.
@@ -216,3 +230,4 @@ class Catalogue:
             new = np.zeros((rows, *old.shape[1:]), old.dtype)
             new[: len(old)] = old
             setattr(self, name, new)
+        self._text_columns = np.ascontiguousarray(self._text.T)

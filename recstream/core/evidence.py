@@ -12,11 +12,12 @@ from recstream.core import evidence_kernels as kernels
 from recstream.core.arrays import Handles, Matrix
 from recstream.core.catalogue import Catalogue
 from recstream.core.evidence_kernels import NEAREST_SESSIONS
+from recstream.core.inverted_index import Postings
 from recstream.core.lexicon import BUCKETS
-from recstream.core.session_window import SessionWindow
+from recstream.core.session_window import SessionArrays, SessionWindow
 from recstream.core.signals import SIGNALS, Query, text_directions
 from recstream.core.statistics import ItemStatistics
-from recstream.core.views import DENSE, SPARSE, Neighbours, Scratch, User, World
+from recstream.core.views import DENSE, SPARSE, Neighbours, Scratch, Users, World
 
 __all__ = ["Evidence", "Gatherer"]
 
@@ -27,23 +28,31 @@ _MANY: Final = 16
 _TOPS: Final = 400
 """so many at each scale, so that enough are left that a user has not seen."""
 _NO_TOPS: Final = np.zeros((0, 0), np.int32)
-_BLOCK_BYTES: Final = 8 << 20
-"""Text scores held at once: users are worked off in blocks whose scores stay near the caches."""
+_BLOCK_FLOATS: Final = 1 << 20
+"""Text scores held at once: users are worked off in blocks whose scores stay in the caches."""
 
 
 class Evidence(NamedTuple):
-    """The candidates of one list, and what speaks for each. Views: true until the next is asked for."""
+    """The candidates of some lists, and what speaks for each. Views: true until the next are asked for."""
 
     items: Handles
-    """Distinct, in no order that means anything."""
+    """Shape ``(candidates,)``: those of one list after those of the one before; of each list distinct, in no
+    order that means anything."""
     signals: Matrix
-    """Shape ``(candidates, signals)``, float32, columns as in `SIGNALS`."""
-    user: User
-    raw: npt.NDArray[np.float32]
-    """Measures of the sparse signals, ``(SPARSE, items)``."""
+    """Shape ``(candidates, signals)``, float32, columns as in `SIGNALS`; each column is contiguous."""
+    ends: npt.NDArray[np.int64]
+    """Shape ``(lists + 1,)``: list k's candidates are from ``ends[k]`` up to ``ends[k + 1]``."""
+    users: Users
     sessions: npt.NDArray[np.int32]
-    """Slots of the sessions that were found most like the user's own."""
+    """Shape ``(lists, some)``: slots of the sessions that were found most like each user's own;"""
     likeness: npt.NDArray[np.float32]
+    """how like each of them is;"""
+    found: npt.NDArray[np.int64]
+    """and how many they are, ``(lists,)``."""
+
+    def of(self, k: int) -> slice:
+        """Where a list's candidates are."""
+        return slice(int(self.ends[k]), int(self.ends[k + 1]))
 
 
 class Gatherer:
@@ -66,9 +75,9 @@ class Gatherer:
         self._used = used
         self._wanted = wanted
         self._each = max(_EACH, wanted // 2)
-        self._slots = np.zeros(NEAREST_SESSIONS, np.int32)
-        self._likeness = np.zeros(NEAREST_SESSIONS, np.float32)
         self._raw = np.zeros((len(SPARSE), 0), np.float32)
+        self._found = np.zeros(0, np.int64)
+        self._items = np.zeros(0, np.int32)
 
     def _look(self, lists: int = 1) -> None:
         """See the world as it is now, for so many lists."""
@@ -96,13 +105,12 @@ class Gatherer:
             self._scratch = Scratch(
                 terms=np.zeros(BUCKETS, np.float32),
                 slots=np.zeros(self.sessions.most, np.float32),
-                touched=np.zeros(self.sessions.most, np.int32),
+                touched=np.zeros(self.sessions.most + 1, np.int32),
                 places=np.zeros(room, np.int32),
+                rows=np.zeros(room, np.int32),
                 marks=np.zeros(room, np.int8),
             )
-            most = min(room, self._each * (len(SIGNALS) + 1) + self._wanted)
-            self._items = np.zeros(most, np.int32)
-            self._signals = np.zeros((most, len(SIGNALS)), np.float32)
+            self._products = np.zeros(max(_BLOCK_FLOATS, len(DENSE) * room), np.float32)
 
     def _tops(self, popularity: npt.NDArray[np.float64], items: int) -> Handles:
         tops = np.full((len(popularity) + 1, min(_TOPS, items)), -1, np.int32)
@@ -111,8 +119,15 @@ class Gatherer:
             # Those as good as the last one are left out: which of them there is room for would be chance.
             least = np.partition(shown, items - len(top))[items - len(top)] if len(top) < items else 0.0
             best = np.flatnonzero(shown > least)
-            top[: len(best)] = best[np.argsort(-shown[best], kind="stable")]
+            top[: len(best)] = best[np.lexsort((-self.catalogue.tiebreak[best], -shown[best]))]
         return tops
+
+    @property
+    def views(
+        self,
+    ) -> tuple[World, Neighbours, Postings, Postings, SessionArrays, Matrix]:
+        """The world, neighbours, words, categories, sessions and texts as last looked at."""
+        return self.world, self.neighbours, self.lexicon, self.categories, self.window, self.text
 
     @property
     def scratch(self) -> Scratch:
@@ -120,55 +135,94 @@ class Gatherer:
         return self._scratch
 
     def gather(self, queries: Sequence[Query]) -> Iterator[Evidence]:
-        """The evidence of each query's list, in their order; each is overwritten by the next."""
+        """The evidence of the queries' lists, in their order, some lists at a time."""
         self._look(len(queries))
-        block = max(1, _BLOCK_BYTES // (4 * len(DENSE) * max(len(self.text), 1)))
+        block = max(1, _BLOCK_FLOATS // (len(DENSE) * len(self.text)))
         for at in range(0, len(queries), block):
-            some = queries[at : at + block]
-            directions, strengths = text_directions(some, self.catalogue)
-            spoken = strengths.reshape(-1) > 0.0
-            dense = np.zeros((len(spoken), len(self.text)), np.float32)
-            dense[spoken] = directions.reshape(len(spoken), -1)[spoken] @ self.text.T
-            for k, query in enumerate(some):
-                mine = dense[k * len(DENSE) : (k + 1) * len(DENSE)]
-                yield self._gather(self.view(query, strengths[k]), mine)
+            yield self._gather(queries[at : at + block])
 
-    def view(self, query: Query, strengths: npt.NDArray[np.float32]) -> User:
-        """A query as the compiled loops see it."""
-        none = np.zeros(0, np.int32)
-        return User(
-            recent=query.recent,
-            turned=query.turned,
-            turned_strength=query.turned_strength,
-            again=query.again if self.repeats else none,
-            again_weights=query.again_weights if self.repeats else none.astype(np.float32),
-            passed=query.passed,
-            excluded=query.hidden if self.repeats else query.excluded,
-            session=self.sessions.current(query.user_id),
-            now=query.as_of.ts,
-            strengths=strengths,
-        )
-
-    def _gather(self, user: User, dense: Matrix) -> Evidence:
-        raw = self._raw[:, : len(self.text)]
-        raw[:] = 0.0
-        found, count = kernels.gather(
-            user,
+    def _gather(self, queries: Sequence[Query]) -> Evidence:
+        directions, strengths = text_directions(queries, self.catalogue)
+        is_told = strengths > 0.0
+        products = self.catalogue.likeness(directions[is_told], self._products)
+        numbers = np.where(is_told, np.cumsum(is_told).reshape(is_told.shape) - 1, -1)
+        users = self._users(queries, strengths, numbers)
+        lists = len(queries)
+        most = lists * (self._each * (len(SIGNALS) + 1) + self._wanted)
+        if lists > len(self._found) or most > len(self._items):
+            self._found = np.zeros(lists, np.int64)
+            self._ends = np.zeros(lists + 1, np.int64)
+            self._slots = np.zeros((lists, NEAREST_SESSIONS), np.int32)
+            self._likeness = np.zeros((lists, NEAREST_SESSIONS), np.float32)
+            self._items = np.zeros(most, np.int32)
+            self._columns = np.zeros((len(SIGNALS), most), np.float32)
+        found, ends = self._found[:lists], self._ends[: lists + 1]
+        kernels.gather_all(
+            users,
             self.world,
             self.neighbours,
             self.lexicon,
             self.categories,
             self.window,
-            dense,
-            raw,
+            products,
+            self._raw[:, : len(self.text)],
             self._each,
             self._wanted,
             self._used,
             self._scratch,
             self._slots,
             self._likeness,
+            found,
             self._items,
-            self._signals,
+            self._columns,
+            ends,
         )
-        items, signals = self._items[:count], self._signals[:count]
-        return Evidence(items, signals, user, raw, self._slots[:found], self._likeness[:found])
+        count = int(ends[-1])
+        items, signals = self._items[:count], self._columns[:, :count].T
+        return Evidence(items, signals, ends, users, self._slots, self._likeness, found)
+
+    def _users(
+        self,
+        queries: Sequence[Query],
+        strengths: npt.NDArray[np.float32],
+        products: npt.NDArray[np.int64],
+    ) -> Users:
+        recent, recent_ends = _joined([query.recent for query in queries])
+        turned, turned_ends = _joined([query.turned for query in queries])
+        again, again_ends = _joined([query.again[: self._again] for query in queries])
+        passed, passed_ends = _joined([query.passed for query in queries])
+        excluded = [query.hidden if self.repeats else query.excluded for query in queries]
+        return Users(
+            recent,
+            np.concatenate([query.recent_weights for query in queries]),
+            recent_ends,
+            turned,
+            turned_ends,
+            np.array([query.turned_strength for query in queries]),
+            again,
+            np.concatenate([query.again_weights[: self._again] for query in queries]),
+            again_ends,
+            passed,
+            passed_ends,
+            *_joined(excluded),
+            np.array([self.sessions.current(query.user_id) for query in queries], np.int64),
+            np.array([query.as_of.ts for query in queries]),
+            strengths,
+            products,
+        )
+
+    @property
+    def _again(self) -> int | None:
+        """How many items of their own users may get again: all or none."""
+        return None if self.repeats else 0
+
+
+def _joined(parts: Sequence[Handles]) -> tuple[Handles, npt.NDArray[np.int64]]:
+    """The parts one after the other, and where each ends.
+
+    >>> _joined([np.array([7, 8], "i4"), np.array([9], "i4")])
+    (array([7, 8, 9], dtype=int32), array([0, 2, 3]))
+    """
+    ends = np.zeros(len(parts) + 1, np.int64)
+    np.cumsum([len(part) for part in parts], out=ends[1:])
+    return np.concatenate(parts), ends

@@ -10,20 +10,20 @@ import math
 from typing import Final
 
 import numpy as np
-from numba import njit
 
 from recstream.core.arrays import AnyArray
 from recstream.core.candidates import candidate_signals, choose_candidates
-from recstream.core.inverted_index import Postings, score_terms
+from recstream.core.inverted_index import Postings, match_terms, score_terms
+from recstream.core.loops import FADES, compiled, cut
 from recstream.core.session_window import SESSION_ITEMS, SessionArrays
-from recstream.core.views import SPARSE, Neighbours, Scratch, User, World
+from recstream.core.views import LATER, SPARSE, Neighbours, Scratch, User, Users, World, user_of
 
 __all__ = [
-    "FADES",
     "FOLLOWED_ITEMS",
     "NEAREST_SESSIONS",
     "find_sessions",
     "gather",
+    "gather_all",
     "gather_sparse",
     "rarity",
 ]
@@ -32,25 +32,71 @@ NEAREST_SESSIONS: Final = 200
 """Sessions most like the user's own that speak for items."""
 FOLLOWED_ITEMS: Final = 3
 """How many of the user's last items speak for what follows."""
-_WINDOW: Final = 5.0
-FADES: Final = np.exp(-np.arange(SESSION_ITEMS + 1) / _WINDOW).astype(np.float32)
-"""What is left of a weight so many places away: it falls by e every five."""
 _NEXT_FADES: Final = np.exp(-np.arange(SESSION_ITEMS + 1) / 3.0).astype(np.float32)
-_AGING: Final = 2.5
-"""A session counts by the share of the stream it has seen to this power: scale-free decay."""
 _YOUNG: Final = 1000.0
 _LEXICAL: Final = SPARSE.index("lexical")
-_LEXICAL_LAST: Final = SPARSE.index("lexical_last")
-_CATEGORY: Final = SPARSE.index("category")
 _FOLLOWED: Final = SPARSE.index("followed")
-_FOLLOWED_LAST: Final = SPARSE.index("followed_last")
 _TOGETHER: Final = SPARSE.index("together")
 _SESSIONS: Final = SPARSE.index("sessions")
 _NEXT: Final = SPARSE.index("sessions_next")
-_TURNED_AWAY: Final = SPARSE.index("turned_away")
+_LEXICAL_LAST: Final = LATER.index("lexical_last")
+_CATEGORY: Final = LATER.index("category")
+_FOLLOWED_LAST: Final = LATER.index("followed_last")
+_TURNED_AWAY: Final = LATER.index("turned_away")
 
 
-@njit(cache=True, nogil=True)
+@compiled
+def gather_all(
+    users: Users,
+    world: World,
+    near: Neighbours,
+    lexicon: Postings,
+    categories: Postings,
+    window: SessionArrays,
+    products: AnyArray,
+    raw: AnyArray,
+    each: int,
+    wanted: int,
+    used: AnyArray,
+    scratch: Scratch,
+    slots: AnyArray,
+    likeness: AnyArray,
+    found: AnyArray,
+    items: AnyArray,
+    columns: AnyArray,
+    ends: AnyArray,
+) -> None:
+    """The evidence of some users' lists: see `gather`.
+
+    Of each user are row k of ``slots`` and ``likeness`` (so many as ``found`` says), and what ``items`` and
+    the columns of ``columns`` hold from ``ends[k]`` to ``ends[k + 1]``. One call for all of them, for each
+    one hands over some sixty arrays, and what runs between two of them is fetched from memory anew.
+    """
+    ends[0] = 0
+    for k in range(len(found)):
+        begin = ends[k]
+        found[k], count = gather(
+            user_of(users, k),
+            world,
+            near,
+            lexicon,
+            categories,
+            window,
+            products,
+            raw,
+            each,
+            wanted,
+            used,
+            scratch,
+            slots[k],
+            likeness[k],
+            items[begin:],
+            columns[:, begin:],
+        )
+        ends[k + 1] = begin + count
+
+
+@compiled
 def gather(
     user: User,
     world: World,
@@ -58,7 +104,7 @@ def gather(
     lexicon: Postings,
     categories: Postings,
     window: SessionArrays,
-    dense: AnyArray,
+    products: AnyArray,
     raw: AnyArray,
     each: int,
     wanted: int,
@@ -67,73 +113,114 @@ def gather(
     slots: AnyArray,
     likeness: AnyArray,
     items: AnyArray,
-    signals: AnyArray,
+    columns: AnyArray,
 ) -> tuple[int, int]:
     """All evidence of one list: gives how many sessions and how many candidates were found.
 
-    Filled are ``raw`` (zeros before), ``slots`` and ``likeness``, ``items`` and ``signals``: see below.
-    One call, for handing arrays over to compiled code costs more than some of its parts.
+    Filled are ``raw``, ``slots`` and ``likeness``, ``items`` and ``columns``: see below.
     """
-    gather_sparse(user, near, lexicon, categories, scratch.terms, raw)
+    raw[:] = 0.0
+    gather_sparse(user, near, lexicon, scratch.terms, raw)
     found = find_sessions(user, world, window, scratch, slots, likeness, raw)
-    count = choose_candidates(user, world, dense, raw, each, wanted, scratch.marks, items)
-    candidate_signals(user, world, dense, raw, items[:count], used, signals[:count])
+    count = choose_candidates(user, world, products, raw, each, wanted, scratch, items)
+    later = np.zeros((len(LATER), count + 1), np.float32)  # the first place takes up what is of no candidate
+    places, chosen, mine = scratch.places, items[:count], columns[:, :count]
+    for k in range(count):
+        places[items[k]] = k + 1
+    gather_later(user, near, lexicon, categories, scratch.terms, chosen, places, later)
+    candidate_signals(user, world, products, raw, later[:, 1:], chosen, used, places, mine)
+    for k in range(count):
+        places[items[k]] = 0
     return found, count
 
 
-@njit(cache=True, nogil=True)
-def gather_sparse(
-    user: User, near: Neighbours, lexicon: Postings, categories: Postings, terms: AnyArray, raw: AnyArray
-) -> None:
-    """Add up the sparse signals but those of sessions into ``raw``, zeros of shape ``(SPARSE, items)``.
+@compiled
+def gather_sparse(user: User, near: Neighbours, lexicon: Postings, terms: AnyArray, raw: AnyArray) -> None:
+    """Add up what finds candidates, but for sessions, into ``raw``, zeros of shape ``(SPARSE, items)``.
 
     ``terms`` is zeros, one a term, and is zeros again afterwards. ``followed`` is a transition probability,
     ``together`` a cosine between the items' audiences (Deshpande and Karypis, TOIS 2004).
     """
-    count = len(user.recent)
-    weights = FADES[:count]
-    score_terms(lexicon, user.recent, weights, terms, raw[_LEXICAL])
-    score_terms(lexicon, user.recent[:1], weights, terms, raw[_LEXICAL_LAST])
-    score_terms(categories, user.recent, weights, terms, raw[_CATEGORY])
-    for k in range(count):
-        row = user.recent[k]
-        if row >= len(near.items):
-            continue
-        if k < FOLLOWED_ITEMS:
-            total = near.followed_by[row].sum()
-            if total > 0.0:
-                for j in range(near.items.shape[1]):
-                    other = near.items[row, j]
-                    if other < 0:
-                        break
-                    share = near.followed_by[row, j] / total
-                    raw[_FOLLOWED, other] += share / (1 + k)
-                    if k == 0:
-                        raw[_FOLLOWED_LAST, other] += share
-        _add_together(row, weights[k], near, raw[_TOGETHER])
-    score_terms(lexicon, user.turned, FADES[: len(user.turned)], terms, raw[_TURNED_AWAY])
-    for k in range(len(user.turned)):
-        if user.turned[k] < len(near.items):
-            _add_together(user.turned[k], FADES[k], near, raw[_TURNED_AWAY])
+    recent = user.recent
+    score_terms(lexicon, recent, FADES[: len(recent)], terms, raw[_LEXICAL])
+    for k in range(min(len(recent), FOLLOWED_ITEMS)):
+        _add_followed(recent[k], 1.0 / (1 + k), near, raw[_FOLLOWED])
+    for k in range(len(recent)):
+        _add_together(recent[k], FADES[k], near, raw[_TOGETHER])
 
 
-@njit(cache=True, nogil=True)
-def _add_together(row: int, weight: float, near: Neighbours, scores: AnyArray) -> None:
-    weight *= near.scales[row]
-    for j in range(near.items.shape[1]):
-        other = near.items[row, j]
+@compiled
+def gather_later(
+    user: User,
+    near: Neighbours,
+    lexicon: Postings,
+    categories: Postings,
+    terms: AnyArray,
+    items: AnyArray,
+    places: AnyArray,
+    later: AnyArray,
+) -> None:
+    """Add up what finds no candidates into ``later``, zeros of shape ``(LATER, 1 + candidates)``.
+
+    ``items`` are the candidates, ``places[i]`` says which one item i is: from 1, and 0 for none.
+    """
+    recent, turned = user.recent, user.turned
+    last = recent[:1]
+    score_terms(lexicon, last, FADES[: len(last)], terms, later[_LEXICAL_LAST], places)
+    match_terms(categories, recent, FADES[: len(recent)], terms, items, later[_CATEGORY, 1:])
+    if len(recent):
+        _add_followed(recent[0], 1.0, near, later[_FOLLOWED_LAST], places)
+    score_terms(lexicon, turned, FADES[: len(turned)], terms, later[_TURNED_AWAY], places)
+    for k in range(len(turned)):
+        _add_together(turned[k], FADES[k], near, later[_TURNED_AWAY], places)
+
+
+@compiled
+def _add_followed(
+    row: int, weight: float, near: Neighbours, scores: AnyArray, places: AnyArray | None = None
+) -> None:
+    if row >= len(near.items):
+        return
+    others, followed = near.items[row], near.followed_by[row]
+    total = followed.sum()
+    if total <= 0.0:
+        return
+    weight /= total
+    for j in range(len(others)):
+        other = others[j]
         if other < 0:
             break
-        scores[other] += weight * near.together_with[row, j] * near.scales[other]
+        if places is None:
+            scores[other] += weight * followed[j]
+        else:
+            scores[places[other]] += weight * followed[j]
 
 
-@njit(cache=True, nogil=True)
+@compiled
+def _add_together(
+    row: int, weight: float, near: Neighbours, scores: AnyArray, places: AnyArray | None = None
+) -> None:
+    if row >= len(near.items):
+        return
+    others, together, scales = near.items[row], near.together_with[row], near.scales
+    weight *= scales[row]
+    for j in range(len(others)):
+        other = others[j]
+        if other < 0:
+            break
+        if places is None:
+            scores[other] += weight * together[j] * scales[other]
+        else:
+            scores[places[other]] += weight * together[j] * scales[other]
+
+
+@compiled
 def rarity(world: World, item: int) -> float:
     """How much an item that two sessions share says: ln(1 + events / (1 + its own))."""
     return math.log(1.0 + world.tick / (1.0 + world.popularity[-1, item]))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def find_sessions(
     user: User,
     world: World,
@@ -147,61 +234,64 @@ def find_sessions(
 
     V-STAN (Ludewig, Mauro, Latifi and Jannach, UMUAI 2021) with popularity discounted: a session is as like
     as the items it shares are recent with the user (weights falling by e every five places) and rare, over
-    the root of its length, and newer ones count more; it speaks for its items the more, the nearer they
-    are to the one shared that is most recent with the user.
+    the root of its length, and newer ones count more: by the share of the stream there was at its newest
+    item, to the power of 2.5. It speaks for its items the more, the nearer they are to the one shared that
+    is most recent with the user.
 
     ``slots`` and ``likeness`` (at least `NEAREST_SESSIONS`) receive the sessions found.
     """
     sums, places, touched = scratch.slots, scratch.places, scratch.touched
+    recent, facts, cycle, most = user.recent, window.facts, window.cycle, len(scratch.slots)
+    oldest = window.next - most
     found = 0
-    slots_used = len(window.lengths)
-    for k in range(len(user.recent)):
-        item = user.recent[k]
+    for k in range(len(recent)):
+        item = recent[k]
         places[item] = k + 1
         if item >= len(window.of_item):
             continue
         weight = FADES[k] * rarity(world, item)
         if weight <= 0.0:  # before the first event was counted
             continue
-        for j in range(window.of_item.shape[1]):
-            number = window.of_item[item, j]
+        ring = window.of_item[item]
+        for j in range(len(ring)):
+            number = ring[j]
             if number < 0:
                 break
-            slot = number % len(sums)
-            if number == user.session or slot >= slots_used or window.numbers[slot] != number:
+            if number < oldest or number == user.session:
                 continue
-            if sums[slot] == 0.0:
-                touched[found] = slot
-                found += 1
+            slot = number - cycle if number >= cycle else number - cycle + most
+            touched[found] = slot
+            found += sums[slot] == 0.0
             sums[slot] += weight
     values = np.empty(found, np.float32)
     for k in range(found):
         slot = touched[k]
-        age = (window.ticks[slot] + _YOUNG) / (world.tick + _YOUNG)
-        values[k] = sums[slot] / math.sqrt(window.lengths[slot]) * min(age, 1.0) ** _AGING
+        age = min((facts[slot, 1] + _YOUNG) / (world.tick + _YOUNG), 1.0)
+        values[k] = sums[slot] * facts[slot, 0] * age * age * math.sqrt(age)
         sums[slot] = 0.0
-    least = 0.0
+    least = np.float32(0.0)
     if found > NEAREST_SESSIONS:
-        least = np.partition(values, found - NEAREST_SESSIONS)[found - NEAREST_SESSIONS]
+        least = cut(values, NEAREST_SESSIONS, NEAREST_SESSIONS)
+    together, following, discounts, lengths = raw[_SESSIONS], raw[_NEXT], world.discounts, window.lengths
     kept = 0
     for k in range(found):
-        if values[k] < least or kept == NEAREST_SESSIONS:
+        if values[k] < least or values[k] <= 0.0 or kept == NEAREST_SESSIONS:
             continue
         slot = touched[k]
         slots[kept], likeness[kept] = slot, values[k]
         kept += 1
+        items = window.items[slot, : lengths[slot]]
         here = 0
-        best = len(user.recent) + 1
-        for p in range(window.lengths[slot]):
-            place = places[window.items[slot, p]]
+        best = len(recent) + 1
+        for p in range(len(items)):
+            place = places[items[p]]
             if 0 < place < best:
                 best, here = place, p
-        for p in range(window.lengths[slot]):
-            other = window.items[slot, p]
-            value = values[k] * world.discounts[other]
-            raw[_SESSIONS, other] += value * FADES[abs(p - here)]
+        for p in range(len(items)):
+            value = values[k] * discounts[items[p]]
+            together[items[p]] += value * FADES[abs(p - here)]
             if p > here:
-                raw[_NEXT, other] += value * _NEXT_FADES[p - here]
-    for k in range(len(user.recent)):
-        places[user.recent[k]] = 0
+                following[items[p]] += value * _NEXT_FADES[p - here]
+    for k in range(len(recent)):
+        places[recent[k]] = 0
     return kept

@@ -6,13 +6,13 @@ from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from recstream.core.arrays import AnyArray
+from recstream.core.loops import compiled, cut
 
 N = TypeVar("N", bound=np.generic)
 
-__all__ = ["InvertedIndex", "Postings", "score_terms"]
+__all__ = ["InvertedIndex", "Postings", "match_terms", "score_terms"]
 
 _COMMON: Final = 0.2
 """A term in more than this share of the items says nothing, and would cost most of the time;"""
@@ -37,7 +37,8 @@ class Postings(NamedTuple):
     """Of term t: the rows that hold it are ``rows[begins[t] : begins[t] + sizes[t]]``."""
     sizes: npt.NDArray[np.int32]
     rows: npt.NDArray[np.int32]
-    row_counts: npt.NDArray[np.float32]
+    row_weights: npt.NDArray[np.float32]
+    """Counts times the rows' scales."""
     idf: npt.NDArray[np.float32]
     """One a term: ln((items + 1) / (items with it + 1)); 0 for terms too common to tell anything."""
 
@@ -72,7 +73,8 @@ class InvertedIndex:
         self._sizes = np.zeros(terms, np.int32)
         self._rooms = np.zeros(terms, np.int32)
         self._rows = np.zeros(0, np.int32)
-        self._row_counts = np.zeros(0, np.float32)
+        self._row_weights = np.zeros(0, np.float32)
+        self._row_weights = np.zeros(0, np.float32)
         self._taken = np.zeros(1, np.int64)
         """How much of ``_rows`` is given to terms; an array, for the compiled loop moves it on."""
 
@@ -88,7 +90,7 @@ class InvertedIndex:
             self._begins,
             self._sizes,
             self._rows,
-            self._row_counts,
+            self._row_weights,
             self._idf,
         )
 
@@ -109,7 +111,7 @@ class InvertedIndex:
         """Set a row's distinct terms (int32, below the number of terms) and how heavily it holds each."""
         self.reserve(row + 1)
         if self._lengths[row]:
-            _take_out(row, self.terms_of(row), self._begins, self._sizes, self._rows, self._row_counts)
+            _take_out(row, self.terms_of(row), self._begins, self._sizes, self._rows, self._row_weights)
             self._lengths[row] = 0
             self._items -= 1
         if not len(terms):
@@ -126,21 +128,7 @@ class InvertedIndex:
         self._scales[row] = _scale(counts, self._idf[terms])
         self._used = end
         self._items += 1
-        wanted = int(self._taken[0] + 2 * (self._sizes[terms] + _LEAST_ROOM).sum())
-        if wanted > len(self._rows):
-            size = max(4096, 2 * wanted)
-            self._rows, self._row_counts = _grown(self._rows, size), _grown(self._row_counts, size)
-        _put_in(
-            row,
-            terms,
-            counts,
-            self._begins,
-            self._sizes,
-            self._rooms,
-            self._rows,
-            self._row_counts,
-            self._taken,
-        )
+        self._post(row, terms, counts)
 
     def terms_of(self, row: int) -> npt.NDArray[np.int32]:
         """Terms of a row, int32."""
@@ -152,9 +140,33 @@ class InvertedIndex:
             idf = np.log((self._items + 1.0) / (self._sizes + 1.0)).astype(np.float32)
             idf[self._sizes > max(self._common * self._items, _RARE)] = 0.0
         self._idf = idf.astype(np.float32)
+        self._sizes[:], self._rooms[:], self._taken[:] = (
+            0,
+            0,
+            0,
+        )  # begun anew: each posting holds a scale
         for row in np.flatnonzero(self._lengths).tolist():
             at = slice(self._starts[row], self._starts[row] + self._lengths[row])
-            self._scales[row] = _scale(self._counts[at], self._idf[self._terms[at]])
+            terms, counts = self._terms[at], self._counts[at]
+            self._scales[row] = _scale(counts, self._idf[terms])
+            self._post(row, terms, counts)
+
+    def _post(self, row: int, terms: npt.NDArray[np.int32], counts: npt.NDArray[np.float32]) -> None:
+        wanted = int(self._taken[0] + 2 * (self._sizes[terms] + _LEAST_ROOM).sum())
+        if wanted > len(self._rows):
+            size = max(4096, 2 * wanted)
+            self._rows, self._row_weights = _grown(self._rows, size), _grown(self._row_weights, size)
+        _put_in(
+            row,
+            terms,
+            counts * self._scales[row],
+            self._begins,
+            self._sizes,
+            self._rooms,
+            self._rows,
+            self._row_weights,
+            self._taken,
+        )
 
     def _sweep(self) -> None:
         """Drop what replaced rows left behind."""
@@ -167,16 +179,16 @@ class InvertedIndex:
         self._used = len(kept)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _put_in(
     row: int,
     terms: AnyArray,
-    counts: AnyArray,
+    weights: AnyArray,
     begins: AnyArray,
     sizes: AnyArray,
     rooms: AnyArray,
     rows: AnyArray,
-    row_counts: AnyArray,
+    row_weights: AnyArray,
     taken: AnyArray,
 ) -> None:
     for k in range(len(terms)):
@@ -186,64 +198,108 @@ def _put_in(
             rooms[term] = max(2 * size, _LEAST_ROOM)
             for j in range(size):
                 rows[taken[0] + j] = rows[begins[term] + j]
-                row_counts[taken[0] + j] = row_counts[begins[term] + j]
+                row_weights[taken[0] + j] = row_weights[begins[term] + j]
             begins[term] = taken[0]
             taken[0] += rooms[term]
-        rows[begins[term] + size], row_counts[begins[term] + size] = row, counts[k]
+        rows[begins[term] + size], row_weights[begins[term] + size] = row, weights[k]
         sizes[term] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _take_out(
-    row: int, terms: AnyArray, begins: AnyArray, sizes: AnyArray, rows: AnyArray, row_counts: AnyArray
+    row: int, terms: AnyArray, begins: AnyArray, sizes: AnyArray, rows: AnyArray, row_weights: AnyArray
 ) -> None:
     for k in range(len(terms)):
         term = terms[k]
         last = begins[term] + sizes[term] - 1
         for at in range(begins[term], last + 1):
             if rows[at] == row:
-                rows[at], row_counts[at] = rows[last], row_counts[last]
+                rows[at], row_weights[at] = rows[last], row_weights[last]
                 break
         sizes[term] -= 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def score_terms(
-    index: Postings, rows: AnyArray, weights: AnyArray, scratch: AnyArray, scores: AnyArray
+    index: Postings,
+    rows: AnyArray,
+    weights: AnyArray,
+    scratch: AnyArray,
+    scores: AnyArray,
+    places: AnyArray | None = None,
 ) -> None:
     """Add the products of every row with the weighted sum of some rows' vectors to ``scores``, in place.
 
     ``weights`` are those of ``rows``; ``scratch`` is zeros of shape ``(terms,)``, and zeros again afterwards.
-    Of the sum, the heaviest terms are looked up, `_LOOKED_UP` of them.
+    Of the sum, the heaviest terms are looked up, `_LOOKED_UP` of them. That of row r is added to
+    ``scores[places[r]]``, where ``places`` are given.
     """
+    terms, heavy = _heaviest(index, rows, weights, scratch)
+    holders, held = index.rows, index.row_weights
+    for k in range(len(terms)):
+        begin = index.begins[terms[k]]
+        for at in range(begin, begin + index.sizes[terms[k]]):
+            if places is None:
+                scores[holders[at]] += heavy[k] * held[at]
+            else:
+                scores[places[holders[at]]] += heavy[k] * held[at]
+
+
+@compiled
+def match_terms(
+    index: Postings, rows: AnyArray, weights: AnyArray, scratch: AnyArray, of: AnyArray, scores: AnyArray
+) -> None:
+    """As `score_terms` for the rows ``of`` alone, by all terms: where terms are common, and rows hold few."""
+    starts, lengths, scales, idf = index.starts, index.lengths, index.scales, index.idf
+    held, counts = index.terms, index.counts
+    for k in range(len(rows)):
+        begin, weight = starts[rows[k]], weights[k] * scales[rows[k]]
+        for at in range(begin, begin + lengths[rows[k]]):
+            scratch[held[at]] += weight * counts[at] * idf[held[at]] ** 2
+    for k in range(len(of)):
+        begin = starts[of[k]]
+        total = np.float32(0.0)
+        for at in range(begin, begin + lengths[of[k]]):
+            total += scratch[held[at]] * counts[at]
+        scores[k] += total * scales[of[k]]
+    for k in range(len(rows)):
+        for at in range(starts[rows[k]], starts[rows[k]] + lengths[rows[k]]):
+            scratch[held[at]] = 0.0
+
+
+@compiled
+def _heaviest(
+    index: Postings, rows: AnyArray, weights: AnyArray, scratch: AnyArray
+) -> tuple[AnyArray, AnyArray]:
+    """The heaviest terms of a weighted sum of rows, and what each adds to a row that holds it fully."""
+    starts, lengths, idf, scales = index.starts, index.lengths, index.idf, index.scales
+    held, counts = index.terms, index.counts
     most = 0
     for k in range(len(rows)):
-        most += index.lengths[rows[k]]
-    terms = np.empty(most, np.int32)
+        most += lengths[rows[k]]
+    terms = np.empty(most + 1, np.int32)
     found = 0
     for k in range(len(rows)):
         row = rows[k]
-        for at in range(index.starts[row], index.starts[row] + index.lengths[row]):
-            term = index.terms[at]
-            if index.idf[term] <= 0.0:
-                continue
-            if scratch[term] == 0.0:
-                terms[found] = term
-                found += 1
-            scratch[term] += weights[k] * index.counts[at] * index.scales[row]
+        weight = weights[k] * scales[row]
+        for at in range(starts[row], starts[row] + lengths[row]):
+            term = held[at]
+            terms[found] = term
+            found += scratch[term] == 0.0 and idf[term] > 0.0
+            scratch[term] += weight * counts[at] * (idf[term] > 0.0)
     heavy = np.empty(found, np.float32)
     for k in range(found):
-        heavy[k] = scratch[terms[k]] * index.idf[terms[k]] ** 2
+        heavy[k] = scratch[terms[k]] * idf[terms[k]] ** 2
         scratch[terms[k]] = 0.0
-    least = np.float32(0.0)
     if found > _LOOKED_UP:
-        least = np.partition(heavy, found - _LOOKED_UP)[found - _LOOKED_UP]
-    for k in range(found):
-        if heavy[k] < least:
-            continue
-        term = terms[k]
-        for at in range(index.begins[term], index.begins[term] + index.sizes[term]):
-            scores[index.rows[at]] += heavy[k] * index.row_counts[at] * index.scales[index.rows[at]]
+        least = cut(heavy, _LOOKED_UP, _LOOKED_UP)
+        kept = 0
+        for k in range(found):
+            if heavy[k] >= least:
+                terms[kept], heavy[kept] = terms[k], heavy[k]
+                kept += 1
+        found = kept
+    return terms[:found], heavy[:found]
 
 
 def _scale(counts: npt.NDArray[np.float32], idf: npt.NDArray[np.float32]) -> float:

@@ -7,14 +7,14 @@ all else an event does.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from recstream.core.arrays import AnyArray
+from recstream.core.loops import compiled
 
 __all__ = ["count_pairs"]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def count_pairs(
     rows: AnyArray,
     others: AnyArray,

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from recstream.core.arrays import Handles, Matrix
+from recstream.core.arrays import AnyArray, Handles, Matrix
 from recstream.core.blend import Blend
 from recstream.core.catalogue import Catalogue
 from recstream.core.diversity import Diversity, diversified
 from recstream.core.evidence import Evidence, Gatherer
+from recstream.core.loops import compiled
 from recstream.core.profile import AsOf, Profile
-from recstream.core.reasons import contributions, greatest, name_greatest
+from recstream.core.reasons import reasons
 from recstream.core.recent import Recent
 from recstream.core.session_window import SessionWindow
 from recstream.core.signals import CEILINGS, DEFAULT_WEIGHTS, SIGNALS, Query, query_of
@@ -32,8 +34,6 @@ _ENOUGH: Final = 16
 """From so many on: to learn a few by heart would turn the weights by chance."""
 _REPLAYED: Final = 2
 """So many of them with each new one."""
-_NAMED: Final = 6
-"""Signals named with an item: those that contributed most, for or against it. The rest is ``other``."""
 _NAMES: Final = tuple(SIGNALS)
 
 
@@ -107,8 +107,11 @@ class Recommender:
         """
         if not queries or not len(self.catalogue):
             return [[] for _ in queries]
-        found = zip(queries, self.gatherer.gather(queries), strict=True)
-        return [self._list(query, evidence) for query, evidence in found]
+        lists: list[list[Ranked]] = []
+        for evidence in self.gatherer.gather(queries):
+            some = queries[len(lists) : len(lists) + len(evidence.found)]
+            lists += self._lists(some, evidence)
+        return lists
 
     def learn(self, query: Query, chosen: int, *, weight: float = 1.0) -> bool:
         """Learn from an item that a user chose, given how they stood just before; whether there was a lesson.
@@ -122,9 +125,10 @@ class Recommender:
         (places,) = np.nonzero(evidence.items == chosen)
         if not len(places):
             return False
-        self.blend.learn(evidence.signals, int(places[0]), weight=weight)
+        lesson = np.ascontiguousarray(evidence.signals), int(places[0]), weight
+        self.blend.learn(*lesson[:2], weight=weight)
         self._replay()
-        self.lessons.append((evidence.signals.copy(), int(places[0]), weight))
+        self.lessons.append(lesson)
         return True
 
     def _replay(self) -> None:
@@ -138,66 +142,108 @@ class Recommender:
             signals, chosen, weight = self.lessons[(self.picked >> 33) % len(self.lessons)]
             self.blend.learn(signals, chosen, weight=weight, is_new=False)
 
-    def _list(self, query: Query, evidence: Evidence) -> list[Ranked]:
+    def _lists(self, queries: Sequence[Query], evidence: Evidence) -> list[list[Ranked]]:
         scores = self.blend.score(evidence.signals)
-        places = self._best(evidence.items, scores)
-        items = evidence.items[places]
-        parts = self.blend.split(evidence.signals[places])
-        shared = contributions(query, evidence, self.gatherer, items, parts)
-        mine = query.recent.tolist()
-        return [
-            Ranked(item, score, signals, tuple([mine[place] for place in behind if place >= 0]))
-            for item, score, signals, behind in zip(
-                items.tolist(),
-                scores[places].tolist(),
-                _named(parts),
-                greatest(shared, _CAUSES).tolist(),
-                strict=True,
+        places = self._best(evidence, scores)
+        why = reasons(evidence, self.gatherer, self.blend, places, _CAUSES)
+        is_used = places >= 0
+        used = places[is_used]
+        listed = zip(
+            evidence.items[used].tolist(),
+            scores[used].tolist(),
+            why.signals[is_used].tolist(),
+            why.values[is_used].tolist(),
+            why.others[is_used].tolist(),
+            why.causes[is_used].tolist(),
+            strict=True,
+        )
+        lists = []
+        for query, count in zip(queries, is_used.sum(axis=1).tolist(), strict=True):
+            mine = query.recent.tolist()
+            lists.append(
+                [
+                    Ranked(
+                        item,
+                        score,
+                        _named(columns, values, other),
+                        tuple([mine[place] for place in causes if place >= 0]),
+                    )
+                    for item, score, columns, values, other, causes in islice(listed, count)
+                ]
             )
-        ]
+        return lists
 
-    def _best(self, items: Handles, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-        """Places of the list's items, best first; ties break by id."""
-        wanted = min(self.rules.top_n, len(items))
-        if self.rules.diversity:
-            wanted = min(self.rules.diversity.pool(self.rules.top_n), len(items))
-        if not wanted:
-            return np.zeros(0, np.int64)
-        places = np.argsort(-scores, kind="stable")
-        sorted_scores = scores[places[: wanted + 1]]
-        if np.any(sorted_scores[1:] == sorted_scores[:-1]):
-            ids = self.catalogue.ids
-            tied = np.flatnonzero(scores >= sorted_scores[wanted - 1]).tolist()
-            places = np.array(sorted(tied, key=lambda place: (-scores[place], ids[items[place]])))
-        best: npt.NDArray[np.int64] = places[:wanted]
-        if self.rules.diversity:
-            labels = self._labels(items[best])
-            best = best[
-                diversified(
-                    scores[best],
-                    self.gatherer.text[items[best]],
-                    labels,
-                    self.rules.top_n,
-                    self.rules.diversity,
-                )
+    def _best(self, evidence: Evidence, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+        """Places of the lists' items in ``evidence``, best first; ties break by id; -1: no more.
+
+        Shape ``(lists, top_n)``.
+        """
+        diversity, top_n = self.rules.diversity, self.rules.top_n
+        best, tied = best_places(scores, evidence.ends, diversity.pool(top_n) if diversity else top_n)
+        for k in np.flatnonzero(tied).tolist():
+            wanted = best[k][best[k] >= 0]
+            begin, ids = evidence.ends[k], self.catalogue.ids
+            mine, items = scores[evidence.of(k)], evidence.items[evidence.of(k)]
+            as_good = np.flatnonzero(mine >= scores[wanted[-1]]).tolist()
+            as_good.sort(key=lambda place, mine=mine, items=items: (-mine[place], ids[items[place]]))
+            best[k, : len(wanted)] = begin + np.array(as_good[: len(wanted)])
+        if not diversity:
+            return best
+        places = np.full((len(best), top_n), -1, np.int64)
+        for k, pool in enumerate(best):
+            some = pool[pool >= 0]
+            items = evidence.items[some]
+            chosen = some[
+                diversified(scores[some], self.gatherer.text[items], self._labels(items), top_n, diversity)
             ]
-        return best
+            places[k, : len(chosen)] = chosen
+        return places
 
     def _labels(self, items: Handles) -> list[frozenset[int]]:
         index = self.catalogue.categories
         return [frozenset(index.terms_of(row).tolist()) for row in items.tolist()]
 
 
-def _named(parts: Matrix) -> list[dict[str, float]]:
-    """The greatest parts of each score by their signals' names, and what the rest adds up to as ``other``."""
-    order, values, others = name_greatest(parts, _NAMED)
-    split = []
-    for places, row, other in zip(order.tolist(), values.tolist(), others.tolist(), strict=True):
-        signals = {_NAMES[place]: value for place, value in zip(places, row, strict=True) if value}
-        if other:
-            signals["other"] = other
-        split.append(signals)
-    return split
+def _named(columns: Sequence[int], values: Sequence[float], other: float) -> dict[str, float]:
+    """What the greatest signals contributed by their names, and what the rest adds up to as ``other``."""
+    signals = {_NAMES[column]: value for column, value in zip(columns, values, strict=True) if value}
+    if other:
+        signals["other"] = other
+    return signals
+
+
+@compiled
+def best_places(
+    scores: AnyArray, ends: AnyArray, most: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Places of the greatest scores of each list, greatest first, ``(lists, most)``; -1: no more.
+
+    List k's scores are those from ``ends[k]`` up to ``ends[k + 1]``. With them which lists hold a score
+    twice, among those places or just behind them.
+
+    >>> best_places(np.array([1.0, 3.0, 2.0, 5.0, 5.0], "f4"), np.array([0, 3, 5]), 2)
+    (array([[1, 2],
+           [3, 4]]), array([False,  True]))
+    """
+    best = np.full((len(ends) - 1, most), -1, np.int64)
+    tied = np.zeros(len(best), np.bool_)
+    places = np.empty(most + 1, np.int64)
+    for k in range(len(best)):
+        count = 0
+        for place in range(ends[k], ends[k + 1]):
+            if count > most and scores[place] <= scores[places[most]]:
+                continue
+            at = min(count, most)
+            while at > 0 and scores[places[at - 1]] < scores[place]:
+                places[at] = places[at - 1]
+                at -= 1
+            places[at] = place
+            count = min(count + 1, most + 1)
+        for at in range(min(count, most)):
+            best[k, at] = places[at]
+        for at in range(1, count):
+            tied[k] = tied[k] or scores[places[at]] == scores[places[at - 1]]
+    return best, tied
 
 
 def rank(

@@ -2,66 +2,110 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from recstream.core.arrays import AnyArray, Handles, Matrix
+from recstream.core.blend import Blend, Parameters, split_scores
 from recstream.core.evidence import Evidence, Gatherer
-from recstream.core.evidence_kernels import FADES, FOLLOWED_ITEMS, rarity
+from recstream.core.evidence_kernels import FOLLOWED_ITEMS, rarity
 from recstream.core.inverted_index import Postings
+from recstream.core.loops import FADES, compiled, product
 from recstream.core.session_window import SESSION_ITEMS, SessionArrays
-from recstream.core.signals import SIGNALS, Query
-from recstream.core.views import Neighbours, Scratch, User, World
+from recstream.core.signals import SIGNALS
+from recstream.core.views import Neighbours, Scratch, User, World, user_of
 
-__all__ = ["contributions", "greatest", "name_greatest"]
+__all__ = ["Reasons", "contributions", "greatest", "name_greatest", "reasons"]
 
 _WORDY: Final = 10
 """Of the last items so many are told for words and categories: later ones weigh an eighth at most."""
-_SHARED: Final = [
-    list(SIGNALS).index(name)
-    for name in (
-        *("short_term", "lexical", "category", "followed", "together", "sessions", "sessions_next"),
-        *("lexical_last", "followed_last"),  # these go to the last item alone
+_NAMED: Final = 6
+"""Signals named with an item: those that contributed most, for or against it. The rest is ``other``."""
+_PLACE: Final = {name: place for place, name in enumerate(SIGNALS)}
+_SHORT_TERM: Final = _PLACE["short_term"]
+_LEXICAL: Final = _PLACE["lexical"]
+_LEXICAL_LAST: Final = _PLACE["lexical_last"]
+_CATEGORY: Final = _PLACE["category"]
+_FOLLOWED: Final = _PLACE["followed"]
+_FOLLOWED_LAST: Final = _PLACE["followed_last"]
+_TOGETHER: Final = _PLACE["together"]
+_SESSIONS: Final = _PLACE["sessions"]
+_NEXT: Final = _PLACE["sessions_next"]
+
+
+class Reasons(NamedTuple):
+    """Why the items of some lists are in them."""
+
+    signals: npt.NDArray[np.int64]
+    """Columns of the signals that contributed most to each item, for or against; -1: no more. Shape
+    ``(lists, items, named)``."""
+    values: npt.NDArray[np.float64]
+    """What each of them contributed, rounded to five digits."""
+    others: npt.NDArray[np.float64]
+    """What all the rest adds up to, rounded likewise, ``(lists, items)``."""
+    causes: npt.NDArray[np.int64]
+    """Recent items of the user that contributed most, strongest first, as places among them; -1: no more.
+    Shape ``(lists, items, causes)``."""
+
+
+def reasons(
+    evidence: Evidence, gatherer: Gatherer, blend: Blend, places: npt.NDArray[np.int64], causes: int
+) -> Reasons:
+    """Why these candidates score as they do: ``places`` in ``evidence``, ``(lists, items)``; -1: no more."""
+    lists, items = places.shape
+    why = Reasons(
+        np.full((lists, items, _NAMED), -1, np.int64),
+        np.zeros((lists, items, _NAMED)),
+        np.zeros((lists, items)),
+        np.full((lists, items, causes), -1, np.int64),
     )
-]
-"""Columns of the signals that go back to items of the user's own."""
+    _find_reasons(evidence, blend.parameters, places, *gatherer.views, gatherer.scratch, why)
+    return why
 
 
-def contributions(
-    query: Query, evidence: Evidence, gatherer: Gatherer, items: Handles, parts: Matrix
-) -> npt.NDArray[np.float32]:
-    """What each of the user's recent items contributed to the scores of items, ``(items, recent)``.
+@compiled
+def _find_reasons(
+    evidence: Evidence,
+    parameters: Parameters,
+    places: AnyArray,
+    world: World,
+    near: Neighbours,
+    lexicon: Postings,
+    categories: Postings,
+    window: SessionArrays,
+    text: AnyArray,
+    scratch: Scratch,
+    why: Reasons,
+) -> None:
+    for k in range(len(places)):
+        count = (places[k] >= 0).sum()
+        items = evidence.items[places[k, :count]]
+        signals = np.empty((count, evidence.signals.shape[1]), np.float32)
+        for item in range(count):
+            signals[item] = evidence.signals[places[k, item]]
+        parts = np.empty(signals.shape, np.float32)
+        split_scores(signals, parameters, parts)
+        shared = contributions(
+            items,
+            parts,
+            user_of(evidence.users, k),
+            world,
+            near,
+            lexicon,
+            categories,
+            window,
+            text,
+            evidence.sessions[k, : evidence.found[k]],
+            evidence.likeness[k],
+            scratch,
+        )
+        name_greatest(parts, why.signals[k], why.values[k], why.others[k])
+        why.causes[k, :count] = greatest(shared, why.causes.shape[2])
 
-    ``parts`` is what each signal contributed, ``(items, signals)``. A signal's part goes to the recent
-    items in proportion to what each put into its raw measure; what comes from no item goes to none.
-    """
-    recent = query.recent
-    shared = np.zeros((len(items), len(recent)), np.float32)
-    if not len(recent):
-        return shared
-    likeness = np.maximum(gatherer.text[items] @ gatherer.text[recent].T, 0.0) * query.recent_weights
-    _add_up(
-        items,
-        evidence.user,
-        gatherer.world,
-        gatherer.neighbours,
-        gatherer.lexicon,
-        gatherer.categories,
-        gatherer.window,
-        evidence.sessions,
-        evidence.likeness,
-        gatherer.scratch,
-        likeness,
-        parts[:, _SHARED],
-        shared,
-    )
-    return shared
 
-
-@njit(cache=True, nogil=True)
+@compiled
 def greatest(values: Matrix, most: int) -> npt.NDArray[np.int64]:
     """Columns of each row's greatest values above 0, greatest first, shape ``(rows, most)``; -1: no more.
 
@@ -82,66 +126,76 @@ def greatest(values: Matrix, most: int) -> npt.NDArray[np.int64]:
     return found
 
 
-@njit(cache=True, nogil=True)
-def name_greatest(
-    parts: Matrix, most: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The greatest parts of each row, for or against: columns and values, ``(rows, most)``, and what is left.
+@compiled
+def name_greatest(parts: AnyArray, columns: AnyArray, values: AnyArray, others: AnyArray) -> None:
+    """Write down the greatest parts of each row, for or against, and what is left, rounded to five digits.
 
-    All are rounded to five digits; what is left, ``(rows,)``, makes up for it. Values of no column are 0.
+    ``columns`` and ``values`` have shape ``(rows, most)``, ``others`` ``(rows,)``: what is left makes up for
+    the rounding.
 
-    >>> columns, values, others = name_greatest(np.array([[0.1, -3.0, 1.0]], "f4"), 2)
+    >>> columns, values, others = np.full((1, 2), -1), np.zeros((1, 2)), np.zeros(1)
+    >>> name_greatest(np.array([[0.1, -3.0, 1.0]], "f4"), columns, values, others)
     >>> columns.tolist(), values.tolist(), others.round(5).tolist()
     ([[1, 2]], [[-3.0, 1.0]], [0.1])
     """
-    columns = greatest(np.abs(parts), most)
-    values = np.zeros(columns.shape)
-    others = np.zeros(len(parts))
+    found = greatest(np.abs(parts), columns.shape[1])
     for row in range(len(parts)):
+        rest = np.float64(0.0)
         for column in range(parts.shape[1]):
-            others[row] += parts[row, column]
-        for k in range(most):
-            if columns[row, k] >= 0:
-                values[row, k] = round(np.float64(parts[row, columns[row, k]]), 5)
-                others[row] -= values[row, k]
-        others[row] = round(others[row], 5)
-    return columns, values, others
+            rest += parts[row, column]
+        for k in range(columns.shape[1]):
+            columns[row, k] = found[row, k]
+            if found[row, k] >= 0:
+                values[row, k] = round(np.float64(parts[row, found[row, k]]), 5)
+                rest -= values[row, k]
+        others[row] = round(rest, 5)
 
 
-@njit(cache=True, nogil=True)
-def _add_up(
+@compiled
+def contributions(
     items: Handles,
+    parts: AnyArray,
     user: User,
     world: World,
     near: Neighbours,
     lexicon: Postings,
     categories: Postings,
     window: SessionArrays,
+    text: AnyArray,
     slots: AnyArray,
     likeness: AnyArray,
     scratch: Scratch,
-    measure: AnyArray,
-    parts: AnyArray,
-    shared: AnyArray,
-) -> None:
-    """Share out the parts, ``(items, _SHARED)``; ``measure`` is that of ``short_term`` to begin with."""
+) -> AnyArray:
+    """What each of the user's recent items contributed to the scores of items, ``(items, recent)``.
+
+    ``parts`` is what each signal contributed, ``(items, signals)``. A signal's part goes to the recent
+    items in proportion to what each put into its raw measure; what comes from no item goes to none.
+    """
     recent = user.recent
-    _give(shared, measure, parts[:, 0])
+    shared = np.zeros((len(items), len(recent)), np.float32)
+    if not len(recent):
+        return shared
+    measure = np.empty(shared.shape, np.float32)
+    for r in range(len(recent)):
+        for k in range(len(items)):
+            measure[k, r] = user.recent_weights[r] * max(product(text[items[k]], text[recent[r]]), 0.0)
+    _give(shared, measure, parts[:, _SHORT_TERM])
     _shared_terms(items, recent, lexicon, scratch.terms, measure)
-    _give(shared, measure, parts[:, 1])
+    _give(shared, measure, parts[:, _LEXICAL])
     _shared_terms(items, recent, categories, scratch.terms, measure)
-    _give(shared, measure, parts[:, 2])
+    _give(shared, measure, parts[:, _CATEGORY])
     _neighbours(items, recent, near, True, scratch.places, measure)
-    _give(shared, measure, parts[:, 3])
+    _give(shared, measure, parts[:, _FOLLOWED])
     _neighbours(items, recent, near, False, scratch.places, measure)
-    _give(shared, measure, parts[:, 4])
+    _give(shared, measure, parts[:, _TOGETHER])
     _sessions(items, user, world, window, slots, likeness, scratch.places, measure)
-    _give(shared, measure, parts[:, 5] + parts[:, 6])
-    for k in range(len(items)):
-        shared[k, 0] += parts[k, 7] + parts[k, 8]
+    _give(shared, measure, parts[:, _SESSIONS] + parts[:, _NEXT])
+    for k in range(len(items)):  # these go to the last item alone
+        shared[k, 0] += parts[k, _LEXICAL_LAST] + parts[k, _FOLLOWED_LAST]
+    return shared
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _give(shared: AnyArray, measure: AnyArray, part: AnyArray) -> None:
     """Share a part out in proportion to the measure, which is zeros afterwards."""
     for k in range(len(shared)):
@@ -152,51 +206,56 @@ def _give(shared: AnyArray, measure: AnyArray, part: AnyArray) -> None:
             measure[k, r] = 0.0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _shared_terms(
     items: Handles, recent: Handles, index: Postings, terms: AnyArray, measure: AnyArray
 ) -> None:
+    starts, lengths, scales, idf = index.starts, index.lengths, index.scales, index.idf
+    held, counts = index.terms, index.counts
     for r in range(min(len(recent), _WORDY)):
         row = recent[r]
-        begin, end = index.starts[row], index.starts[row] + index.lengths[row]
+        begin, end = starts[row], starts[row] + lengths[row]
         for at in range(begin, end):
-            terms[index.terms[at]] = index.counts[at] * index.idf[index.terms[at]] ** 2 * index.scales[row]
-        weight = FADES[r]
+            terms[held[at]] = FADES[r] * counts[at] * idf[held[at]] ** 2 * scales[row]
         for k in range(len(items)):
             other = items[k]
-            for at in range(index.starts[other], index.starts[other] + index.lengths[other]):
-                measure[k, r] += weight * terms[index.terms[at]] * index.counts[at]
+            total = np.float32(0.0)
+            for at in range(starts[other], starts[other] + lengths[other]):
+                total += terms[held[at]] * counts[at]
+            measure[k, r] = total
         for at in range(begin, end):
-            terms[index.terms[at]] = 0.0
+            terms[held[at]] = 0.0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _neighbours(
     items: Handles, recent: Handles, near: Neighbours, follows: bool, places: AnyArray, measure: AnyArray
 ) -> None:
     """``places`` (one an item) is zeros, and zeros again afterwards."""
+    table = near.followed_by if follows else near.together_with
     for k in range(len(items)):
         places[items[k]] = k + 1
     for r in range(min(len(recent), FOLLOWED_ITEMS) if follows else len(recent)):
         row = recent[r]
         if row >= len(near.items):
             continue
+        others, strengths = near.items[row], table[row]
         weight = near.scales[row] * FADES[r]
         if follows:
-            total = near.followed_by[row].sum()
+            total = strengths.sum()
             weight = 1.0 / (total * (1 + r)) if total > 0.0 else 0.0
-        for j in range(near.items.shape[1]):
-            other = near.items[row, j]
+        for j in range(len(others)):
+            other = others[j]
             if other < 0:
                 break
             k = places[other] - 1
             if k >= 0:
-                measure[k, r] = weight * (near.followed_by[row, j] if follows else near.together_with[row, j])
+                measure[k, r] = weight * strengths[j]
     for k in range(len(items)):
         places[items[k]] = 0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _sessions(
     items: Handles,
     user: User,
@@ -208,35 +267,40 @@ def _sessions(
     measure: AnyArray,
 ) -> None:
     """``places`` (one an item) is zeros, and zeros again afterwards; recent items are below 0 in it."""
-    count = len(user.recent)
+    recent, lengths = user.recent, window.lengths
+    count = len(recent)
     gains = np.zeros(count, np.float32)
     shared = np.zeros(SESSION_ITEMS, np.int32)
     for r in range(count):
-        gains[r] = FADES[r] * rarity(world, user.recent[r])
-        places[user.recent[r]] = -1 - r
+        gains[r] = FADES[r] * rarity(world, recent[r])
+        places[recent[r]] = -1 - r
     for k in range(len(items)):
         if places[items[k]] == 0:  # one that may be repeated is among the user's own
             places[items[k]] = k + 1
     for s in range(len(slots)):
-        slot = slots[s]
+        held = window.items[slots[s], : lengths[slots[s]]]
         total, here, best, found = 0.0, 0, count, 0
-        for p in range(window.lengths[slot]):
-            r = -1 - places[window.items[slot, p]]
-            if r >= 0:
+        is_listed = False
+        for p in range(len(held)):
+            place = places[held[p]]
+            if place > 0:
+                is_listed = True
+            elif place < 0:
+                r = -1 - place
                 total += gains[r]
                 shared[found] = r
                 found += 1
                 if r < best:
                     best, here = r, p
-        if total <= 0.0:
+        if total <= 0.0 or not is_listed:
             continue
-        for p in range(window.lengths[slot]):
-            k = places[window.items[slot, p]] - 1
+        for p in range(len(held)):
+            k = places[held[p]] - 1
             if k >= 0:
                 value = likeness[s] * FADES[abs(p - here)] / total
                 for at in range(found):
                     measure[k, shared[at]] += value * gains[shared[at]]
     for r in range(count):
-        places[user.recent[r]] = 0
+        places[recent[r]] = 0
     for k in range(len(items)):
         places[items[k]] = 0

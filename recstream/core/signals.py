@@ -195,23 +195,29 @@ def text_directions(
     """
     text, transform = catalogue.text(), catalogue.transform
     directions = np.zeros((len(queries), 4, text.shape[1]), np.float32)
-    sums = np.zeros((3 * len(queries), catalogue.dim))
-    weights = np.zeros(3 * len(queries))
+    strengths = np.zeros((len(queries), 4), np.float32)
+    sums: list[Vector] = []
+    weights: list[float] = []
+    places: list[tuple[int, int]] = []
     for k, query in enumerate(queries):
         if len(query.recent):
             directions[k, 1] = query.recent_weights @ text[query.recent]
+            strengths[k, 1] = 1.0
         for at, total, weight in (
-            (3 * k, query.words, query.words_weight),
-            (3 * k + 1, query.long_term, query.long_term_weight),
-            (3 * k + 2, query.disliked, query.disliked_weight),
+            (0, query.words, query.words_weight),
+            (2, query.long_term, query.long_term_weight),
+            (3, query.disliked, query.disliked_weight),
         ):
             if total is not None:
-                sums[at], weights[at] = total, weight
-    directions[:, (0, 2, 3)] = transform.apply(sums, weights).reshape(len(queries), 3, -1)
-    lengths = np.linalg.norm(directions, axis=2, keepdims=True)
-    directions /= np.where(lengths > 1e-6, lengths, np.float32(1.0))
-    strengths = (lengths[:, :, 0] > 1e-6).astype(np.float32)
-    of_words = weights.reshape(-1, 3)
-    strengths[:, 0] *= np.minimum(of_words[:, 0], 1.0)
-    strengths[:, 3] *= np.minimum(of_words[:, 2], 1.0)
+                sums.append(total)
+                weights.append(weight)
+                places.append((k, at))
+                strengths[k, at] = 1.0 if at == 2 else min(weight, 1.0)
+    if places:
+        users, kinds = np.array(places).T
+        directions[users, kinds] = transform.apply(np.array(sums), np.array(weights))
+    lengths = np.linalg.norm(directions, axis=2)
+    is_told = lengths > 1e-6
+    directions /= np.where(is_told, lengths, np.float32(1.0))[:, :, None]
+    strengths *= is_told
     return directions, strengths

@@ -165,9 +165,17 @@ class ItemStatistics:
             self._since[touch.item] = self._since[touch.item] or self.tick
             self._dirty[touch.item] = None
         if len(pairs.rows):
-            *increments, order = pairs
-            grown = np.asarray(growth(begin + (order + 1.0) * ticks_each), np.float32)
-            kernels.count_pairs(*increments, grown, self._neighbours, self._followed_by, self._together_with)
+            grown = np.asarray(growth(begin + (pairs.order + 1.0) * ticks_each), np.float32)
+            kernels.count_pairs(
+                pairs.rows,
+                pairs.others,
+                pairs.followed,
+                pairs.together,
+                grown,
+                self._neighbours,
+                self._followed_by,
+                self._together_with,
+            )
             self._dirty.update(dict.fromkeys(np.unique(pairs.rows).tolist()))
 
     def popularity(self, items: int, scale: int = -1) -> npt.NDArray[np.float64]:

@@ -8,23 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from recstream.core.arrays import Handles
+from recstream.core.loops import compiled
 
-__all__ = ["DENSE", "SPARSE", "Neighbours", "Scratch", "User", "World"]
+__all__ = ["DENSE", "LATER", "SPARSE", "Neighbours", "Scratch", "User", "Users", "World", "user_of"]
 
 DENSE: Final = ("words", "short_term", "long_term", "disliked")
-"""Signals that are products of text vectors, one score an item."""
-SPARSE: Final = (
-    "lexical",
-    "lexical_last",
-    "category",
-    "followed",
-    "followed_last",
-    "together",
-    "sessions",
-    "sessions_next",
-    "turned_away",
-)
-"""Signals that few items have: a row of ``raw`` each."""
+"""Signals that are products of text vectors. The last one finds no candidates."""
+SPARSE: Final = ("lexical", "followed", "together", "sessions", "sessions_next")
+"""Signals that few items have, added up over all items: a row of ``raw`` each. The last one finds no
+candidates."""
+LATER: Final = ("lexical_last", "category", "followed_last", "turned_away")
+"""Signals that are added up over the candidates alone, for they find none."""
 
 
 class World(NamedTuple):
@@ -60,6 +54,8 @@ class User(NamedTuple):
 
     recent: Handles
     """Newest first, distinct."""
+    recent_weights: npt.NDArray[np.float32]
+    """What each of them weighs in the short term."""
     turned: Handles
     """Items the user turned away from, newest first."""
     turned_strength: float
@@ -75,18 +71,66 @@ class User(NamedTuple):
     now: float
     strengths: npt.NDArray[np.float32]
     """One a signal of `DENSE`: how much there is of its evidence, 0 to 1."""
+    products: npt.NDArray[np.int64]
+    """Which rows of the products of tastes and texts are those of each signal of `DENSE`; -1: no evidence."""
+
+
+class Users(NamedTuple):
+    """Some users, one after the other: each array of theirs ends where the next one's begins."""
+
+    recent: Handles
+    recent_weights: npt.NDArray[np.float32]
+    recent_ends: npt.NDArray[np.int64]
+    """Shape ``(users + 1,)``, as all ends: user k's are from the k-th of them up to the next."""
+    turned: Handles
+    turned_ends: npt.NDArray[np.int64]
+    turned_strengths: npt.NDArray[np.float64]
+    again: Handles
+    again_weights: npt.NDArray[np.float32]
+    again_ends: npt.NDArray[np.int64]
+    passed: Handles
+    passed_ends: npt.NDArray[np.int64]
+    excluded: Handles
+    excluded_ends: npt.NDArray[np.int64]
+    sessions: npt.NDArray[np.int64]
+    now: npt.NDArray[np.float64]
+    strengths: npt.NDArray[np.float32]
+    products: npt.NDArray[np.int64]
+
+
+@compiled
+def user_of(users: Users, k: int) -> User:
+    """One of the users."""
+    recent = slice(users.recent_ends[k], users.recent_ends[k + 1])
+    again = slice(users.again_ends[k], users.again_ends[k + 1])
+    return User(
+        users.recent[recent],
+        users.recent_weights[recent],
+        users.turned[users.turned_ends[k] : users.turned_ends[k + 1]],
+        users.turned_strengths[k],
+        users.again[again],
+        users.again_weights[again],
+        users.passed[users.passed_ends[k] : users.passed_ends[k + 1]],
+        users.excluded[users.excluded_ends[k] : users.excluded_ends[k + 1]],
+        users.sessions[k],
+        users.now[k],
+        users.strengths[k],
+        users.products[k],
+    )
 
 
 class Scratch(NamedTuple):
-    """Room to work in. All but ``touched`` are zeros between calls."""
+    """Room to work in. All but ``touched`` and ``rows`` are zeros between calls."""
 
     terms: npt.NDArray[np.float32]
     """One a term."""
     slots: npt.NDArray[np.float32]
     """One a session."""
     touched: npt.NDArray[np.int32]
-    """One a session."""
+    """One a session, and one more."""
     places: npt.NDArray[np.int32]
+    """One an item."""
+    rows: npt.NDArray[np.int32]
     """One an item."""
     marks: npt.NDArray[np.int8]
     """One an item."""

@@ -36,7 +36,11 @@ class LearningRules:
     all_of: int = 2_000
     """So many first lessons are all taken; then"""
     every: int = 4
-    """one in so many."""
+    """one in so many, until there were"""
+    settled: int = 25_000
+    """so many: from then on"""
+    seldom: int = 32
+    """one in so many: a lesson takes as long as two lists, and more would slow a stream that is read fast."""
     share: int = 4
     """Of a micro-batch, no more than one in so many events is learned from (16 at least are)."""
 
@@ -99,12 +103,19 @@ class Learner:
             return False
         self._offered += 1
         examples = self._recommender.blend.examples
-        if (examples >= self._rules.all_of and self._offered % self._rules.every) or self._left <= 0:
+        if self._left <= 0 or self._offered % self._every(examples):
             return False
         self._left -= 1
         moment = AsOf(event.ts, event.partition.name, event.offset)
         weight = self._share(crc32(event.user_id.encode())) * (1.0 if event.rec is None else _ATTRIBUTED)
         return self._recommender.learn(query_of(profile, moment, "event", 0.0), item, weight=weight)
+
+    def _every(self, examples: float) -> int:
+        """One in how many events is a lesson now."""
+        rules = self._rules
+        if examples < rules.all_of:
+            return 1
+        return rules.every if examples < rules.settled else rules.seldom
 
     def _share(self, user: int) -> float:
         """Count a lesson of a user among the newest; gives what it weighs for being one of so many."""

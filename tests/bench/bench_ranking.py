@@ -145,15 +145,14 @@ def _asked(
 
 STAGES: dict[str, tuple[Any, str]] = {
     "directions": (evidence, "text_directions"),
-    "evidence": (evidence_kernels, "gather"),
+    "products": (Catalogue, "likeness"),
+    "evidence": (evidence_kernels, "gather_all"),
     "score": (Blend, "score"),
     "select": (Recommender, "_best"),
-    "split": (Blend, "split"),
-    "reasons": (ranking, "contributions"),
-    "names": (ranking, "_named"),
+    "reasons": (ranking, "reasons"),
     "json": (Listed, "of"),
 }
-"""Functions whose time is told apart; the rest is the product of texts, and the loop."""
+"""Functions whose time is told apart; the rest is what is done in Python."""
 
 
 @contextmanager
@@ -185,7 +184,7 @@ def breakdown(work: Callable[[], object], lists: int) -> Figures:
     spent: dict[str, float] = {}
     with stopwatches(spent):
         whole = seconds(work)
-    spent["product_and_rest"] = whole - sum(spent.values())
+    spent["rest"] = whole - sum(spent.values())
     return {name: round(took / lists * 1e6, 1) for name, took in spent.items()}
 
 
@@ -247,7 +246,7 @@ def measure(*, items: int, users: int, touches: int, least: int, rounds: int) ->
         "dim": DIM,
         "top_n": TOP,
         "touches": touches,
-        "candidates": round(float(np.mean([len(one.items) for one in recommender.gatherer.gather(queries)]))),
+        "candidates": round(sum(len(one.items) for one in recommender.gatherer.gather(queries)) / users),
         "rounds": rounds,
         "by_batch": found,
         "lessons_per_s": spread([users / seconds(lessons) for _ in range(rounds)]),

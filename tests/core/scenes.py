@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from recstream.core.arrays import Handles, Matrix
 from recstream.core.catalogue import Catalogue
 from recstream.core.events import Event
-from recstream.core.evidence import Evidence, Gatherer
+from recstream.core.evidence import Gatherer
 from recstream.core.lexicon import pack, text_terms
 from recstream.core.profile import Profile
 from recstream.core.session_window import SessionWindow
@@ -39,15 +41,25 @@ class Scene(NamedTuple):
         return made
 
 
-def kept(evidence: Evidence) -> Evidence:
-    """A copy that outlives the next query's."""
-    return evidence._replace(
-        items=evidence.items.copy(),
-        signals=evidence.signals.copy(),
-        raw=evidence.raw.copy(),
-        sessions=evidence.sessions.copy(),
-        likeness=evidence.likeness.copy(),
-    )
+class Gathered(NamedTuple):
+    """The evidence of one list, copied."""
+
+    items: Handles
+    signals: Matrix
+    sessions: Handles
+
+
+def gathered(gatherer: Gatherer, queries: Sequence[Query]) -> list[Gathered]:
+    """The evidence of each query's list."""
+    return [
+        Gathered(
+            evidence.items[evidence.of(k)].copy(),
+            evidence.signals[evidence.of(k)].copy(),
+            evidence.sessions[k, : evidence.found[k]].copy(),
+        )
+        for evidence in gatherer.gather(queries)
+        for k in range(len(evidence.found))
+    ]
 
 
 def scene(seed: int, *, items: int = 24, users: int = 4, touches: int = 200) -> Scene:

@@ -14,12 +14,13 @@ from recstream.core import evidence as module
 from recstream.core import evidence_kernels as kernels
 from recstream.core.arrays import AnyArray
 from recstream.core.inverted_index import InvertedIndex
+from recstream.core.loops import FADES
 from recstream.core.session_window import SessionWindow
 from recstream.core.signals import SIGNALS, Query
 from recstream.core.statistics import SCALES, ItemStatistics, Touch
-from recstream.core.views import DENSE, SPARSE
+from recstream.core.views import DENSE, LATER, SPARSE, Scratch, World
 from tests.builders import catalogue_of, event, profile_after, query
-from tests.core.scenes import Scene, kept, scene
+from tests.core.scenes import Scene, gathered, scene
 
 seeds = st.integers(0, 2**32 - 1)
 POPULARITY = ("rising", "trending", "lasting", "popular")
@@ -28,7 +29,7 @@ NO_SOURCES = {"category", "disliked", "turned_away", "lexical_last", "followed_l
 
 
 def faded(count: int) -> AnyArray:
-    return np.asarray(kernels.FADES[:count], np.float64)
+    return np.asarray(FADES[:count], np.float64)
 
 
 def unit_terms(index: InvertedIndex, items: int) -> AnyArray:
@@ -69,7 +70,7 @@ def dense_by_hand(world: Scene, asked: Query) -> dict[str, tuple[AnyArray, float
 def sparse_by_hand(world: Scene, asked: Query) -> dict[str, AnyArray]:
     """Raw measures, ``(items,)`` each."""
     items, recent = len(world.catalogue), asked.recent.tolist()
-    raw = {name: np.zeros(items) for name in SPARSE}
+    raw = {name: np.zeros(items) for name in (*SPARSE, *LATER)}
     weights = faded(len(recent))
     terms, labels = (
         unit_terms(index, items) for index in (world.catalogue.lexicon, world.catalogue.categories)
@@ -114,14 +115,14 @@ def sessions_by_hand(world: Scene, asked: Query) -> tuple[AnyArray, AnyArray]:
         if not shared or number == world.sessions.current(asked.user_id):
             continue
         likeness = sum(
-            kernels.FADES[recent.index(item)] * math.log(1 + tick / (1 + counts[item])) for item in shared
+            FADES[recent.index(item)] * math.log(1 + tick / (1 + counts[item])) for item in shared
         ) / math.sqrt(len(session))
         age = (world.sessions.tick_of(number) + kernels._YOUNG) / (tick + kernels._YOUNG)
-        likeness *= age**kernels._AGING
+        likeness *= age**2.5
         here = session.index(shared[0])
         for place, item in enumerate(session):
             value = likeness / (1.0 + counts[item]) ** 0.25
-            near[item] += value * kernels.FADES[abs(place - here)]
+            near[item] += value * FADES[abs(place - here)]
             if place > here:
                 after[item] += value * kernels._NEXT_FADES[place - here]
     return near, after
@@ -162,7 +163,7 @@ def signals_by_hand(world: Scene, asked: Query, rows: AnyArray, *, repeats: bool
 def test_every_signal_is_that_of_its_definition(seed: int, repeats: bool) -> None:
     world = scene(seed)
     asked = 0
-    for one, got in zip(world.queries, world.gatherer(repeats=repeats).gather(world.queries), strict=True):
+    for one, got in zip(world.queries, gathered(world.gatherer(repeats=repeats), world.queries), strict=True):
         wanted = signals_by_hand(world, one, got.items, repeats=repeats)
         for column, name in enumerate(SIGNALS):
             np.testing.assert_allclose(
@@ -180,7 +181,7 @@ def test_every_signal_is_met_somewhere(name: str) -> None:
     assert any(
         got.signals[:, column].any()
         for world in worlds
-        for got in world.gatherer(repeats=True).gather(world.queries)
+        for got in gathered(world.gatherer(repeats=True), world.queries)
     )
 
 
@@ -191,7 +192,7 @@ def test_candidates_may_be_shown_and_are_distinct_and_every_signal_is_a_share(
 ) -> None:
     world = scene(seed)
     for profile, got in zip(
-        world.profiles, world.gatherer(repeats=repeats).gather(world.queries), strict=True
+        world.profiles, gathered(world.gatherer(repeats=repeats), world.queries), strict=True
     ):
         items = got.items.tolist()
         barred = set(profile.hidden) | (set() if repeats else set(profile.seen))
@@ -211,7 +212,7 @@ def test_the_best_of_each_signal_are_candidates(seed: int) -> None:
     items = len(world.catalogue)
     scales = {name: world.statistics.popularity(items, k) for k, name in enumerate(POPULARITY)}
     since = world.statistics.since(items)
-    for one, got in zip(world.queries, world.gatherer().gather(world.queries), strict=True):
+    for one, got in zip(world.queries, gathered(world.gatherer(), world.queries), strict=True):
         dense = {name: m for name, (m, strength) in dense_by_hand(world, one).items() if strength}
         measures = dense | sparse_by_hand(world, one) | scales
         measures["newcomer"] = since
@@ -234,13 +235,35 @@ def test_the_best_of_many_are_those_of_a_sort(seed: int, count: int, away: float
         scores = np.sort(scores)
     available = random.random(count) >= away
     marks = (random.random(count) < 0.2).astype(np.int8)  # 1: excluded
-    values, best, items = np.empty(5), np.empty(5, np.int32), np.zeros(9, np.int32)
-    found = candidates._add_best(scores, available, marks, values, best, items, 2) - 2
+    items, filling = np.zeros(9, np.int32), random.random(count).astype(np.float32)
+    found = candidates._add_best(scores, 5, a_world(available, filling), room(marks), items, 2) - 2
     may = np.where(available & (marks != 1), scores, 0.0)
-    wanted = np.sort(may[may > 0.0])[::-1][:5]
-    assert scores[items[2 : 2 + found]].tolist() == wanted.tolist()
-    assert (may[items[2 : 2 + found]] > 0.0).all()
-    assert len(set(items[2 : 2 + found].tolist())) == found
+    wanted = np.lexsort((-filling, -may))[:5]
+    assert set(items[2 : 2 + found].tolist()) == {row for row in wanted.tolist() if may[row] > 0.0}
+    assert found == min(5, int((may > 0.0).sum()))
+
+
+def a_world(available: AnyArray, filling: AnyArray) -> World:
+    """One of which nothing else is known."""
+    count = len(available)
+    none, nothing = np.zeros(count), np.zeros(count, np.float32)
+    return World(
+        available,
+        np.zeros((len(SCALES), count)),
+        none,
+        none,
+        filling,
+        np.zeros((0, 0), np.int32),
+        nothing,
+        0.0,
+    )
+
+
+def room(marks: AnyArray) -> Scratch:
+    """To work in, with these marks."""
+    count = len(marks)
+    floats, places = np.zeros(1, np.float32), np.zeros(count, np.int32)
+    return Scratch(floats, floats, places, places, np.zeros(count, np.int32), marks)
 
 
 @given(seeds)
@@ -248,9 +271,9 @@ def test_the_best_of_many_are_those_of_a_sort(seed: int, count: int, away: float
 def test_a_list_does_not_depend_on_the_others_of_its_batch(seed: int) -> None:
     world = scene(seed, users=5)
     gatherer = world.gatherer()
-    together = [kept(one) for one in gatherer.gather(world.queries)]
+    together = gathered(gatherer, world.queries)
     for one, batch in zip(world.queries, together, strict=True):
-        (alone,) = gatherer.gather([one])
+        (alone,) = gathered(gatherer, [one])
         mine = dict(zip(alone.items.tolist(), alone.signals, strict=True))
         theirs = dict(zip(batch.items.tolist(), batch.signals, strict=True))
         for item in mine.keys() & theirs.keys():
@@ -265,11 +288,11 @@ def test_asked_twice_it_answers_the_same(seed: int) -> None:
     """What is kept between queries is clean again: terms, marks, places, sessions."""
     world = scene(seed)
     gatherer = world.gatherer(repeats=True)
-    first, second = ([kept(one) for one in gatherer.gather(world.queries)] for _ in range(2))
+    first, second = (gathered(gatherer, world.queries) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         assert one.items.tolist() == other.items.tolist()
         assert one.signals.tolist() == other.signals.tolist()
-        assert one.likeness.tolist() == other.likeness.tolist()
+        assert one.sessions.tolist() == other.sessions.tolist()
 
 
 def test_signals_that_are_not_used_are_zeros() -> None:
@@ -277,7 +300,7 @@ def test_signals_that_are_not_used_are_zeros() -> None:
     gatherer = world.gatherer()
     gatherer._used = np.array([name in ("popular", "short_term") for name in SIGNALS])
     met = np.zeros(len(SIGNALS), np.bool_)
-    for got in gatherer.gather(world.queries):
+    for got in gathered(gatherer, world.queries):
         met |= got.signals.any(axis=0)
     assert {name for name, is_met in zip(SIGNALS, met, strict=True) if is_met} == {"popular", "short_term"}
 
@@ -295,7 +318,7 @@ def test_items_and_events_that_come_are_seen_by_the_next_list() -> None:
             statistics.count([Touch(row, (0,))])
             sessions.add("somebody", 0, statistics.tick)
             sessions.add("somebody", row, statistics.tick)
-            (got,) = gatherer.gather([asked])
+            (got,) = gathered(gatherer, [asked])
             (place,) = np.flatnonzero(got.items == row)
             signals = dict(zip(SIGNALS, got.signals[place].tolist(), strict=True))
             assert min(signals[one] for one in ("followed", "together", "sessions", "rising")) > 0.0
@@ -315,8 +338,8 @@ def test_only_the_sessions_most_like_the_users_own_speak() -> None:
     profile = profile_after(
         [event(1.0, "view", "i1", offset=1), event(2.0, "view", "i2", offset=2)], catalogue
     )
-    (got,) = world.gatherer().gather([query(profile)])
-    numbers = sessions.arrays.numbers[got.sessions].tolist()
+    (got,) = gathered(world.gatherer(), [query(profile)])
+    numbers = sessions._numbers[got.sessions].tolist()
     assert len(set(numbers)) == kernels.NEAREST_SESSIONS
     assert sessions.current("u1") not in numbers
     assert min(numbers) > 100  # the others have left

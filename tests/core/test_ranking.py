@@ -109,7 +109,7 @@ def test_many_queries_are_ranked_like_one(monkeypatch: pytest.MonkeyPatch) -> No
     ]
     queries = [query(profile) for profile in profiles]
     lists = rank(queries, catalogue, statistics, TOP)
-    monkeypatch.setattr("recstream.core.evidence._BLOCK_BYTES", 1)
+    monkeypatch.setattr("recstream.core.evidence._BLOCK_FLOATS", 1)
     by_one = rank(queries, catalogue, statistics, TOP)
     assert [[one.item for one in ranked] for ranked in lists] == [
         [one.item for one in ranked] for ranked in by_one

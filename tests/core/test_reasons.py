@@ -16,8 +16,9 @@ from recstream.core.reasons import contributions
 from recstream.core.session_window import SessionWindow
 from recstream.core.signals import DEFAULT_WEIGHTS, SIGNALS
 from recstream.core.statistics import ItemStatistics, Touch
+from recstream.core.views import user_of
 from tests.builders import DIM, arrived, catalogue_of, event, popular, profile_after, query, unit
-from tests.core.scenes import Scene, kept, scene
+from tests.core.scenes import Scene, scene
 
 seeds = st.integers(0, 2**32 - 1)
 OF_ITEMS = (
@@ -39,10 +40,18 @@ def shares(world: Scene, names: tuple[str, ...]) -> list[tuple[Matrix, Matrix]]:
     gatherer, found = world.gatherer(), []
     for asked in world.queries:
         (got,) = gatherer.gather([asked])
-        got = kept(got)
         columns = np.isin(list(SIGNALS), names).astype(np.float32)
         parts: Matrix = got.signals * columns
-        found.append((contributions(asked, got, gatherer, got.items, parts), parts))
+        shared = contributions(
+            got.items,
+            parts,
+            user_of(got.users, 0),
+            *gatherer.views,
+            got.sessions[0, : got.found[0]],
+            got.likeness[0],
+            gatherer.scratch,
+        )
+        found.append((shared, parts))
     return found
 
 

@@ -143,6 +143,14 @@ def test_after_the_first_lessons_one_in_so_many_is_taken() -> None:
     assert 0 < sum(later) <= len(later) / 4
 
 
+def test_a_stream_that_has_taught_much_is_seldom_learned_from() -> None:
+    world = Lesson(LearningRules(all_of=3, every=2, settled=10, seldom=20), repeats=True)
+    taken = [world.meet(f"i{k % 12}", float(k), user=f"u{k % 5}") for k in range(200)]
+    assert world.examples >= 10
+    settled = [place for place, _ in enumerate(taken) if sum(taken[:place]) >= 10]
+    assert 0 < sum(taken[settled[0] :]) <= len(settled) / 20 + 1
+
+
 def test_of_a_micro_batch_no_more_than_a_share_is_learned_from() -> None:
     rules = dataclasses.replace(ALL, share=4)
     for events, most in ((400, 100), (8, 16)):

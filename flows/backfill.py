@@ -36,6 +36,7 @@ def replay_rules(rules: EngineRules, refresh: str, *, job: str = "backfill") -> 
         lists=refresh != "end",
         wait_for_item_s=0.0,
         unfinished=False,
+        learning=replace(rules.learning, time_share=None),
         job=job,
         processes=1,
         drift=rules.drift if has_drift else None,

@@ -44,6 +44,8 @@ from recstream.runner import Stop
 __all__ = ["SCHEMA", "Wiring", "counting", "decode_rules", "encoder_spec", "store_meta"]
 
 SCHEMA = 3
+_LEARNING_SHARE = 0.1
+"""Share of a live job's time that is spent on learning, at most."""
 """Version of the store's layout."""
 _KAFKA = "kafka:"
 
@@ -191,7 +193,7 @@ class Wiring:
             lateness_s=settings.profile.lateness_s,
             sessions=bool(settings.kafka.sessions_topic),
             neighbours=settings.ranking.neighbours,
-            learning=LearningRules(enabled=settings.ranking.learn),
+            learning=LearningRules(enabled=settings.ranking.learn, time_share=_LEARNING_SHARE),
             drift=self._drift(),
             fuse=FuseRules(share=events.fuse_share, records=events.fuse_records, run=events.fuse_run),
         )

@@ -198,7 +198,8 @@ def _points(
         name = ", ".join(f"{key}={value}" for key, value in point.items())
         try:
             evaluated = load_settings(config, overrides, {**named, **point})
-            points[name] = (evaluated, load_settings(config, overrides, point))
+            written = {"ranking.repeats": named["ranking.repeats"], **point}  # what the winner won with
+            points[name] = (evaluated, load_settings(config, overrides, written))
         except ConfigError as error:
             problems |= dict.fromkeys(error.problems)
     if problems:

@@ -28,7 +28,7 @@ _MANY: Final = 16
 _TOPS: Final = 400
 """so many at each scale, so that enough are left that a user has not seen."""
 _NO_TOPS: Final = np.zeros((0, 0), np.int32)
-_BLOCK_FLOATS: Final = 1 << 20
+_BLOCK_FLOATS: Final = 1 << 21
 """Text scores held at once: users are worked off in blocks whose scores stay in the caches."""
 
 

@@ -34,7 +34,8 @@ _ENOUGH: Final = 16
 """From so many on: to learn a few by heart would turn the weights by chance."""
 _REPLAYED: Final = 2
 """So many of them with each new one."""
-_NAMES: Final = tuple(SIGNALS)
+_NAMES: Final = np.array([*SIGNALS, ""], object)
+"""Names of the signals by column; the last one stands for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ class Recommender:
         listed = zip(
             evidence.items[used].tolist(),
             scores[used].tolist(),
-            why.signals[is_used].tolist(),
+            _NAMES[why.signals[is_used]].tolist(),
             why.values[is_used].tolist(),
             why.others[is_used].tolist(),
             why.causes[is_used].tolist(),
@@ -162,13 +163,8 @@ class Recommender:
             mine = query.recent.tolist()
             lists.append(
                 [
-                    Ranked(
-                        item,
-                        score,
-                        _named(columns, values, other),
-                        tuple([mine[place] for place in causes if place >= 0]),
-                    )
-                    for item, score, columns, values, other, causes in islice(listed, count)
+                    Ranked(item, score, _named(names, values, other), _caused(causes, mine))
+                    for item, score, names, values, other, causes in islice(listed, count)
                 ]
             )
         return lists
@@ -204,12 +200,19 @@ class Recommender:
         return [frozenset(index.terms_of(row).tolist()) for row in items.tolist()]
 
 
-def _named(columns: Sequence[int], values: Sequence[float], other: float) -> dict[str, float]:
-    """What the greatest signals contributed by their names, and what the rest adds up to as ``other``."""
-    signals = {_NAMES[column]: value for column, value in zip(columns, values, strict=True) if value}
+def _named(names: list[str], values: list[float], other: float) -> dict[str, float]:
+    """What the greatest signals contributed, and what the rest adds up to as ``other``: none that is 0."""
+    signals = dict(zip(names, values, strict=True))
+    if not all(values):
+        signals = {name: value for name, value in signals.items() if value}
     if other:
         signals["other"] = other
     return signals
+
+
+def _caused(places: list[int], mine: list[int]) -> tuple[int, ...]:
+    """The items in these places of a user's own, -1 being none."""
+    return tuple([mine[place] for place in places if place >= 0])
 
 
 @compiled

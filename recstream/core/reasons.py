@@ -12,7 +12,7 @@ from recstream.core.blend import Blend, Parameters, split_scores
 from recstream.core.evidence import Evidence, Gatherer
 from recstream.core.evidence_kernels import FOLLOWED_ITEMS, rarity
 from recstream.core.inverted_index import Postings
-from recstream.core.loops import FADES, compiled, product
+from recstream.core.loops import FADES, compiled, cut, product
 from recstream.core.session_window import SESSION_ITEMS, SessionArrays
 from recstream.core.signals import SIGNALS
 from recstream.core.views import Neighbours, Scratch, User, World, user_of
@@ -21,6 +21,8 @@ __all__ = ["Reasons", "contributions", "greatest", "name_greatest", "reasons"]
 
 _WORDY: Final = 10
 """Of the last items so many are told for words and categories: later ones weigh an eighth at most."""
+_TELLING: Final = 64
+"""Sessions, those most like the user's own, that are told for items: the others say the same more quietly."""
 _NAMED: Final = 6
 """Signals named with an item: those that contributed most, for or against it. The rest is ``other``."""
 _PLACE: Final = {name: place for place, name in enumerate(SIGNALS)}
@@ -210,20 +212,26 @@ def _give(shared: AnyArray, measure: AnyArray, part: AnyArray) -> None:
 def _shared_terms(
     items: Handles, recent: Handles, index: Postings, terms: AnyArray, measure: AnyArray
 ) -> None:
+    """``terms``, one a term, is zeros and zeros again afterwards: which row of ``shares`` is a term's."""
     starts, lengths, scales, idf = index.starts, index.lengths, index.scales, index.idf
     held, counts = index.terms, index.counts
-    for r in range(min(len(recent), _WORDY)):
-        row = recent[r]
-        begin, end = starts[row], starts[row] + lengths[row]
-        for at in range(begin, end):
-            terms[held[at]] = FADES[r] * counts[at] * idf[held[at]] ** 2 * scales[row]
-        for k in range(len(items)):
-            other = items[k]
-            total = np.float32(0.0)
-            for at in range(starts[other], starts[other] + lengths[other]):
-                total += terms[held[at]] * counts[at]
-            measure[k, r] = total
-        for at in range(begin, end):
+    last = recent[:_WORDY]
+    shares = np.zeros((1 + lengths[last].sum(), len(last)), np.float32)
+    rows = 0
+    for r in range(len(last)):
+        for at in range(starts[last[r]], starts[last[r]] + lengths[last[r]]):
+            term = held[at]
+            rows += terms[term] == 0.0
+            terms[term] = rows if terms[term] == 0.0 else terms[term]
+            shares[int(terms[term]), r] = FADES[r] * scales[last[r]] * counts[at] * idf[term] ** 2
+    for k in range(len(items)):
+        for at in range(starts[items[k]], starts[items[k]] + lengths[items[k]]):
+            row = int(terms[held[at]])
+            if row > 0:
+                for r in range(len(last)):
+                    measure[k, r] += shares[row, r] * counts[at]
+    for r in range(len(last)):
+        for at in range(starts[last[r]], starts[last[r]] + lengths[last[r]]):
             terms[held[at]] = 0.0
 
 
@@ -277,7 +285,12 @@ def _sessions(
     for k in range(len(items)):
         if places[items[k]] == 0:  # one that may be repeated is among the user's own
             places[items[k]] = k + 1
+    least = np.float32(0.0)
+    if len(slots) > _TELLING:
+        least = cut(likeness[: len(slots)], _TELLING, _TELLING)
     for s in range(len(slots)):
+        if likeness[s] < least:
+            continue
         held = window.items[slots[s], : lengths[slots[s]]]
         total, here, best, found = 0.0, 0, count, 0
         is_listed = False

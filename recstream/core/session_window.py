@@ -125,10 +125,6 @@ class SessionWindow:
         """Number of the session that a user is in, -1 without one."""
         return self._open.get(user_id, -1)
 
-    def user(self, number: int) -> str | None:
-        """Whose session it is; None: it has left the window."""
-        return self._users.get(number)
-
     def items_of(self, number: int) -> list[int]:
         """Items of a session, in order of arrival; none if it has left the window."""
         if number not in self._users:

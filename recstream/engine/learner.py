@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -23,6 +24,8 @@ _ATTRIBUTED: Final = 2.0
 """Weight of a lesson that answers a list of ours: what stood before the user is certain."""
 _FORGETTING: Final = 0.999
 """By how much the share of repeats forgets with each engagement."""
+_SAVED_S: Final = 1.0
+"""So much of the time for lessons that a quiet stream has not used is kept for a busy one."""
 _REPEATERS: Final = 0.05
 """From this share of repeats on, people come back to items, and lists may hold what was seen."""
 
@@ -39,10 +42,11 @@ class LearningRules:
     """one in so many, until there were"""
     settled: int = 25_000
     """so many: from then on"""
-    seldom: int = 32
-    """one in so many: a lesson takes as long as two lists, and more would slow a stream that is read fast."""
-    share: int = 4
-    """Of a micro-batch, no more than one in so many events is learned from (16 at least are)."""
+    seldom: int = 128
+    """one in so many: what an event costs is a fraction of a lesson, and would be lost among many of them."""
+    time_share: float | None = None
+    """Of the time no more than this share is spent on lessons; None: as much as they take, for what a replay
+    learns shall not depend on the time."""
 
 
 class Offered(NamedTuple):
@@ -56,13 +60,21 @@ class Offered(NamedTuple):
 class Learner:
     """Shows the recommender what users chose, as they stood just before."""
 
-    def __init__(self, recommender: Recommender, rules: LearningRules) -> None:
+    def __init__(
+        self,
+        recommender: Recommender,
+        rules: LearningRules,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._recommender = recommender
+        self._clock = clock
         self._rules = rules
         self._newest: deque[int] = deque(maxlen=_NEWEST)
         self._of: tuple[Counter[int], ...] = tuple(Counter() for _ in _SHARES)
         self._offered = 0
-        self._left = 0
+        self._began = clock()
+        self._left_s = _SAVED_S
         self.repeats = 0.0
         """Share of engagements, lately, with items that the user had engaged with before."""
 
@@ -88,9 +100,12 @@ class Learner:
         for of in self._of:
             of.clear()
 
-    def begin(self, events: int | None) -> None:
-        """A micro-batch of so many events begins (None: a log is worked off, with no bound on a batch)."""
-        self._left = 1 << 62 if events is None else max(16, events // self._rules.share)
+    def begin(self) -> None:
+        """A micro-batch begins: of the time since the one before, a share is for lessons."""
+        now = self._clock()
+        if self._rules.time_share is not None:
+            self._left_s = min(self._left_s + self._rules.time_share * (now - self._began), _SAVED_S)
+        self._began = now
 
     def meet(self, event: Event, item: int, profile: Profile) -> bool:
         """An engagement with an item that the user's profile does not hold yet; whether it was a lesson."""
@@ -103,12 +118,15 @@ class Learner:
             return False
         self._offered += 1
         examples = self._recommender.blend.examples
-        if self._left <= 0 or self._offered % self._every(examples):
+        if self._left_s <= 0.0 or self._offered % self._every(examples):
             return False
-        self._left -= 1
+        begin = self._clock()
         moment = AsOf(event.ts, event.partition.name, event.offset)
         weight = self._share(crc32(event.user_id.encode())) * (1.0 if event.rec is None else _ATTRIBUTED)
-        return self._recommender.learn(query_of(profile, moment, "event", 0.0), item, weight=weight)
+        is_lesson = self._recommender.learn(query_of(profile, moment, "event", 0.0), item, weight=weight)
+        if self._rules.time_share is not None:
+            self._left_s -= self._clock() - begin
+        return is_lesson
 
     def _every(self, examples: float) -> int:
         """One in how many events is a lesson now."""

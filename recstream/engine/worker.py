@@ -161,7 +161,7 @@ class Worker:
         self.earlier.load(looked_at, done, due)
         for user_id in looked_at:
             self._settle(user_id, done, due, touched)
-        self.learner.begin(None if self.rules.every_event else sum(len(batch.events) for batch in received))
+        self.learner.begin()
         for at, events, brought in received:
             for event in events:
                 self._learn(event)  # by what was known before: not even by the item that comes with it

@@ -25,6 +25,7 @@ from recstream.io.lance import LanceDatabase, Upkeep
 from recstream.io.lance.arrow import user_schema, users_table
 from recstream.io.lance.maintenance import disk_bytes
 from recstream.ports import ItemRow, StoreMeta, UserRow
+from recstream.wiring import SCHEMA
 
 DIM = 384
 STATE = 4096
@@ -130,7 +131,7 @@ def changes(database: LanceDatabase, items: int, repeats: int) -> dict[str, floa
 
 def measure(folder: Path, *, users: int, repeats: int) -> dict[str, Any]:
     """All figures of one run."""
-    meta = StoreMeta(2, "bench", DIM, 32, "{}")
+    meta = StoreMeta(SCHEMA, "bench", DIM, 32, "{}")
     database = LanceDatabase.open(folder / "store", meta, upkeep=PLAIN)
     sqlite = Sqlite(folder / "users.db")
     for first in range(0, users, BATCH):

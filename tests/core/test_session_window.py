@@ -81,7 +81,7 @@ def test_a_ring_that_is_full_keeps_the_newest() -> None:
         window.add(f"u{k}", 0, float(k))
     other = SessionWindow(64, per_item=4)
     other.put({f"u{k}": window.sessions_of(f"u{k}") for k in range(10)})
-    assert sorted(other.user(int(n)) or "" for n in other.arrays.of_item[0]) == ["u6", "u7", "u8", "u9"]
+    assert sorted(other._users[int(n)] for n in other.arrays.of_item[0]) == ["u6", "u7", "u8", "u9"]
 
 
 def test_a_full_session_is_copied_whole_and_the_next_begins_anew() -> None:

@@ -27,7 +27,7 @@ class Lesson:
         statistics = popular({row: 1 + row for row in range(len(ITEMS))})
         self.recommender = Recommender(self.catalogue, statistics, RankingRules(repeats=repeats))
         self.learner = Learner(self.recommender, rules)
-        self.learner.begin(None)
+        self.learner.begin()
         self.users: dict[str, Profile] = {}
         self.offset = 0
 
@@ -128,7 +128,7 @@ def test_many_users_all_weigh_in_full() -> None:
         world.meet(f"i{1 + k % 11}", float(2 * k + 1), user=f"u{k}")
         alone.meet("i0", float(2 * k), user=f"u{k}")
         alone.learner = Learner(alone.recommender, ALL)  # one that has met nobody before
-        alone.learner.begin(None)
+        alone.learner.begin()
         alone.meet(f"i{1 + k % 11}", float(2 * k + 1), user=f"u{k}")
     assert world.recommender.blend.to_bytes() == alone.recommender.blend.to_bytes()
     assert world.examples == 40.0
@@ -151,17 +151,45 @@ def test_a_stream_that_has_taught_much_is_seldom_learned_from() -> None:
     assert 0 < sum(taken[settled[0] :]) <= len(settled) / 20 + 1
 
 
-def test_of_a_micro_batch_no_more_than_a_share_is_learned_from() -> None:
-    rules = dataclasses.replace(ALL, share=4)
-    for events, most in ((400, 100), (8, 16)):
-        world = Lesson(rules, repeats=True)
-        world.learner.begin(events)
+class Clock:
+    """Each look at it takes a hundredth of a second: so long takes each lesson."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 0.01
+        return self.now
+
+
+def test_of_a_live_streams_time_no_more_than_a_share_is_learned_in() -> None:
+    """However fast the events come; and what a quiet hour left unused is not all kept for a busy one."""
+    world, clock = Lesson(repeats=True), Clock()
+    world.learner = Learner(world.recommender, dataclasses.replace(ALL, time_share=0.1), clock=clock)
+    for k in range(20_000):
+        if k % 10 == 0:
+            world.learner.begin()
+            clock.now += 0.04
+        world.meet(f"i{k % 12}", float(k), user=f"u{k % 50}")
+    spent, time_there_was = 0.01 * world.examples, clock.now
+    assert 0.05 * time_there_was <= spent <= 0.1 * time_there_was + 1.1
+    clock.now += 3600.0
+    before = world.examples
+    world.learner.begin()
+    for k in range(1000):
+        world.meet(f"i{k % 12}", 1e6 + k, user=f"u{k % 50}")
+    assert 90 <= world.examples - before <= 110
+
+
+def test_in_a_replay_what_is_learned_does_not_depend_on_the_time() -> None:
+    worlds = Lesson(repeats=True), Lesson(repeats=True)
+    worlds[1].learner = Learner(worlds[1].recommender, ALL, clock=Clock())
+    for world in worlds:
         for k in range(400):
+            world.learner.begin()
             world.meet(f"i{k % 12}", float(k), user=f"u{k % 50}")
-        assert world.examples == most
-        world.learner.begin(events)
-        world.meet("i0", 1000.0)
-        assert world.examples == most + 1
+    assert worlds[0].examples == worlds[1].examples > 300
+    assert worlds[0].recommender.blend.to_bytes() == worlds[1].recommender.blend.to_bytes()
 
 
 def test_frozen_it_learns_nothing_but_still_sees_whether_people_come_back() -> None:

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from recstream.cli import app, errors
+from recstream.cli.evaluate import _points
 from recstream.config import Settings
 from recstream.core.signals import DEFAULT_WEIGHTS
 from tests.evaluation.logs import items_of, log_of, write
@@ -37,6 +38,15 @@ def arguments(folder: Path) -> list[str]:
     )
     store = ("--set", f"store.path={folder / 'state'}")
     return ["eval", *map(str, files), *store, "--last-frac", "0.5", "--k", "5"]
+
+
+@pytest.mark.parametrize("repeats", ["always", None])
+def test_settings_to_write_keep_to_the_evaluated_policy_but_not_to_the_length(repeats: str | None) -> None:
+    named = {"ranking.top_n": 30, "ranking.repeats": repeats}
+    (evaluated, written) = _points(["ranking.mmr=0.1"], None, None, named)["ranking.mmr=0.1"]
+    assert (evaluated.ranking.top_n, written.ranking.top_n) == (30, Settings().ranking.top_n)
+    assert written.ranking.repeats == evaluated.ranking.repeats == (repeats or "auto")
+    assert written.ranking.mmr == 0.1
 
 
 def test_a_study_prints_tables_and_writes_its_page_and_the_best_settings(folder: Path) -> None:

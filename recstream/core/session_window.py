@@ -104,7 +104,7 @@ class SessionWindow:
             slot = number % self.most
         self._ticks[slot] = self._facts[slot, 1] = tick
         self._changed[user_id] = None
-        if item not in self._items[slot, : self._lengths[slot]]:
+        if item not in self._items[slot, : self._lengths[slot]].tolist():  # faster than numpy's search of few
             self._append(number, item, self._turn)
         return number
 

@@ -24,7 +24,7 @@ _ATTRIBUTED: Final = 2.0
 """Weight of a lesson that answers a list of ours: what stood before the user is certain."""
 _FORGETTING: Final = 0.999
 """By how much the share of repeats forgets with each engagement."""
-_SAVED_S: Final = 1.0
+_SAVED_S: Final = 0.2
 """So much of the time for lessons that a quiet stream has not used is kept for a busy one."""
 _REPEATERS: Final = 0.05
 """From this share of repeats on, people come back to items, and lists may hold what was seen."""

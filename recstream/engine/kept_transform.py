@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Final
 
@@ -13,6 +14,8 @@ __all__ = ["TRANSFORM", "KeptTransform"]
 
 TRANSFORM: Final = "transform"
 """Name of its row."""
+
+_log = logging.getLogger(__name__)
 
 
 class KeptTransform:
@@ -47,8 +50,15 @@ class KeptTransform:
         transform = TextTransform.from_bytes(row.state)
         is_final = not self._writes and transform.items >= FREEZE_AT
         if self._used is None or is_final or transform.version >= self._used.version:
+            is_new = self._used is None or transform.version != self._used.version
             self._stored = transform
             self._use(transform)
+            if is_new:
+                _log.info(
+                    "texts are compared by transform %d now, fitted to %d items",
+                    transform.version,
+                    transform.items,
+                )
 
     def note(self) -> None:
         """Lists were made: the catalogue's transform is the one they were made by.

@@ -44,9 +44,9 @@ from recstream.runner import Stop
 __all__ = ["SCHEMA", "Wiring", "counting", "decode_rules", "encoder_spec", "store_meta"]
 
 SCHEMA = 3
+"""Version of the store's layout."""
 _LEARNING_SHARE = 0.1
 """Share of a live job's time that is spent on learning, at most."""
-"""Version of the store's layout."""
 _KAFKA = "kafka:"
 
 

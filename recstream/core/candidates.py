@@ -12,13 +12,17 @@ from recstream.core.loops import compiled, cut
 from recstream.core.signals import SIGNALS
 from recstream.core.views import LATER, SPARSE, Scratch, User, World
 
-__all__ = ["candidate_signals", "choose_candidates"]
+__all__ = ["MORE", "NO_MORE", "candidate_signals", "choose_candidates"]
 
 _BLOCK: Final = 32
 """Scores looked at together: most blocks hold none of the best."""
 _LANES: Final = 16
 _SPARE: Final = 16
 """Candidates more than wanted of each signal are looked for, for some may not be shown."""
+NO_MORE: Final = -1
+"""Behind the last of the most popular items: there are no others;"""
+MORE: Final = -2
+"""there are, and which of them are best is not said."""
 _NEWCOMER_TICKS: Final = 3000.0
 _YEAR_S: Final = 365.0 * 86400.0
 _COLUMN: Final = {name: column for column, name in enumerate(SIGNALS)}
@@ -45,7 +49,7 @@ def choose_candidates(
 ) -> int:
     """Collect the best items of each signal that may be shown, into ``items``; gives how many.
 
-    Of equally good ones those of the greater ``world.filling`` come first, in every process the same.
+    Of equally good ones those of the greater ``world.filling`` come first: a hash, in every process the same.
     """
     marks = scratch.marks
     for k in range(len(user.excluded)):
@@ -143,8 +147,10 @@ def _add_top(top: AnyArray, each: int, marks: AnyArray, items: AnyArray, found: 
     begin = found
     for k in range(len(top)):
         row = top[k]
-        if row < 0 or taken == each:
+        if row == NO_MORE or taken == each:
             return found
+        if row == MORE:
+            break
         if marks[row] == 1:
             continue
         taken += 1

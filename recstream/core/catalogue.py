@@ -81,7 +81,7 @@ class Catalogue:
                 self._grow(max(1024, 2 * row))
             # Lists that nothing else fills are filled in the order of a hash, equal in every process.
             self._published[row] = math.nan
-            self._tiebreak[row] = ((crc32(item_id.encode()) & 0xFFFF) + 1) / 0x10000
+            self._tiebreak[row] = ((crc32(item_id.encode()) & 0xFFFFFF) + 1) / 0x1000000
         return row
 
     def put(

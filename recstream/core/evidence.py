@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from recstream.core import evidence_kernels as kernels
 from recstream.core.arrays import Handles, Matrix
+from recstream.core.candidates import MORE, NO_MORE
 from recstream.core.catalogue import Catalogue
 from recstream.core.evidence_kernels import NEAREST_SESSIONS
 from recstream.core.inverted_index import Postings
@@ -99,7 +100,9 @@ class Gatherer:
         tables = self.statistics.tables
         self.neighbours = Neighbours(*tables, self.statistics.scales)
         self.window = self.sessions.arrays
-        if items > self._raw.shape[1]:
+        if (
+            items >= self._raw.shape[1]
+        ):  # never all of the room is used: a loop is compiled for parts of arrays
             room = max(1024, 2 * items)
             self._raw = np.zeros((len(SPARSE), room), np.float32)
             self._scratch = Scratch(
@@ -113,12 +116,13 @@ class Gatherer:
             self._products = np.zeros(max(_BLOCK_FLOATS, len(DENSE) * room), np.float32)
 
     def _tops(self, popularity: npt.NDArray[np.float64], items: int) -> Handles:
-        tops = np.full((len(popularity) + 1, min(_TOPS, items)), -1, np.int32)
+        tops = np.empty((len(popularity) + 1, min(_TOPS, items)), np.int32)
         for top, scores in zip(tops, (*popularity, self.statistics.since(items)), strict=True):
             shown = np.where(self.catalogue.available, scores, 0.0)
             # Those as good as the last one are left out: which of them there is room for would be chance.
             least = np.partition(shown, items - len(top))[items - len(top)] if len(top) < items else 0.0
             best = np.flatnonzero(shown > least)
+            top[len(best) :] = MORE if least > 0.0 else NO_MORE
             top[: len(best)] = best[np.lexsort((-self.catalogue.tiebreak[best], -shown[best]))]
         return tops
 
@@ -148,14 +152,14 @@ class Gatherer:
         numbers = np.where(is_told, np.cumsum(is_told).reshape(is_told.shape) - 1, -1)
         users = self._users(queries, strengths, numbers)
         lists = len(queries)
-        most = lists * (self._each * (len(SIGNALS) + 1) + self._wanted)
+        most = lists * min(self._each * (len(SIGNALS) + 1) + self._wanted, len(self.text))
         if lists > len(self._found) or most > len(self._items):
             self._found = np.zeros(lists, np.int64)
             self._ends = np.zeros(lists + 1, np.int64)
             self._slots = np.zeros((lists, NEAREST_SESSIONS), np.int32)
             self._likeness = np.zeros((lists, NEAREST_SESSIONS), np.float32)
             self._items = np.zeros(most, np.int32)
-            self._columns = np.zeros((len(SIGNALS), most), np.float32)
+            self._columns = np.zeros((len(SIGNALS), most + 1), np.float32)  # likewise never used up
         found, ends = self._found[:lists], self._ends[: lists + 1]
         kernels.gather_all(
             users,
@@ -179,7 +183,7 @@ class Gatherer:
         )
         count = int(ends[-1])
         items, signals = self._items[:count], self._columns[:, :count].T
-        return Evidence(items, signals, ends, users, self._slots, self._likeness, found)
+        return Evidence(items, signals, ends, users, self._slots[:lists], self._likeness[:lists], found)
 
     def _users(
         self,
@@ -213,7 +217,7 @@ class Gatherer:
 
     @property
     def _again(self) -> int | None:
-        """How many items of their own users may get again: all or none."""
+        """Where to cut the items of their own that users may get again: all count (None), or none."""
         return None if self.repeats else 0
 
 

@@ -241,7 +241,7 @@ def find_sessions(
     ``slots`` and ``likeness`` (at least `NEAREST_SESSIONS`) receive the sessions found.
     """
     sums, places, touched = scratch.slots, scratch.places, scratch.touched
-    recent, facts, cycle, most = user.recent, window.facts, window.cycle, len(scratch.slots)
+    recent, cycle, most = user.recent, window.cycle, len(scratch.slots)
     oldest = window.next - most
     found = 0
     for k in range(len(recent)):
@@ -266,16 +266,15 @@ def find_sessions(
     values = np.empty(found, np.float32)
     for k in range(found):
         slot = touched[k]
-        age = min((facts[slot, 1] + _YOUNG) / (world.tick + _YOUNG), 1.0)
-        values[k] = sums[slot] * facts[slot, 0] * age * age * math.sqrt(age)
+        age = min((window.ticks[slot] + _YOUNG) / (world.tick + _YOUNG), 1.0)
+        values[k] = sums[slot] * window.scales[slot] * age * age * math.sqrt(age)
         sums[slot] = 0.0
-    least = np.float32(0.0)
     if found > NEAREST_SESSIONS:
-        least = cut(values, NEAREST_SESSIONS, NEAREST_SESSIONS)
+        found = _keep_nearest(values, touched[:found], window.next - cycle)
     together, following, discounts, lengths = raw[_SESSIONS], raw[_NEXT], world.discounts, window.lengths
     kept = 0
     for k in range(found):
-        if values[k] < least or values[k] <= 0.0 or kept == NEAREST_SESSIONS:
+        if values[k] <= 0.0:
             continue
         slot = touched[k]
         slots[kept], likeness[kept] = slot, values[k]
@@ -294,4 +293,30 @@ def find_sessions(
                 following[items[p]] += value * _NEXT_FADES[p - here]
     for k in range(len(recent)):
         places[recent[k]] = 0
+    return kept
+
+
+@compiled
+def _keep_nearest(values: AnyArray, slots: AnyArray, next_slot: int) -> int:
+    """Bring the greatest values and their slots to the front, `NEAREST_SESSIONS` of them; gives how many.
+
+    Of equal ones those come first that began last: sessions are in the slots in their order, round from
+    ``next_slot``.
+    """
+    least = cut(values, NEAREST_SESSIONS, NEAREST_SESSIONS)
+    reach = (values >= least).sum()
+    if reach > NEAREST_SESSIONS:  # some are equal
+        least = np.partition(values, len(values) - NEAREST_SESSIONS)[len(values) - NEAREST_SESSIONS]
+    ties = slots[values == least]
+    kept = 0
+    for k in range(len(values)):
+        if values[k] > least:
+            values[kept], slots[kept] = values[k], slots[k]
+            kept += 1
+    ages = np.where(ties < next_slot, next_slot - ties, np.int32(1 << 30) - ties)
+    for tie in ties[np.argsort(ages)]:
+        if kept == NEAREST_SESSIONS:
+            break
+        values[kept], slots[kept] = least, tie
+        kept += 1
     return kept

@@ -74,7 +74,6 @@ class InvertedIndex:
         self._rooms = np.zeros(terms, np.int32)
         self._rows = np.zeros(0, np.int32)
         self._row_weights = np.zeros(0, np.float32)
-        self._row_weights = np.zeros(0, np.float32)
         self._taken = np.zeros(1, np.int64)
         """How much of ``_rows`` is given to terms; an array, for the compiled loop moves it on."""
 
@@ -140,11 +139,8 @@ class InvertedIndex:
             idf = np.log((self._items + 1.0) / (self._sizes + 1.0)).astype(np.float32)
             idf[self._sizes > max(self._common * self._items, _RARE)] = 0.0
         self._idf = idf.astype(np.float32)
-        self._sizes[:], self._rooms[:], self._taken[:] = (
-            0,
-            0,
-            0,
-        )  # begun anew: each posting holds a scale
+        for begun_anew in (self._sizes, self._rooms, self._taken):  # each posting holds a scale
+            begun_anew[:] = 0
         for row in np.flatnonzero(self._lengths).tolist():
             at = slice(self._starts[row], self._starts[row] + self._lengths[row])
             terms, counts = self._terms[at], self._counts[at]

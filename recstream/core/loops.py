@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numpy as np
 from numba import njit
+from numba.core.config import DISABLE_JIT as NUMBA_DISABLE_JIT
 
 from recstream.core.arrays import AnyArray
 from recstream.core.session_window import SESSION_ITEMS
@@ -15,16 +18,41 @@ __all__ = ["FADES", "compiled", "cut", "product", "reordered"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-compiled: Final[Callable[[F], F]] = njit(cache=True, nogil=True, error_model="numpy")
-"""Decorator: compiled once and kept on disk, without the GIL. A division by 0 gives infinity or NaN, as in
-numpy: to check for it would keep the compiler from taking several turns of a loop together.
 
-What is kept on disk follows changes of its own file alone, not of others whose loops it calls.
-"""
-reordered: Final[Callable[[F], F]] = njit(
-    cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"}
-)
-"""The same for loops whose sums may be taken in any order: several terms at once."""
+def _digest() -> str:
+    """Of all modules of this folder, whose loops call each other, and of their order of signals."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+_SOURCES: Final = _digest()
+
+
+def compiled(function: F) -> F:
+    """Compile a loop, once: it is kept on disk until a module of this folder changes. It holds no GIL.
+
+    A division by 0 gives infinity or NaN, as in numpy: to check for it would keep the compiler from taking
+    several turns of a loop together.
+    """
+    return _kept(njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+def reordered(function: F) -> F:
+    """The same for loops whose sums may be taken in any order: several terms at once."""
+    return _kept(
+        njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})(function)
+    )
+
+
+def _kept(loop: F) -> F:
+    """By itself numba looks at a loop's own file alone, and would go on with what it calls as it once was."""
+    if not NUMBA_DISABLE_JIT:
+        loop._cache._cache_file._source_stamp = _SOURCES  # type: ignore[attr-defined]  # noqa: SLF001 - no other way
+    return loop
+
+
 _WINDOW: Final = 5.0
 FADES: Final = np.exp(-np.arange(SESSION_ITEMS + 1) / _WINDOW).astype(np.float32)
 """What is left of a weight so many places away: it falls by e every five."""
@@ -48,8 +76,9 @@ def product(one: AnyArray, other: AnyArray) -> float:
 def cut(values: AnyArray, least: int, most: int) -> float:
     """A bound above 0 that at least ``least`` of the values reach, and no more than ``most`` if they differ.
 
-    It is 0 if not so many are above. Found by bisection, which has no branch that depends on a value: in a
-    loop over numbers never seen before that is four times as fast as a partition.
+    It is 0 if not so many are above it, or all but the few greatest are 2^40 times smaller than these. Found
+    by bisection, which has no branch that depends on a value: in a loop over numbers never seen before that
+    is four times as fast as a partition.
 
     >>> 3.0 < cut(np.array([3.0, 1.0, 4.0, 1.0, 5.0]), 2, 2) <= 4.0
     True

@@ -144,6 +144,8 @@ class Recommender:
             self.blend.learn(signals, chosen, weight=weight, is_new=False)
 
     def _lists(self, queries: Sequence[Query], evidence: Evidence) -> list[list[Ranked]]:
+        if not len(evidence.items):
+            return [[] for _ in queries]
         scores = self.blend.score(evidence.signals)
         places = self._best(evidence, scores)
         why = reasons(evidence, self.gatherer, self.blend, places, _CAUSES)

@@ -26,9 +26,10 @@ class SessionArrays(NamedTuple):
     items: npt.NDArray[np.int32]
     """Shape ``(sessions, SESSION_ITEMS)``, in order of arrival."""
     lengths: npt.NDArray[np.int32]
-    facts: npt.NDArray[np.float32]
-    """Shape ``(sessions, 2)``: 1 over the root of its length, 0 where there is none; and the stream position
-    at its newest item."""
+    scales: npt.NDArray[np.float32]
+    """1 over the root of each length; 0 where there is no session."""
+    ticks: npt.NDArray[np.float64]
+    """Stream position at each session's newest item."""
     of_item: npt.NDArray[np.int64]
     """Shape ``(items, kept an item)``: numbers of the sessions that hold it, a ring; -1 where free."""
     cycle: int
@@ -65,7 +66,7 @@ class SessionWindow:
         self._lengths = np.zeros(0, np.int32)
         self._numbers = np.zeros(0, np.int64)
         self._ticks = np.zeros(0)
-        self._facts = np.zeros((0, 2), np.float32)
+        self._scales = np.zeros(0, np.float32)
         self._of_item = np.full((0, per_item), -1, np.int64)
         self._places = np.zeros(0, np.int64)
         self._turns = np.zeros((0, SESSION_ITEMS), np.int64)
@@ -83,7 +84,9 @@ class SessionWindow:
     def arrays(self) -> SessionArrays:
         """The arrays: do not keep them across an `add`."""
         cycle = max(self._next - 1, 0) // self.most * self.most
-        return SessionArrays(self._items, self._lengths, self._facts, self._of_item, cycle, self._next)
+        return SessionArrays(
+            self._items, self._lengths, self._scales, self._ticks, self._of_item, cycle, self._next
+        )
 
     def reserve(self, items: int) -> None:
         """Make room for item handles below ``items``."""
@@ -102,7 +105,7 @@ class SessionWindow:
         if number < 0 or self._lengths[slot] >= SESSION_ITEMS:
             number = self.begin(user_id)
             slot = number % self.most
-        self._ticks[slot] = self._facts[slot, 1] = tick
+        self._ticks[slot] = tick
         self._changed[user_id] = None
         if item not in self._items[slot, : self._lengths[slot]].tolist():  # faster than numpy's search of few
             self._append(number, item, self._turn)
@@ -115,7 +118,7 @@ class SessionWindow:
         if slot >= len(self._lengths):
             self._grow(min(self.most, max(256, 2 * (slot + 1))))
         self._drop(int(self._numbers[slot]))
-        self._lengths[slot], self._numbers[slot], self._ticks[slot], self._facts[slot] = 0, number, 0.0, 0.0
+        self._lengths[slot], self._numbers[slot], self._ticks[slot], self._scales[slot] = 0, number, 0.0, 0.0
         self._open[user_id] = number
         self._users[number] = user_id
         self._numbers_of.setdefault(user_id, []).append(number)
@@ -188,7 +191,7 @@ class SessionWindow:
                         begun.append((session.turns[0], user_id, session))
                     continue
                 slot = number % self.most
-                self._ticks[slot] = self._facts[slot, 1] = session.tick
+                self._ticks[slot] = session.tick
                 have = int(self._lengths[slot])
                 if have < len(session.items):
                     added.append(
@@ -199,8 +202,7 @@ class SessionWindow:
         begun.sort(key=lambda one: one[:2])
         for _, user_id, session in begun[-self.most :]:
             number = self.begin(user_id)
-            slot = number % self.most
-            self._ticks[slot] = self._facts[slot, 1] = session.tick
+            self._ticks[number % self.most] = session.tick
             added.append((number, session))
         self._append_all([(number, session) for number, session in added if number in self._users])
 
@@ -225,7 +227,7 @@ class SessionWindow:
         places = self._lengths[slots] + _ranks(slots)
         self._items[slots, places], self._turns[slots, places] = items, turns
         self._lengths += np.bincount(slots, minlength=len(self._lengths)).astype(np.int32)
-        self._facts[slots, 0] = _SCALES[self._lengths[slots]]
+        self._scales[slots] = _SCALES[self._lengths[slots]]
         rings = (self._places[items] + _ranks(items)) % self._of_item.shape[1]
         self._of_item[items, rings] = numbers  # of several in one place the last one stays
         self._places += np.bincount(items, minlength=len(self._places))
@@ -237,7 +239,7 @@ class SessionWindow:
         self.reserve(item + 1)
         self._items[slot, length], self._turns[slot, length] = item, turn
         self._lengths[slot] = length + 1
-        self._facts[slot, 0] = _SCALES[length + 1]
+        self._scales[slot] = _SCALES[length + 1]
         self._of_item[item, self._places[item] % self._of_item.shape[1]] = number
         self._places[item] += 1
         self._turn = max(self._turn, turn + 1)
@@ -253,13 +255,13 @@ class SessionWindow:
         if self._open.get(user) == number:
             del self._open[user]
         slot = number % self.most
-        self._lengths[slot], self._numbers[slot], self._facts[slot, 0] = 0, -1, 0.0
+        self._lengths[slot], self._numbers[slot], self._scales[slot] = 0, -1, 0.0
 
     def _grow(self, slots: int) -> None:
         have = len(self._lengths)
         for name, empty in (
             *(("_items", 0), ("_turns", 0)),
-            *(("_lengths", 0), ("_numbers", -1), ("_ticks", 0), ("_facts", 0)),
+            *(("_lengths", 0), ("_numbers", -1), ("_ticks", 0), ("_scales", 0)),
         ):
             old: Handles = getattr(self, name)
             new = np.full((slots, *old.shape[1:]), empty, old.dtype)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from recstream.core.arrays import Handles, Vector
 from recstream.core.catalogue import Catalogue
+from recstream.core.loops import FADES
 from recstream.core.profile import AsOf, Profile
 from recstream.core.recent import NO_ITEM
 from recstream.core.rules import OPINIONS
@@ -82,10 +83,8 @@ _TURNED_ITEMS: Final = 5
 _DISLIKE: Final = 2.0
 _PASSED_ITEMS: Final = 50
 _AGAIN_ITEMS: Final = 40
-_WINDOW: Final = 5.0
-"""An entry's weight in the short term falls by e every so many places back."""
 _AGAIN_WINDOW: Final = 10.0
-_PLACE_WEIGHTS: Final = tuple(math.exp(-place / _WINDOW) for place in range(RECENT_ITEMS))
+_PLACE_WEIGHTS: Final = tuple(FADES[:RECENT_ITEMS].tolist())
 
 
 class Query(NamedTuple):

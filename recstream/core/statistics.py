@@ -133,9 +133,9 @@ class ItemStatistics:
     def reserve(self, items: int) -> None:
         """Make room for handles below ``items``."""
         have = len(self._weights)
-        if items <= have:
+        if items < have:  # never all of them are used: so that a part of the counts is always that, a part
             return
-        rows = max(1024, items, 2 * have)
+        rows = max(1024, items + 1, 2 * have)
         counts = np.zeros((len(SCALES), rows))
         counts[:, :have] = self._counts
         self._counts = counts

@@ -33,7 +33,7 @@ class World(NamedTuple):
     """In what order items come of which nothing is known: a hash of each id, above 0."""
     tops: Handles
     """Shape ``(scales + 1, some)``: items most popular at each scale, and those that came last, best
-    first; -1: no more. Empty where it is not worth while for so few lists."""
+    first, then `NO_MORE` or `MORE`. Empty where it is not worth while for so few lists."""
     discounts: npt.NDArray[np.float32]
     """How much a session says for an item: less of what many hold."""
     tick: float

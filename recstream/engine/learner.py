@@ -125,7 +125,8 @@ class Learner:
         weight = self._share(crc32(event.user_id.encode())) * (1.0 if event.rec is None else _ATTRIBUTED)
         is_lesson = self._recommender.learn(query_of(profile, moment, "event", 0.0), item, weight=weight)
         if self._rules.time_share is not None:
-            self._left_s -= self._clock() - begin
+            # One that was held up, by a swap or a loop compiled, does not stop the learning for long.
+            self._left_s = max(self._left_s - (self._clock() - begin), -_SAVED_S)
         return is_lesson
 
     def _every(self, examples: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from recstream.core import candidates
 from recstream.core import evidence as module
 from recstream.core import evidence_kernels as kernels
+from recstream.core import reasons as why
 from recstream.core.arrays import AnyArray
 from recstream.core.inverted_index import InvertedIndex
 from recstream.core.loops import FADES
+from recstream.core.ranking import RankingRules, Recommender, best_places
 from recstream.core.session_window import SessionWindow
 from recstream.core.signals import SIGNALS, Query
 from recstream.core.statistics import SCALES, ItemStatistics, Touch
@@ -345,3 +348,63 @@ def test_only_the_sessions_most_like_the_users_own_speak() -> None:
     assert min(numbers) > 100  # the others have left
     assert all({1, 2} <= set(sessions.items_of(number)) for number in numbers)  # these share two items
     assert 35 not in got.items[got.signals[:, list(SIGNALS).index("sessions")] > 0.0]
+
+
+def test_many_asked_together_get_the_candidates_they_get_alone_where_many_items_are_equal() -> None:
+    """In a young stream nearly all items were met once, and no list of the most popular holds them all."""
+    catalogue = catalogue_of([f"i{k}" for k in range(900)])
+    statistics = ItemStatistics(4)
+    statistics.count([Touch(k, ()) for k in np.random.default_rng(0).permutation(900)[:600].tolist()])
+    world = Scene(catalogue, statistics, SessionWindow(), [], [])
+    asked = [
+        query(profile_after([event(1.0, "view", f"i{50 * k}", user=f"u{k}")], catalogue, user=f"u{k}"))
+        for k in range(module._MANY)
+    ]
+    gatherer = world.gatherer()
+    for one, together in zip(asked, gathered(gatherer, asked), strict=True):
+        (alone,) = gathered(gatherer, [one])
+        assert set(alone.items.tolist()) == set(together.items.tolist())
+
+
+@given(seeds)
+@settings(max_examples=10)
+def test_which_of_equally_like_sessions_speak_does_not_depend_on_where_they_stand(seed: int) -> None:
+    """A window that was stored and taken up again holds the same, in other places."""
+    random = np.random.default_rng(seed)
+    catalogue = catalogue_of([f"i{k}" for k in range(30)])
+    statistics, sessions = ItemStatistics(4), SessionWindow(most=700, per_item=600)
+    statistics.count([Touch(k % 30, ()) for k in range(600)])
+    for k in range(1000):  # of one tick, two by two, of one length: nearly all are equally like
+        sessions.add(f"user {k}", int(random.integers(0, 2)), float(k // 500))
+        sessions.add(f"user {k}", int(random.integers(2, 30)), float(k // 500))
+    again = SessionWindow(most=700, per_item=600)
+    users = list(dict.fromkeys(sessions._users.values()))
+    again.put({user: sessions.sessions_of(user) for user in reversed(users)})
+    profile = profile_after([event(1.0, "view", "i0"), event(2.0, "view", "i1", offset=2)], catalogue)
+    found = []
+    for window in (sessions, again):
+        (got,) = gathered(Scene(catalogue, statistics, window, [], []).gatherer(), [query(profile)])
+        found.append({window._users[number] for number in window._numbers[got.sessions].tolist()})
+    assert len(found[0]) == kernels.NEAREST_SESSIONS
+    assert found[0] == found[1]
+
+
+def test_the_loops_are_compiled_for_one_kind_of_arrays() -> None:
+    """Or the stream would stand still for half a minute when another kind comes: see `warm_up`."""
+    for items in (1, 2, 511, 512, 1023, 1024, 1025, 2050):
+        statistics = ItemStatistics(2)
+        catalogue = catalogue_of([f"i{k}" for k in range(items)])
+        for touched in (0, 1, items):
+            statistics.count([Touch(k, ()) for k in range(touched)])
+            recommender = Recommender(catalogue, statistics, RankingRules())
+            profile = profile_after([event(1.0, "view", "i0")], catalogue)
+            recommender.rank([query(profile)])
+            recommender.rank([query(profile)] * 20)
+            recommender.learn(query(profile), items - 1)
+    nothing = Recommender(catalogue_of([]), ItemStatistics(2), RankingRules())
+    assert nothing.rank([query(profile_after([event(1.0, "search", text="jazz")], nothing.catalogue))]) == [
+        []
+    ]
+    loops: list[Any] = [kernels.gather_all, why._find_reasons, best_places]
+    for loop in loops:
+        assert len(loop.signatures) == 1

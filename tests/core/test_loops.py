@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+import recstream.core
 from recstream.core.loops import cut, product
 from recstream.core.ranking import best_places
 
@@ -54,3 +60,43 @@ def test_the_best_places_are_those_of_a_sort(lists: list[list[int]], most: int) 
         assert scores[places].tolist() == wanted[:most]
         shown = wanted[: most + 1]
         assert tied[k] == (len(set(shown)) < len(shown))
+
+
+def test_a_loop_is_compiled_anew_when_one_that_it_calls_has_changed(tmp_path: Path) -> None:
+    """Where numba keeps what it has compiled, in the same place, of modules that call each other."""
+    core = Path(recstream.core.__file__).parent
+    package = tmp_path / "recstream" / "core"
+    package.mkdir(parents=True)
+    (tmp_path / "recstream" / "__init__.py").write_text("")
+    for name in ("__init__.py", "arrays.py", "session_window.py", "loops.py"):
+        (package / name).write_text((core / name).read_text())
+    (package / "inner.py").write_text(INNER.format(result=1.0))
+    (package / "outer.py").write_text(OUTER)
+    for result in (1.0, 2.0):
+        (package / "inner.py").write_text(INNER.format(result=result))
+        told = subprocess.run(
+            [sys.executable, "-c", "from recstream.core.outer import outer; print(outer(0.0))"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert float(told.stdout) == result
+
+
+INNER = """
+from recstream.core.loops import compiled
+
+@compiled
+def inner(x):
+    return x + {result}
+"""
+OUTER = """
+from recstream.core.inner import inner
+from recstream.core.loops import compiled
+
+@compiled
+def outer(x):
+    return inner(x)
+"""

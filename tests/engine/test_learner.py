@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 
@@ -179,6 +180,26 @@ def test_of_a_live_streams_time_no_more_than_a_share_is_learned_in() -> None:
     for k in range(1000):
         world.meet(f"i{k % 12}", 1e6 + k, user=f"u{k % 50}")
     assert 15 <= world.examples - before <= 25
+
+
+def test_a_lesson_that_was_held_up_does_not_stop_the_learning_for_long() -> None:
+    world, clock = Lesson(repeats=True), Clock()
+    world.learner = Learner(world.recommender, dataclasses.replace(ALL, time_share=0.1), clock=clock)
+    learn = world.recommender.learn
+
+    def held_up(*args: Any, **more: Any) -> bool:
+        clock.now += 600.0  # a loop was compiled, the machine was out of memory
+        return learn(*args, **more)
+
+    world.meet("i0", 0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.recommender, "learn", held_up)
+        assert world.meet("i1", 1.0)
+    world.learner.begin()
+    world.learner._began = clock.now  # of that time nothing is earned
+    clock.now += 5.0
+    world.learner.begin()
+    assert world.meet("i3", 3.0)
 
 
 def test_in_a_replay_what_is_learned_does_not_depend_on_the_time() -> None:

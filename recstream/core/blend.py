@@ -42,7 +42,7 @@ class Blend:
     x are the signals of one candidate, each in [0, 1]. It starts as the linear blend of given weights (v is
     0) and learns by softmax regression over the candidates of one list: the item that the user chose next
     against all others (Adagrad, Duchi et al., JMLR 2011). A candidate without any signal scores 0, so the
-    score can be split exactly among the signals (`split`).
+    score can be split exactly among the signals (`split_scores`).
 
     >>> blend = Blend({"a": 1.0, "b": 0.5})
     >>> x = np.array([[1.0, 0.0], [0.0, 1.0]], "f4")
@@ -51,7 +51,9 @@ class Blend:
     >>> for _ in range(50): blend.learn(x, 1)
     >>> bool(np.diff(blend.score(x))[0] > 0), blend.examples
     (True, 50.0)
-    >>> bool(np.allclose(blend.split(x).sum(axis=1), blend.score(x), atol=1e-5))
+    >>> parts = np.empty(x.shape, "f4")
+    >>> split_scores(x, blend.parameters, parts)
+    >>> bool(np.allclose(parts.sum(axis=1), blend.score(x), atol=1e-5))
     True
     """
 
@@ -148,17 +150,6 @@ class Blend:
             np.clip(weights + rate * gradient / np.sqrt(squares), -_MOST, _MOST, out=weights)
         np.minimum(linear, self.ceilings, out=linear)
 
-    def split(self, signals: Matrix) -> npt.NDArray[np.float32]:
-        """What each signal contributed to each score, shape as ``signals``; a row adds up to its score.
-
-        Integrated gradients (Sundararajan et al., ICML 2017) along the straight line from no signals, which
-        one hidden layer gives in closed form: the mean slope of tanh between b and z + b is
-        ``(tanh(z + b) - tanh(b)) / z``.
-        """
-        parts = np.zeros(signals.shape, np.float32)
-        split_scores(signals, self.parameters, parts)
-        return parts
-
     @property
     def effect(self) -> dict[str, float]:
         """What each signal is worth now: the score of an item that has it alone, and in full."""
@@ -200,7 +191,12 @@ class Blend:
 
 @reordered
 def split_scores(x: AnyArray, parameters: Parameters, parts: AnyArray) -> None:
-    """Split scores among their signals, ``x`` and ``parts`` of shape ``(n, signals)``: see `Blend.split`."""
+    """Write down what each signal contributed to each score: ``x`` and ``parts`` have shape ``(n, signals)``.
+
+    A row of ``parts`` adds up to its score. Integrated gradients (Sundararajan et al., ICML 2017) along the
+    straight line from no signals, which one hidden layer gives in closed form: the mean slope of tanh between
+    b and z + b is ``(tanh(z + b) - tanh(b)) / z``.
+    """
     linear, inward, bias, outward = parameters
     at_rest = np.tanh(bias)
     slopes = np.empty((len(x), len(bias)))

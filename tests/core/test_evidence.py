@@ -372,12 +372,12 @@ def test_which_of_equally_like_sessions_speak_does_not_depend_on_where_they_stan
     """A window that was stored and taken up again holds the same, in other places."""
     random = np.random.default_rng(seed)
     catalogue = catalogue_of([f"i{k}" for k in range(30)])
-    statistics, sessions = ItemStatistics(4), SessionWindow(most=700, per_item=600)
+    statistics, sessions = ItemStatistics(4), SessionWindow(most=700, per_item=150)
     statistics.count([Touch(k % 30, ()) for k in range(600)])
     for k in range(1000):  # of one tick, two by two, of one length: nearly all are equally like
         sessions.add(f"user {k}", int(random.integers(0, 2)), float(k // 500))
         sessions.add(f"user {k}", int(random.integers(2, 30)), float(k // 500))
-    again = SessionWindow(most=700, per_item=600)
+    again = SessionWindow(most=700, per_item=150)
     users = list(dict.fromkeys(sessions._users.values()))
     again.put({user: sessions.sessions_of(user) for user in reversed(users)})
     profile = profile_after([event(1.0, "view", "i0"), event(2.0, "view", "i1", offset=2)], catalogue)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
+from importlib.resources import files
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -22,8 +22,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 def _digest() -> str:
     """Of all modules of this folder, whose loops call each other, and of their order of signals."""
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    for source in sorted(files(__package__).iterdir(), key=lambda source: source.name):
+        if source.name.endswith(".py"):
+            digest.update(source.read_bytes())
     return digest.hexdigest()
 
 

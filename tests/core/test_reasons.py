@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from recstream.core.arrays import Matrix
 from recstream.core.catalogue import Catalogue
+from recstream.core.contributions import contributions
 from recstream.core.events import Event
 from recstream.core.lexicon import pack, text_terms
 from recstream.core.ranking import Ranked, RankingRules, Recommender, rank
-from recstream.core.reasons import contributions
 from recstream.core.session_window import SessionWindow
 from recstream.core.signals import DEFAULT_WEIGHTS, SIGNALS
 from recstream.core.statistics import ItemStatistics, Touch

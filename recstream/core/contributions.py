@@ -1,0 +1,198 @@
+"""Compiled loops that share the parts of a score out to the user's own items they come from."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from recstream.core.arrays import AnyArray, Handles
+from recstream.core.evidence_kernels import FOLLOWED_ITEMS, rarity
+from recstream.core.inverted_index import Postings
+from recstream.core.loops import FADES, compiled, cut, product
+from recstream.core.session_window import SESSION_ITEMS, SessionArrays
+from recstream.core.signals import SIGNALS
+from recstream.core.views import Neighbours, Scratch, User, World
+
+__all__ = ["contributions"]
+
+_WORDY: Final = 10
+"""Of the last items so many are told for words and categories: later ones weigh an eighth at most."""
+_TELLING: Final = 64
+"""Sessions, those most like the user's own, that are told for items: the others say the same more quietly."""
+_PLACE: Final = {name: place for place, name in enumerate(SIGNALS)}
+_SHORT_TERM: Final = _PLACE["short_term"]
+_LEXICAL: Final = _PLACE["lexical"]
+_LEXICAL_LAST: Final = _PLACE["lexical_last"]
+_CATEGORY: Final = _PLACE["category"]
+_FOLLOWED: Final = _PLACE["followed"]
+_FOLLOWED_LAST: Final = _PLACE["followed_last"]
+_TOGETHER: Final = _PLACE["together"]
+_SESSIONS: Final = _PLACE["sessions"]
+_NEXT: Final = _PLACE["sessions_next"]
+
+
+@compiled
+def contributions(
+    items: Handles,
+    parts: AnyArray,
+    user: User,
+    world: World,
+    near: Neighbours,
+    lexicon: Postings,
+    categories: Postings,
+    window: SessionArrays,
+    text: AnyArray,
+    slots: AnyArray,
+    likeness: AnyArray,
+    scratch: Scratch,
+) -> AnyArray:
+    """What each of the user's recent items contributed to the scores of items, ``(items, recent)``.
+
+    ``parts`` is what each signal contributed, ``(items, signals)``. A signal's part goes to the recent
+    items in proportion to what each put into its raw measure; what comes from no item goes to none.
+    """
+    recent = user.recent
+    shared = np.zeros((len(items), len(recent)), np.float32)
+    if not len(recent):
+        return shared
+    measure = np.empty(shared.shape, np.float32)
+    for r in range(len(recent)):
+        for k in range(len(items)):
+            measure[k, r] = user.recent_weights[r] * max(product(text[items[k]], text[recent[r]]), 0.0)
+    _give(shared, measure, parts[:, _SHORT_TERM])
+    _shared_terms(items, recent, lexicon, scratch.terms, measure)
+    _give(shared, measure, parts[:, _LEXICAL])
+    _shared_terms(items, recent, categories, scratch.terms, measure)
+    _give(shared, measure, parts[:, _CATEGORY])
+    _neighbours(items, recent, near, True, scratch.places, measure)
+    _give(shared, measure, parts[:, _FOLLOWED])
+    _neighbours(items, recent, near, False, scratch.places, measure)
+    _give(shared, measure, parts[:, _TOGETHER])
+    _sessions(items, user, world, window, slots, likeness, scratch.places, measure)
+    _give(shared, measure, parts[:, _SESSIONS] + parts[:, _NEXT])
+    for k in range(len(items)):  # these go to the last item alone
+        shared[k, 0] += parts[k, _LEXICAL_LAST] + parts[k, _FOLLOWED_LAST]
+    return shared
+
+
+@compiled
+def _give(shared: AnyArray, measure: AnyArray, part: AnyArray) -> None:
+    """Share a part out in proportion to the measure, which is zeros afterwards."""
+    for k in range(len(shared)):
+        total = measure[k].sum()
+        for r in range(shared.shape[1]):
+            if total > 0.0:
+                shared[k, r] += part[k] * measure[k, r] / total
+            measure[k, r] = 0.0
+
+
+@compiled
+def _shared_terms(
+    items: Handles, recent: Handles, index: Postings, terms: AnyArray, measure: AnyArray
+) -> None:
+    """``terms``, one a term, is zeros and zeros again afterwards: which row of ``shares`` is a term's."""
+    starts, lengths, scales, idf = index.starts, index.lengths, index.scales, index.idf
+    held, counts = index.terms, index.counts
+    last = recent[:_WORDY]
+    shares = np.zeros((1 + lengths[last].sum(), len(last)), np.float32)
+    rows = 0
+    for r in range(len(last)):
+        for at in range(starts[last[r]], starts[last[r]] + lengths[last[r]]):
+            term = held[at]
+            rows += terms[term] == 0.0
+            terms[term] = rows if terms[term] == 0.0 else terms[term]
+            shares[int(terms[term]), r] = FADES[r] * scales[last[r]] * counts[at] * idf[term] ** 2
+    for k in range(len(items)):
+        for at in range(starts[items[k]], starts[items[k]] + lengths[items[k]]):
+            row = int(terms[held[at]])
+            if row > 0:
+                for r in range(len(last)):
+                    measure[k, r] += shares[row, r] * counts[at]
+    for r in range(len(last)):
+        for at in range(starts[last[r]], starts[last[r]] + lengths[last[r]]):
+            terms[held[at]] = 0.0
+
+
+@compiled
+def _neighbours(
+    items: Handles, recent: Handles, near: Neighbours, follows: bool, places: AnyArray, measure: AnyArray
+) -> None:
+    """``places`` (one an item) is zeros, and zeros again afterwards."""
+    table = near.followed_by if follows else near.together_with
+    for k in range(len(items)):
+        places[items[k]] = k + 1
+    for r in range(min(len(recent), FOLLOWED_ITEMS) if follows else len(recent)):
+        row = recent[r]
+        if row >= len(near.items):
+            continue
+        others, strengths = near.items[row], table[row]
+        weight = near.scales[row] * FADES[r]
+        if follows:
+            total = strengths.sum()
+            weight = 1.0 / (total * (1 + r)) if total > 0.0 else 0.0
+        for j in range(len(others)):
+            other = others[j]
+            if other < 0:
+                break
+            k = places[other] - 1
+            if k >= 0:
+                measure[k, r] = weight * strengths[j]
+    for k in range(len(items)):
+        places[items[k]] = 0
+
+
+@compiled
+def _sessions(
+    items: Handles,
+    user: User,
+    world: World,
+    window: SessionArrays,
+    slots: AnyArray,
+    likeness: AnyArray,
+    places: AnyArray,
+    measure: AnyArray,
+) -> None:
+    """``places`` (one an item) is zeros, and zeros again afterwards; recent items are below 0 in it."""
+    recent, lengths = user.recent, window.lengths
+    count = len(recent)
+    gains = np.zeros(count, np.float32)
+    shared = np.zeros(SESSION_ITEMS, np.int32)
+    for r in range(count):
+        gains[r] = FADES[r] * rarity(world, recent[r])
+        places[recent[r]] = -1 - r
+    for k in range(len(items)):
+        if places[items[k]] == 0:  # one that may be repeated is among the user's own
+            places[items[k]] = k + 1
+    least = np.float32(0.0)
+    if len(slots) > _TELLING:
+        least = cut(likeness[: len(slots)], _TELLING, _TELLING)
+    for s in range(len(slots)):
+        if likeness[s] < least:
+            continue
+        held = window.items[slots[s], : lengths[slots[s]]]
+        total, here, best, found = 0.0, 0, count, 0
+        is_listed = False
+        for p in range(len(held)):
+            place = places[held[p]]
+            if place > 0:
+                is_listed = True
+            elif place < 0:
+                r = -1 - place
+                total += gains[r]
+                shared[found] = r
+                found += 1
+                if r < best:
+                    best, here = r, p
+        if total <= 0.0 or not is_listed:
+            continue
+        for p in range(len(held)):
+            k = places[held[p]] - 1
+            if k >= 0:
+                value = likeness[s] * FADES[abs(p - here)] / total
+                for at in range(found):
+                    measure[k, shared[at]] += value * gains[shared[at]]
+    for r in range(count):
+        places[recent[r]] = 0
+    for k in range(len(items)):
+        places[items[k]] = 0

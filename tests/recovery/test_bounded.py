@@ -202,6 +202,7 @@ def test_lance_keeps_no_more_in_memory_than_it_may(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_memory_does_not_grow_with_the_users_and_items_ever_seen(tmp_path: Path) -> None:
     """Of a process that meets ever new users, and unknown items, its last third is as its second."""
     count = 90_000

@@ -16,6 +16,7 @@ from recstream.core.blend import Blend
 from recstream.core.catalogue import Catalogue
 from recstream.core.diversity import Diversity, diversified
 from recstream.core.evidence import Evidence, Gatherer
+from recstream.core.lexicon import pack, text_terms
 from recstream.core.loops import compiled
 from recstream.core.profile import AsOf, Profile
 from recstream.core.reasons import reasons
@@ -261,7 +262,10 @@ def rank(
 def warm_up() -> None:
     """Compile or load the compiled loops, so that the first list does not wait for them."""
     catalogue = Catalogue(2)
-    one, other = (catalogue.put(name, np.eye(2, dtype=np.float32)[k]) for k, name in enumerate("ab"))
+    words = pack(text_terms("one word"))
+    one, other, _ = (
+        catalogue.put(name, np.eye(2, dtype=np.float32)[k % 2], terms=words) for k, name in enumerate("aba")
+    )
     statistics = ItemStatistics(2)
     statistics.count([Touch(one, ()), Touch(other, (one,))])
     profile = Profile("warm-up", seen={one: 0.0})

@@ -10,12 +10,13 @@ from dataclasses import replace
 from recstream.core.events import Event
 from recstream.core.fuse import Fuse
 from recstream.core.profile import AsOf, Outcome, Profile
-from recstream.core.ranking import Recommender, warm_up
+from recstream.core.ranking import Recommender
 from recstream.core.rejects import Reason, Reject
 from recstream.core.sessions import sessions_of
 from recstream.core.signals import Query
 from recstream.core.statistics import Touch
 from recstream.engine.agenda import Agenda
+from recstream.engine.compiling import make_ready
 from recstream.engine.drift import Drift
 from recstream.engine.earlier import EarlierRuns
 from recstream.engine.garbage import LongLived
@@ -72,7 +73,7 @@ class Worker:
         self._profiles = rules.profile
         if rules.wait_for_item_s <= 0.0:
             self._profiles = replace(rules.profile, max_waiting=0)
-        warm_up()
+        make_ready()
         self.inbox: list[Received] = []
         self.ending = False
         """Whether a source has ended: from then on each barrier may be the last, and leaves nothing."""

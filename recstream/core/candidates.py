@@ -9,7 +9,7 @@ import numpy as np
 
 from recstream.core.arrays import AnyArray
 from recstream.core.loops import compiled, cut
-from recstream.core.signals import SIGNALS
+from recstream.core.signals import COLUMN
 from recstream.core.views import LATER, SPARSE, Scratch, User, World
 
 __all__ = ["MORE", "NO_MORE", "candidate_signals", "choose_candidates"]
@@ -25,15 +25,14 @@ MORE: Final = -2
 """there are, and which of them are best is not said."""
 _NEWCOMER_TICKS: Final = 3000.0
 _YEAR_S: Final = 365.0 * 86400.0
-_COLUMN: Final = {name: column for column, name in enumerate(SIGNALS)}
-_OF_SPARSE: Final = np.array([_COLUMN[name] for name in SPARSE])
-_OF_LATER: Final = np.array([_COLUMN[name] for name in LATER])
-_TURNED_AWAY: Final = _COLUMN["turned_away"]
-_RISING: Final = _COLUMN["rising"]
-_FRESH: Final = _COLUMN["fresh"]
-_NEWCOMER: Final = _COLUMN["newcomer"]
-_REPEAT: Final = _COLUMN["repeat"]
-_PASSED_OVER: Final = _COLUMN["passed_over"]
+_OF_SPARSE: Final = np.array([COLUMN[name] for name in SPARSE])
+_OF_LATER: Final = np.array([COLUMN[name] for name in LATER])
+_TURNED_AWAY: Final = COLUMN["turned_away"]
+_RISING: Final = COLUMN["rising"]
+_FRESH: Final = COLUMN["fresh"]
+_NEWCOMER: Final = COLUMN["newcomer"]
+_REPEAT: Final = COLUMN["repeat"]
+_PASSED_OVER: Final = COLUMN["passed_over"]
 
 
 @compiled

@@ -10,8 +10,8 @@ from recstream.core.arrays import AnyArray, Handles
 from recstream.core.evidence_kernels import FOLLOWED_ITEMS, rarity
 from recstream.core.inverted_index import Postings
 from recstream.core.loops import FADES, compiled, cut, product
-from recstream.core.session_window import SESSION_ITEMS, SessionArrays
-from recstream.core.signals import SIGNALS
+from recstream.core.session_window import SESSION_ITEMS
+from recstream.core.signals import COLUMN
 from recstream.core.views import Neighbours, Scratch, User, World
 
 __all__ = ["contributions"]
@@ -20,16 +20,15 @@ _WORDY: Final = 10
 """Of the last items so many are told for words and categories: later ones weigh an eighth at most."""
 _TELLING: Final = 64
 """Sessions, those most like the user's own, that are told for items: the others say the same more quietly."""
-_PLACE: Final = {name: place for place, name in enumerate(SIGNALS)}
-_SHORT_TERM: Final = _PLACE["short_term"]
-_LEXICAL: Final = _PLACE["lexical"]
-_LEXICAL_LAST: Final = _PLACE["lexical_last"]
-_CATEGORY: Final = _PLACE["category"]
-_FOLLOWED: Final = _PLACE["followed"]
-_FOLLOWED_LAST: Final = _PLACE["followed_last"]
-_TOGETHER: Final = _PLACE["together"]
-_SESSIONS: Final = _PLACE["sessions"]
-_NEXT: Final = _PLACE["sessions_next"]
+_SHORT_TERM: Final = COLUMN["short_term"]
+_LEXICAL: Final = COLUMN["lexical"]
+_LEXICAL_LAST: Final = COLUMN["lexical_last"]
+_CATEGORY: Final = COLUMN["category"]
+_FOLLOWED: Final = COLUMN["followed"]
+_FOLLOWED_LAST: Final = COLUMN["followed_last"]
+_TOGETHER: Final = COLUMN["together"]
+_SESSIONS: Final = COLUMN["sessions"]
+_NEXT: Final = COLUMN["sessions_next"]
 
 
 @compiled
@@ -38,11 +37,6 @@ def contributions(
     parts: AnyArray,
     user: User,
     world: World,
-    near: Neighbours,
-    lexicon: Postings,
-    categories: Postings,
-    window: SessionArrays,
-    text: AnyArray,
     slots: AnyArray,
     likeness: AnyArray,
     scratch: Scratch,
@@ -59,17 +53,19 @@ def contributions(
     measure = np.empty(shared.shape, np.float32)
     for r in range(len(recent)):
         for k in range(len(items)):
-            measure[k, r] = user.recent_weights[r] * max(product(text[items[k]], text[recent[r]]), 0.0)
+            measure[k, r] = user.recent_weights[r] * max(
+                product(world.text[items[k]], world.text[recent[r]]), 0.0
+            )
     _give(shared, measure, parts[:, _SHORT_TERM])
-    _shared_terms(items, recent, lexicon, scratch.terms, measure)
+    _shared_terms(items, recent, world.lexicon, scratch.terms, measure)
     _give(shared, measure, parts[:, _LEXICAL])
-    _shared_terms(items, recent, categories, scratch.terms, measure)
+    _shared_terms(items, recent, world.categories, scratch.terms, measure)
     _give(shared, measure, parts[:, _CATEGORY])
-    _neighbours(items, recent, near, True, scratch.places, measure)
+    _neighbours(items, recent, world.near, True, scratch.places, measure)
     _give(shared, measure, parts[:, _FOLLOWED])
-    _neighbours(items, recent, near, False, scratch.places, measure)
+    _neighbours(items, recent, world.near, False, scratch.places, measure)
     _give(shared, measure, parts[:, _TOGETHER])
-    _sessions(items, user, world, window, slots, likeness, scratch.places, measure)
+    _sessions(items, user, world, slots, likeness, scratch.places, measure)
     _give(shared, measure, parts[:, _SESSIONS] + parts[:, _NEXT])
     for k in range(len(items)):  # these go to the last item alone
         shared[k, 0] += parts[k, _LEXICAL_LAST] + parts[k, _FOLLOWED_LAST]
@@ -147,14 +143,13 @@ def _sessions(
     items: Handles,
     user: User,
     world: World,
-    window: SessionArrays,
     slots: AnyArray,
     likeness: AnyArray,
     places: AnyArray,
     measure: AnyArray,
 ) -> None:
     """``places`` (one an item) is zeros, and zeros again afterwards; recent items are below 0 in it."""
-    recent, lengths = user.recent, window.lengths
+    recent, window = user.recent, world.sessions
     count = len(recent)
     gains = np.zeros(count, np.float32)
     shared = np.zeros(SESSION_ITEMS, np.int32)
@@ -170,7 +165,7 @@ def _sessions(
     for s in range(len(slots)):
         if likeness[s] < least:
             continue
-        held = window.items[slots[s], : lengths[slots[s]]]
+        held = window.items[slots[s], : window.lengths[slots[s]]]
         total, here, best, found = 0.0, 0, count, 0
         is_listed = False
         for p in range(len(held)):

@@ -13,9 +13,8 @@ from recstream.core.arrays import Handles, Matrix
 from recstream.core.candidates import MORE, NO_MORE
 from recstream.core.catalogue import Catalogue
 from recstream.core.evidence_kernels import NEAREST_SESSIONS
-from recstream.core.inverted_index import Postings
 from recstream.core.lexicon import BUCKETS
-from recstream.core.session_window import SessionArrays, SessionWindow
+from recstream.core.session_window import SessionWindow
 from recstream.core.signals import SIGNALS, Query, text_directions
 from recstream.core.statistics import ItemStatistics
 from recstream.core.views import DENSE, SPARSE, Neighbours, Scratch, Users, World
@@ -84,8 +83,6 @@ class Gatherer:
         """See the world as it is now, for so many lists."""
         items = len(self.catalogue)
         self.text = self.catalogue.text()
-        self.lexicon = self.catalogue.lexicon.postings
-        self.categories = self.catalogue.categories.postings
         popularity = self.statistics.relative_popularity(items)
         self.world = World(
             available=self.catalogue.available,
@@ -96,10 +93,12 @@ class Gatherer:
             tops=self._tops(popularity, items) if lists >= _MANY else _NO_TOPS,
             discounts=self.statistics.discounts,
             tick=self.statistics.tick,
+            near=Neighbours(*self.statistics.tables, self.statistics.scales),
+            lexicon=self.catalogue.lexicon.postings,
+            categories=self.catalogue.categories.postings,
+            sessions=self.sessions.arrays,
+            text=self.text,
         )
-        tables = self.statistics.tables
-        self.neighbours = Neighbours(*tables, self.statistics.scales)
-        self.window = self.sessions.arrays
         if (
             items >= self._raw.shape[1]
         ):  # never all of the room is used: a loop is compiled for parts of arrays
@@ -125,13 +124,6 @@ class Gatherer:
             top[len(best) :] = MORE if least > 0.0 else NO_MORE
             top[: len(best)] = best[np.lexsort((-self.catalogue.tiebreak[best], -shown[best]))]
         return tops
-
-    @property
-    def views(
-        self,
-    ) -> tuple[World, Neighbours, Postings, Postings, SessionArrays, Matrix]:
-        """The world, neighbours, words, categories, sessions and texts as last looked at."""
-        return self.world, self.neighbours, self.lexicon, self.categories, self.window, self.text
 
     @property
     def scratch(self) -> Scratch:
@@ -164,10 +156,6 @@ class Gatherer:
         kernels.gather_all(
             users,
             self.world,
-            self.neighbours,
-            self.lexicon,
-            self.categories,
-            self.window,
             products,
             self._raw[:, : len(self.text)],
             self._each,

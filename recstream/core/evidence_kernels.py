@@ -13,9 +13,9 @@ import numpy as np
 
 from recstream.core.arrays import AnyArray
 from recstream.core.candidates import candidate_signals, choose_candidates
-from recstream.core.inverted_index import Postings, match_terms, score_terms
+from recstream.core.inverted_index import match_terms, score_terms
 from recstream.core.loops import FADES, compiled, cut
-from recstream.core.session_window import SESSION_ITEMS, SessionArrays
+from recstream.core.session_window import SESSION_ITEMS
 from recstream.core.views import LATER, SPARSE, Neighbours, Scratch, User, Users, World, user_of
 
 __all__ = [
@@ -49,10 +49,6 @@ _TURNED_AWAY: Final = LATER.index("turned_away")
 def gather_all(
     users: Users,
     world: World,
-    near: Neighbours,
-    lexicon: Postings,
-    categories: Postings,
-    window: SessionArrays,
     products: AnyArray,
     raw: AnyArray,
     each: int,
@@ -78,10 +74,6 @@ def gather_all(
         found[k], count = gather(
             user_of(users, k),
             world,
-            near,
-            lexicon,
-            categories,
-            window,
             products,
             raw,
             each,
@@ -100,10 +92,6 @@ def gather_all(
 def gather(
     user: User,
     world: World,
-    near: Neighbours,
-    lexicon: Postings,
-    categories: Postings,
-    window: SessionArrays,
     products: AnyArray,
     raw: AnyArray,
     each: int,
@@ -120,14 +108,14 @@ def gather(
     Filled are ``raw``, ``slots`` and ``likeness``, ``items`` and ``columns``: see below.
     """
     raw[:] = 0.0
-    gather_sparse(user, near, lexicon, scratch.terms, raw)
-    found = find_sessions(user, world, window, scratch, slots, likeness, raw)
+    gather_sparse(user, world, scratch.terms, raw)
+    found = find_sessions(user, world, scratch, slots, likeness, raw)
     count = choose_candidates(user, world, products, raw, each, wanted, scratch, items)
     later = np.zeros((len(LATER), count + 1), np.float32)  # the first place takes up what is of no candidate
     places, chosen, mine = scratch.places, items[:count], columns[:, :count]
     for k in range(count):
         places[items[k]] = k + 1
-    gather_later(user, near, lexicon, categories, scratch.terms, chosen, places, later)
+    gather_later(user, world, scratch.terms, chosen, places, later)
     candidate_signals(user, world, products, raw, later[:, 1:], chosen, used, places, mine)
     for k in range(count):
         places[items[k]] = 0
@@ -135,26 +123,24 @@ def gather(
 
 
 @compiled
-def gather_sparse(user: User, near: Neighbours, lexicon: Postings, terms: AnyArray, raw: AnyArray) -> None:
+def gather_sparse(user: User, world: World, terms: AnyArray, raw: AnyArray) -> None:
     """Add up what finds candidates, but for sessions, into ``raw``, zeros of shape ``(SPARSE, items)``.
 
     ``terms`` is zeros, one a term, and is zeros again afterwards. ``followed`` is a transition probability,
     ``together`` a cosine between the items' audiences (Deshpande and Karypis, TOIS 2004).
     """
     recent = user.recent
-    score_terms(lexicon, recent, FADES[: len(recent)], terms, raw[_LEXICAL])
+    score_terms(world.lexicon, recent, FADES[: len(recent)], terms, raw[_LEXICAL])
     for k in range(min(len(recent), FOLLOWED_ITEMS)):
-        _add_followed(recent[k], 1.0 / (1 + k), near, raw[_FOLLOWED])
+        _add_followed(recent[k], 1.0 / (1 + k), world.near, raw[_FOLLOWED])
     for k in range(len(recent)):
-        _add_together(recent[k], FADES[k], near, raw[_TOGETHER])
+        _add_together(recent[k], FADES[k], world.near, raw[_TOGETHER])
 
 
 @compiled
 def gather_later(
     user: User,
-    near: Neighbours,
-    lexicon: Postings,
-    categories: Postings,
+    world: World,
     terms: AnyArray,
     items: AnyArray,
     places: AnyArray,
@@ -166,13 +152,13 @@ def gather_later(
     """
     recent, turned = user.recent, user.turned
     last = recent[:1]
-    score_terms(lexicon, last, FADES[: len(last)], terms, later[_LEXICAL_LAST], places)
-    match_terms(categories, recent, FADES[: len(recent)], terms, items, later[_CATEGORY, 1:])
+    score_terms(world.lexicon, last, FADES[: len(last)], terms, later[_LEXICAL_LAST], places)
+    match_terms(world.categories, recent, FADES[: len(recent)], terms, items, later[_CATEGORY, 1:])
     if len(recent):
-        _add_followed(recent[0], 1.0, near, later[_FOLLOWED_LAST], places)
-    score_terms(lexicon, turned, FADES[: len(turned)], terms, later[_TURNED_AWAY], places)
+        _add_followed(recent[0], 1.0, world.near, later[_FOLLOWED_LAST], places)
+    score_terms(world.lexicon, turned, FADES[: len(turned)], terms, later[_TURNED_AWAY], places)
     for k in range(len(turned)):
-        _add_together(turned[k], FADES[k], near, later[_TURNED_AWAY], places)
+        _add_together(turned[k], FADES[k], world.near, later[_TURNED_AWAY], places)
 
 
 @compiled
@@ -224,7 +210,6 @@ def rarity(world: World, item: int) -> float:
 def find_sessions(
     user: User,
     world: World,
-    window: SessionArrays,
     scratch: Scratch,
     slots: AnyArray,
     likeness: AnyArray,
@@ -241,6 +226,7 @@ def find_sessions(
     ``slots`` and ``likeness`` (at least `NEAREST_SESSIONS`) receive the sessions found.
     """
     sums, places, touched = scratch.slots, scratch.places, scratch.touched
+    window = world.sessions
     recent, cycle, most = user.recent, window.cycle, len(scratch.slots)
     oldest = window.next - most
     found = 0

@@ -11,10 +11,8 @@ from recstream.core.arrays import AnyArray, Matrix
 from recstream.core.blend import Blend, Parameters, split_scores
 from recstream.core.contributions import contributions
 from recstream.core.evidence import Evidence, Gatherer
-from recstream.core.inverted_index import Postings
 from recstream.core.loops import compiled
-from recstream.core.session_window import SessionArrays
-from recstream.core.views import Neighbours, Scratch, World, user_of
+from recstream.core.views import Scratch, World, user_of
 
 __all__ = ["Reasons", "greatest", "name_greatest", "reasons"]
 
@@ -48,7 +46,7 @@ def reasons(
         np.zeros((lists, items)),
         np.full((lists, items, causes), -1, np.int64),
     )
-    _find_reasons(evidence, blend.parameters, places, *gatherer.views, gatherer.scratch, why)
+    _find_reasons(evidence, blend.parameters, places, gatherer.world, gatherer.scratch, why)
     return why
 
 
@@ -58,11 +56,6 @@ def _find_reasons(
     parameters: Parameters,
     places: AnyArray,
     world: World,
-    near: Neighbours,
-    lexicon: Postings,
-    categories: Postings,
-    window: SessionArrays,
-    text: AnyArray,
     scratch: Scratch,
     why: Reasons,
 ) -> None:
@@ -79,11 +72,6 @@ def _find_reasons(
             parts,
             user_of(evidence.users, k),
             world,
-            near,
-            lexicon,
-            categories,
-            window,
-            text,
             evidence.sessions[k, : evidence.found[k]],
             evidence.likeness[k],
             scratch,

@@ -16,7 +16,16 @@ from recstream.core.profile import AsOf, Profile
 from recstream.core.recent import NO_ITEM
 from recstream.core.rules import OPINIONS
 
-__all__ = ["CEILINGS", "DEFAULT_WEIGHTS", "SIGNALS", "Query", "Trigger", "query_of", "text_directions"]
+__all__ = [
+    "CEILINGS",
+    "COLUMN",
+    "DEFAULT_WEIGHTS",
+    "SIGNALS",
+    "Query",
+    "Trigger",
+    "query_of",
+    "text_directions",
+]
 
 Trigger = Literal["event", "request", "drift"]
 
@@ -46,6 +55,8 @@ SIGNALS: Final[dict[str, str]] = {
     "passed_over": "the item was shown to the user, who has not touched it since",
 }
 """Every signal and what it measures, in the order of `Evidence.signals`; lists and settings name them."""
+COLUMN: Final = {name: column for column, name in enumerate(SIGNALS)}
+"""Which column of `Evidence.signals` is a signal's."""
 
 DEFAULT_WEIGHTS: Final[dict[str, float]] = {
     "words": 4.0,

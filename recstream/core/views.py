@@ -7,8 +7,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from recstream.core.arrays import Handles
+from recstream.core.arrays import Handles, Matrix
+from recstream.core.inverted_index import Postings
 from recstream.core.loops import compiled
+from recstream.core.session_window import SessionArrays
 
 __all__ = ["DENSE", "LATER", "SPARSE", "Neighbours", "Scratch", "User", "Users", "World", "user_of"]
 
@@ -19,6 +21,16 @@ SPARSE: Final = ("lexical", "followed", "together", "sessions", "sessions_next")
 candidates."""
 LATER: Final = ("lexical_last", "category", "followed_last", "turned_away")
 """Signals that are added up over the candidates alone, for they find none."""
+
+
+class Neighbours(NamedTuple):
+    """What goes with what: see `recstream.core.statistics`."""
+
+    items: Handles
+    followed_by: npt.NDArray[np.float32]
+    together_with: npt.NDArray[np.float32]
+    scales: npt.NDArray[np.float32]
+    """One an item: a pair times both items' scales is a cosine."""
 
 
 class World(NamedTuple):
@@ -37,16 +49,13 @@ class World(NamedTuple):
     discounts: npt.NDArray[np.float32]
     """How much a session says for an item: less of what many hold."""
     tick: float
-
-
-class Neighbours(NamedTuple):
-    """What goes with what: see `recstream.core.statistics`."""
-
-    items: Handles
-    followed_by: npt.NDArray[np.float32]
-    together_with: npt.NDArray[np.float32]
-    scales: npt.NDArray[np.float32]
-    """One an item: a pair times both items' scales is a cosine."""
+    near: Neighbours
+    lexicon: Postings
+    """Words of the items."""
+    categories: Postings
+    sessions: SessionArrays
+    text: Matrix
+    """Unit vectors, ``(items, dims)``."""
 
 
 class User(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
@@ -41,15 +42,15 @@ def unit_rows(n: int, dim: int, seed: int = 0) -> Matrix:
     return unit
 
 
-class EncoderContract:
+class EncoderContract(ABC):
     """Every encoder, real or fake, cached or not, passes these."""
 
     neighbour_atol = 1e-5
     """The port's promise; a suite on a quantised server states its own."""
 
+    @abstractmethod
     def make(self) -> Encoder:
         """A fresh encoder; called for each test."""
-        raise NotImplementedError
 
     @pytest.fixture
     def encoder(self) -> Iterator[Encoder]:
@@ -158,15 +159,15 @@ class FussyEncoder:
         self._inner.close()
 
 
-class UnencodableContract:
+class UnencodableContract(ABC):
     """Every encoder that meets a text it cannot encode passes these."""
 
     poison = "POISON"
     """A text that the encoder of ``make()`` cannot encode."""
 
+    @abstractmethod
     def make(self) -> Encoder:
         """A fresh encoder; called for each test."""
-        raise NotImplementedError
 
     @pytest.fixture
     def encoder(self) -> Iterator[Encoder]:
@@ -219,12 +220,12 @@ class UnencodableContract:
         np.testing.assert_allclose(encoder.encode(["jazz"])[0], first.vectors[0], atol=1e-5)
 
 
-class VectorCacheContract:
+class VectorCacheContract(ABC):
     """Every vector cache passes these."""
 
+    @abstractmethod
     def make(self, identity: str, dim: int) -> VectorCache:
         """A cache for ``identity``; within a test all calls share one empty store."""
-        raise NotImplementedError
 
     def test_it_gives_back_what_was_put_in_order(self) -> None:
         """Hits are exact, misses are None, each in its place."""

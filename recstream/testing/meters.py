@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 
 import pytest
@@ -60,12 +61,12 @@ class MemoryMeters:
         return totals
 
 
-class MetersContract:
+class MetersContract(ABC):
     """Subclass in tests with ``make()``; every implementation, real or fake, passes these."""
 
+    @abstractmethod
     def make(self) -> Meters:
         """A fresh object."""
-        raise NotImplementedError
 
     def totals(self, meters: Meters) -> Summary:
         """Its snapshot."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import pytest
@@ -17,12 +18,12 @@ def model_row(name: str, seq: int = 1, **fields: Any) -> ModelRow:
     return ModelRow(name, seq, b"\x01m\x00%d" % seq)._replace(**fields)
 
 
-class ModelStoreContract:
+class ModelStoreContract(ABC):
     """Every :class:`recstream.ports.ModelStore` passes these."""
 
+    @abstractmethod
     def make(self) -> ModelStore:
         """A new empty store."""
-        raise NotImplementedError
 
     def test_rows_come_back_as_they_were_by_name_in_order(self) -> None:
         """Any name, no state included, a large state too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -110,12 +111,12 @@ UNFINISHED_ROWS = (("d", 2, 1), ("a", 1, 6), ("b", 1, 0), ("c", 3, 1), ("e", 2, 
 """User, shard, what is unfinished."""
 
 
-class UserStoreContract:
+class UserStoreContract(ABC):
     """Every :class:`recstream.ports.UserStore` passes these."""
 
+    @abstractmethod
     def make(self) -> UserStore:
         """A new empty store of dim ``DIM``."""
-        raise NotImplementedError
 
     def test_a_row_comes_back_as_it_was(self) -> None:
         """Every field, the vector bit by bit."""
@@ -267,12 +268,12 @@ class UserStoreContract:
             store.fetch(["a"])["a"].vector[0] = 1.0
 
 
-class ItemStoreContract:
+class ItemStoreContract(ABC):
     """Every :class:`recstream.ports.ItemStore` passes these."""
 
+    @abstractmethod
     def make(self) -> ItemStore:
         """A new empty store of dim ``DIM``."""
-        raise NotImplementedError
 
     def test_a_row_comes_back_as_it_was(self) -> None:
         """Nothing, none and empty stay apart."""
@@ -345,12 +346,12 @@ class ItemStoreContract:
         assert all(same_row(a, b) for a, b in zip(store.changed_since(-1), rows, strict=True))
 
 
-class StatisticsStoreContract:
+class StatisticsStoreContract(ABC):
     """Every :class:`recstream.ports.StatisticsStore` passes these."""
 
+    @abstractmethod
     def make(self) -> StatisticsStore:
         """A new empty store."""
-        raise NotImplementedError
 
     def test_a_row_comes_back_as_it_was(self) -> None:
         """No counts and no state included."""

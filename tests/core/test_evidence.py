@@ -247,19 +247,11 @@ def test_the_best_of_many_are_those_of_a_sort(seed: int, count: int, away: float
 
 
 def a_world(available: AnyArray, filling: AnyArray) -> World:
-    """One of which nothing else is known."""
-    count = len(available)
-    none, nothing = np.zeros(count), np.zeros(count, np.float32)
-    return World(
-        available,
-        np.zeros((len(SCALES), count)),
-        none,
-        none,
-        filling,
-        np.zeros((0, 0), np.int32),
-        nothing,
-        0.0,
-    )
+    """One of which nothing else matters."""
+    some = scene(0)
+    gatherer = some.gatherer()
+    gathered(gatherer, some.queries[:1])
+    return gatherer.world._replace(available=available, filling=filling)
 
 
 def room(marks: AnyArray) -> Scratch:

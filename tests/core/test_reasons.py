@@ -46,7 +46,7 @@ def shares(world: Scene, names: tuple[str, ...]) -> list[tuple[Matrix, Matrix]]:
             got.items,
             parts,
             user_of(got.users, 0),
-            *gatherer.views,
+            gatherer.world,
             got.sessions[0, : got.found[0]],
             got.likeness[0],
             gatherer.scratch,

@@ -289,11 +289,13 @@ def test_lag_is_told(broker: EmbeddedBroker, topic: Topics) -> None:
     )
     source.list_parts()
     part = source.build_part("in", f"{name}/0", None)
+    began = time.monotonic()
     first = _poll(part)[0]
-    assert told == [(f"{name}/0", 50 - len(first.offsets))]
+    # Polls before the broker's first answer count as well: nothing is read then.
+    assert told[0] in {(f"{name}/0", 50), (f"{name}/0", 50 - len(first.offsets))}
     for _ in range(4):
         _poll(part)
-    assert len(told) == 1, "at most once a second"
+    assert len(told) <= 1 + int(time.monotonic() - began), "at most once a second"
     time.sleep(1.0)
     part.next_batch()
     assert told[-1] == (f"{name}/0", 0)

@@ -92,13 +92,12 @@ class Blend:
 
     def score(self, signals: Matrix) -> npt.NDArray[np.float32]:
         """Scores of candidates whose signals are the rows, float32 of shape ``(candidates,)``."""
-        hidden = np.tanh(signals @ self.inward.T.astype(np.float32) + self.bias.astype(np.float32))
-        at_rest = float(self.outward @ np.tanh(self.bias))
-        scores: npt.NDArray[np.float32] = (
-            signals @ self.linear.astype(np.float32)
-            + hidden @ self.outward.astype(np.float32)
-            - np.float32(at_rest)
-        )
+        hidden = signals @ self.inward.T.astype(np.float32)
+        hidden += self.bias.astype(np.float32)
+        np.tanh(hidden, out=hidden)
+        scores: npt.NDArray[np.float32] = signals @ self.linear.astype(np.float32)
+        scores += hidden @ self.outward.astype(np.float32)
+        scores -= np.float32(self.outward @ np.tanh(self.bias))
         return scores
 
     @property

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from recstream.core.arrays import AnyArray
-from recstream.core.loops import compiled, cut
+from recstream.core.loops import compiled, cut, product
 from recstream.core.signals import COLUMN
 from recstream.core.views import LATER, SPARSE, Scratch, User, World
 
@@ -27,6 +27,7 @@ _NEWCOMER_TICKS: Final = 3000.0
 _YEAR_S: Final = 365.0 * 86400.0
 _OF_SPARSE: Final = np.array([COLUMN[name] for name in SPARSE])
 _OF_LATER: Final = np.array([COLUMN[name] for name in LATER])
+_DISLIKED: Final = COLUMN["disliked"]
 _TURNED_AWAY: Final = COLUMN["turned_away"]
 _RISING: Final = COLUMN["rising"]
 _FRESH: Final = COLUMN["fresh"]
@@ -54,7 +55,7 @@ def choose_candidates(
     for k in range(len(user.excluded)):
         marks[user.excluded[k]] = 1
     found = 0
-    for s in range(len(user.products) - 1):  # not what is disliked
+    for s in range(len(user.products)):
         if user.products[s] >= 0:
             found = _add_best(products[user.products[s]], each, world, scratch, items, found)
     for s in range(len(raw) - 1):
@@ -224,6 +225,10 @@ def candidate_signals(
         if user.products[s] >= 0:
             _take(products[user.products[s]], items, columns[s])
             _normalise(columns[s], user.strengths[s])
+    if user.strengths[_DISLIKED] > 0.0:
+        for k in range(len(items)):
+            columns[_DISLIKED, k] = product(world.text[items[k]], user.disliked)
+        _normalise(columns[_DISLIKED], user.strengths[_DISLIKED])
     for s in range(len(raw)):
         _take(raw[s], items, columns[_OF_SPARSE[s]])
         _normalise(columns[_OF_SPARSE[s]], 1.0)

@@ -9,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from recstream.core import evidence_kernels as kernels
-from recstream.core.arrays import Handles, Matrix
+from recstream.core.arrays import AnyArray, Handles, Matrix
 from recstream.core.candidates import MORE, NO_MORE
 from recstream.core.catalogue import Catalogue
+from recstream.core.directions import text_directions
 from recstream.core.evidence_kernels import NEAREST_SESSIONS
 from recstream.core.lexicon import BUCKETS
+from recstream.core.loops import cut
 from recstream.core.session_window import SessionWindow
-from recstream.core.signals import SIGNALS, Query, text_directions
+from recstream.core.signals import SIGNALS, Query
 from recstream.core.statistics import ItemStatistics
 from recstream.core.views import DENSE, SPARSE, Neighbours, Scratch, Users, World
 
@@ -118,10 +120,13 @@ class Gatherer:
         tops = np.empty((len(popularity) + 1, min(_TOPS, items)), np.int32)
         for top, scores in zip(tops, (*popularity, self.statistics.since(items)), strict=True):
             shown = np.where(self.catalogue.available, scores, 0.0)
-            # Those as good as the last one are left out: which of them there is room for would be chance.
-            least = np.partition(shown, items - len(top))[items - len(top)] if len(top) < items else 0.0
-            best = np.flatnonzero(shown > least)
-            top[len(best) :] = MORE if least > 0.0 else NO_MORE
+            bound = cut(shown, 3 * len(top) // 4, len(top))
+            best = np.flatnonzero(shown >= bound) if bound else np.flatnonzero(shown)
+            if len(best) > len(top):
+                # Those as good as the last one are left out: which of them there is room for would be chance.
+                bound = np.partition(shown, items - len(top))[items - len(top)]
+                best = np.flatnonzero(shown > bound)
+            top[len(best) :] = MORE if bound else NO_MORE
             top[: len(best)] = best[np.lexsort((-self.catalogue.tiebreak[best], -shown[best]))]
         return tops
 
@@ -138,11 +143,10 @@ class Gatherer:
             yield self._gather(queries[at : at + block])
 
     def _gather(self, queries: Sequence[Query]) -> Evidence:
-        directions, strengths = text_directions(queries, self.catalogue)
-        is_told = strengths > 0.0
-        products = self.catalogue.likeness(directions[is_told], self._products)
-        numbers = np.where(is_told, np.cumsum(is_told).reshape(is_told.shape) - 1, -1)
-        users = self._users(queries, strengths, numbers)
+        users = self._users(queries)
+        is_told = users.strengths[:, :-1] > 0.0
+        products = self.catalogue.likeness(users.directions[:, :-1][is_told], self._products)
+        np.copyto(users.products, np.cumsum(is_told).reshape(is_told.shape) - 1, where=is_told)
         lists = len(queries)
         most = lists * min(self._each * (len(SIGNALS) + 1) + self._wanted, len(self.text))
         if lists > len(self._found) or most > len(self._items):
@@ -173,34 +177,32 @@ class Gatherer:
         items, signals = self._items[:count], self._columns[:, :count].T
         return Evidence(items, signals, ends, users, self._slots[:lists], self._likeness[:lists], found)
 
-    def _users(
-        self,
-        queries: Sequence[Query],
-        strengths: npt.NDArray[np.float32],
-        products: npt.NDArray[np.int64],
-    ) -> Users:
+    def _users(self, queries: Sequence[Query]) -> Users:
         recent, recent_ends = _joined([query.recent for query in queries])
+        weights, _ = _joined([query.recent_weights for query in queries])
+        directions, strengths = text_directions(queries, recent, weights, recent_ends, self.catalogue)
         turned, turned_ends = _joined([query.turned for query in queries])
         again, again_ends = _joined([query.again[: self._again] for query in queries])
         passed, passed_ends = _joined([query.passed for query in queries])
         excluded = [query.hidden if self.repeats else query.excluded for query in queries]
         return Users(
             recent,
-            np.concatenate([query.recent_weights for query in queries]),
+            weights,
             recent_ends,
             turned,
             turned_ends,
             np.array([query.turned_strength for query in queries]),
             again,
-            np.concatenate([query.again_weights[: self._again] for query in queries]),
+            _joined([query.again_weights[: self._again] for query in queries])[0],
             again_ends,
             passed,
             passed_ends,
             *_joined(excluded),
             np.array([self.sessions.current(query.user_id) for query in queries], np.int64),
             np.array([query.as_of.ts for query in queries]),
+            directions,
             strengths,
-            products,
+            np.full((len(queries), len(DENSE) - 1), -1, np.int64),
         )
 
     @property
@@ -209,12 +211,14 @@ class Gatherer:
         return None if self.repeats else 0
 
 
-def _joined(parts: Sequence[Handles]) -> tuple[Handles, npt.NDArray[np.int64]]:
+def _joined(parts: Sequence[AnyArray]) -> tuple[AnyArray, npt.NDArray[np.int64]]:
     """The parts one after the other, and where each ends.
 
     >>> _joined([np.array([7, 8], "i4"), np.array([9], "i4")])
     (array([7, 8, 9], dtype=int32), array([0, 2, 3]))
     """
+    if len(parts) == 1:
+        return parts[0], np.array([0, len(parts[0])])
     ends = np.zeros(len(parts) + 1, np.int64)
     np.cumsum([len(part) for part in parts], out=ends[1:])
     return np.concatenate(parts), ends

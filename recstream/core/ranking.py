@@ -273,4 +273,5 @@ def warm_up() -> None:
     recommender = Recommender(catalogue, statistics, RankingRules())
     query = query_of(profile, AsOf(0.0, "", 0), "event", 0.0)
     recommender.rank([query])
+    recommender.rank([query] * 64)  # many are made in another way
     recommender.learn(query, other)

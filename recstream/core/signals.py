@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from recstream.core.arrays import Handles, Vector
-from recstream.core.catalogue import Catalogue
 from recstream.core.loops import FADES
 from recstream.core.profile import AsOf, Profile
 from recstream.core.recent import NO_ITEM
@@ -24,7 +22,6 @@ __all__ = [
     "Query",
     "Trigger",
     "query_of",
-    "text_directions",
 ]
 
 Trigger = Literal["event", "request", "drift"]
@@ -193,41 +190,3 @@ def _passed_over(profile: Profile) -> Handles:
     newest = sorted(profile.shown.items(), key=lambda one: -one[1])[:_PASSED_ITEMS]
     passed = [item for item, ts in newest if profile.seen.get(item, -math.inf) < ts]
     return np.array(passed, np.int32)
-
-
-def text_directions(
-    queries: Sequence[Query], catalogue: Catalogue
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """The users' tastes as unit directions in the space of `Catalogue.text`, ``(queries, 4, dims)``.
-
-    In the order ``words, short_term, long_term, disliked``; zeros where there is no evidence. With them how
-    much evidence there is, 0 to 1, ``(queries, 4)``: that of ``words`` falls as items follow the words.
-    """
-    text, transform = catalogue.text(), catalogue.transform
-    directions = np.zeros((len(queries), 4, text.shape[1]), np.float32)
-    strengths = np.zeros((len(queries), 4), np.float32)
-    sums: list[Vector] = []
-    weights: list[float] = []
-    places: list[tuple[int, int]] = []
-    for k, query in enumerate(queries):
-        if len(query.recent):
-            directions[k, 1] = query.recent_weights @ text[query.recent]
-            strengths[k, 1] = 1.0
-        for at, total, weight in (
-            (0, query.words, query.words_weight),
-            (2, query.long_term, query.long_term_weight),
-            (3, query.disliked, query.disliked_weight),
-        ):
-            if total is not None:
-                sums.append(total)
-                weights.append(weight)
-                places.append((k, at))
-                strengths[k, at] = 1.0 if at == 2 else min(weight, 1.0)
-    if places:
-        users, kinds = np.array(places).T
-        directions[users, kinds] = transform.apply(np.array(sums), np.array(weights))
-    lengths = np.linalg.norm(directions, axis=2)
-    is_told = lengths > 1e-6
-    directions /= np.where(is_told, lengths, np.float32(1.0))[:, :, None]
-    strengths *= is_told
-    return directions, strengths

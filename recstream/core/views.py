@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from recstream.core.arrays import Handles, Matrix
+from recstream.core.arrays import Handles, Matrix, Vector
 from recstream.core.inverted_index import Postings
 from recstream.core.loops import compiled
 from recstream.core.session_window import SessionArrays
@@ -15,7 +15,8 @@ from recstream.core.session_window import SessionArrays
 __all__ = ["DENSE", "LATER", "SPARSE", "Neighbours", "Scratch", "User", "Users", "World", "user_of"]
 
 DENSE: Final = ("words", "short_term", "long_term", "disliked")
-"""Signals that are products of text vectors. The last one finds no candidates."""
+"""Signals that are products of text vectors. The last one finds no candidates: it is asked of these alone."""
+_DISLIKED: Final = DENSE.index("disliked")
 SPARSE: Final = ("lexical", "followed", "together", "sessions", "sessions_next")
 """Signals that few items have, added up over all items: a row of ``raw`` each. The last one finds no
 candidates."""
@@ -81,7 +82,10 @@ class User(NamedTuple):
     strengths: npt.NDArray[np.float32]
     """One a signal of `DENSE`: how much there is of its evidence, 0 to 1."""
     products: npt.NDArray[np.int64]
-    """Which rows of the products of tastes and texts are those of each signal of `DENSE`; -1: no evidence."""
+    """Which rows of the products of tastes and texts are those of each signal of `DENSE` but the last; -1: no
+    evidence."""
+    disliked: Vector
+    """What they turned away from, as a direction in the space of the texts."""
 
 
 class Users(NamedTuple):
@@ -103,6 +107,8 @@ class Users(NamedTuple):
     excluded_ends: npt.NDArray[np.int64]
     sessions: npt.NDArray[np.int64]
     now: npt.NDArray[np.float64]
+    directions: npt.NDArray[np.float32]
+    """Shape ``(users, DENSE, dims)``, unit vectors."""
     strengths: npt.NDArray[np.float32]
     products: npt.NDArray[np.int64]
 
@@ -125,6 +131,7 @@ def user_of(users: Users, k: int) -> User:
         users.now[k],
         users.strengths[k],
         users.products[k],
+        users.directions[k, _DISLIKED],
     )
 
 

@@ -82,9 +82,14 @@ class KeptLessons:
         self._at = -1
         self._is_stored = True
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether newer lessons have come than those stored, or some of these are to be forgotten."""
+        return self._is_stored and self._learner.offered.offers != self._at
+
     def outdated(self) -> list[str]:
-        """Their name, once newer lessons have come than those stored."""
-        if not self._is_stored or self._learner.offered.offers == self._at:
+        """Their name, if they are outdated."""
+        if not self.is_outdated:
             return []
         self._is_stored = False
         return [LESSONS]

@@ -119,6 +119,11 @@ class KeptSessions:
             self._urgent[name] = None
 
     @property
+    def is_urgent(self) -> bool:
+        """Whether a row holds somebody who was forgotten."""
+        return bool(self._urgent)
+
+    @property
     def waits(self) -> bool:
         """Whether rows wait to be written."""
         return bool(self._dirty or self._urgent)

@@ -7,6 +7,7 @@ from typing import Final
 
 from recstream.core.catalogue import Catalogue
 from recstream.core.ranking import Recommender
+from recstream.engine.background import Later, at_once
 from recstream.engine.kept_lessons import KeptLessons
 from recstream.engine.kept_sessions import KeptSessions
 from recstream.engine.kept_transform import TRANSFORM, KeptTransform
@@ -82,22 +83,36 @@ class ModelKeeper:
         self.transform.follow(rows)
         self.sessions.follow(rows)
 
-    def flush(self, next_seq: Callable[[], int], *, turn: int, all_of_it: bool) -> int:
-        """Write what is due in a turn, ``all_of_it`` when the sources end; gives how many rows."""
+    @property
+    def is_urgent(self) -> bool:
+        """Whether somebody forgotten may be among what is stored: that is written before anything else."""
+        return self.sessions.is_urgent or self.lessons.is_outdated
+
+    def flush(
+        self, next_seq: Callable[[], int], *, turn: int, all_of_it: bool, later: Later = at_once
+    ) -> int:
+        """Write what is due in a turn, ``later``; ``all_of_it`` when the sources end. Gives how many rows."""
         states = self.weights.due(all_of_it=all_of_it) | self.transform.due()
         states |= self.sessions.due(turn, all_of_it=all_of_it)
         states |= self.lessons.due(all_of_it=all_of_it)
-        if gone := self.lessons.outdated():
-            self._store.delete(gone)
-        if not states:
-            return 0
+        gone = self.lessons.outdated()
         rows = [ModelRow(name, next_seq(), state) for name, state in states.items()]
-        self._store.upsert(rows)
         self._seqs |= {row.name: row.seq for row in rows}
+        replaced: list[str] = []
         if self.weights.name in states and self.weights.has_outdated:
-            self._store.delete(self.weights.outdated(self._store.fetch()))
-        self._tell()
+            replaced = self.weights.outdated(self._store.fetch())
+        if gone or rows:
+            later(lambda: self._write(gone, rows, replaced))
+            self._tell()
         return len(rows)
+
+    def _write(self, gone: list[str], rows: list[ModelRow], replaced: list[str]) -> None:
+        if gone:
+            self._store.delete(gone)
+        if rows:
+            self._store.upsert(rows)
+        if replaced:
+            self._store.delete(replaced)
 
     def _news(self) -> Mapping[str, ModelRow]:
         """Rows that were not seen before; alone, only the transform is ever written by others."""

@@ -10,6 +10,7 @@ import numpy as np
 from recstream.core.catalogue import Catalogue
 from recstream.core.shards import shard_of
 from recstream.core.statistics import ItemStatistics
+from recstream.engine.background import Later, at_once
 from recstream.engine.rows import put_statistics, statistics_row
 from recstream.ports import ItemRow, ItemStore, Meters, StatisticsRow, StatisticsStore
 
@@ -130,16 +131,8 @@ class Replica:
         self._versions = (items_at, statistics_at)
         self._tell()
 
-    def flush(
-        self, next_seq: Callable[[], int], *, turn: int = 0, all_statistics: bool = True
-    ) -> tuple[int, int]:
-        """Write the items taken in and the statistics that changed; gives how many rows of each.
-
-        Without ``all_statistics`` only those of the statistics that have waited longest, once a ``turn``: an
-        eighth of them but at least 500. Each event changes some forty rows, and writing all of them every
-        second would hold up the events behind. A row then waits for some ten barriers, and a crash loses its
-        counts of these.
-        """
+    def flush_items(self, next_seq: Callable[[], int]) -> int:
+        """Write the items taken in; gives how many."""
         rows = list(self._unwritten.values())
         if rows:
             for row in self._in_time(self._items.upsert, rows, next_seq):
@@ -147,13 +140,32 @@ class Replica:
             self._unwritten.clear()
             self.catalogue.version = self._items.version()
             self._tell()
+        return len(rows)
+
+    def flush_statistics(
+        self,
+        next_seq: Callable[[], int],
+        *,
+        turn: int = 0,
+        all_of_it: bool = True,
+        later: Later = at_once,
+    ) -> int:
+        """Write the statistics that changed, ``later``; gives how many rows.
+
+        Without ``all_of_it`` only those that have waited longest, once a ``turn``: an eighth of them but at
+        least 500. Each event changes some forty rows, and writing all of them every second would hold up the
+        events behind. A row then waits for some ten barriers, and a crash loses its counts of these.
+        """
         learned = []
-        for handle in self.statistics.take_dirty(self._due_statistics(turn, all_statistics)):
+        for handle in self.statistics.take_dirty(self._due_statistics(turn, all_of_it)):
             key = shard_of(self.catalogue.ids[handle], self._keys)
             learned.append(statistics_row(handle, self.statistics, self.catalogue, shard=key, seq=0))
         if learned:
-            self._in_time(self._rows.upsert, learned, next_seq)
-        return len(rows), len(learned)
+            later(lambda: self._write_statistics(learned, next_seq))
+        return len(learned)
+
+    def _write_statistics(self, rows: list[StatisticsRow], next_seq: Callable[[], int]) -> None:
+        self._in_time(self._rows.upsert, rows, next_seq)
 
     def _in_time(
         self, upsert: Callable[[list[R]], None], rows: list[R], next_seq: Callable[[], int]

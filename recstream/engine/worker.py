@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,10 +15,10 @@ from recstream.core.sessions import sessions_of
 from recstream.core.signals import Query
 from recstream.core.statistics import Touch
 from recstream.engine.agenda import Agenda
+from recstream.engine.barrier import BarrierWrites
 from recstream.engine.compiling import make_ready
 from recstream.engine.drift import Drift
 from recstream.engine.earlier import EarlierRuns
-from recstream.engine.garbage import LongLived
 from recstream.engine.hot_set import HotSet
 from recstream.engine.late_rejects import too_many_waiting, unknown_item
 from recstream.engine.learner import Learner
@@ -59,8 +58,6 @@ class Worker:
         self.recommender = Recommender(self.replica.catalogue, self.replica.statistics, rules.ranking)
         self.learner = Learner(self.recommender, rules.learning)
         self.models = ModelKeeper(services, rules, self.replica.catalogue, self.recommender, self.learner)
-        self._maintain = services.maintain
-        self._long_lived = LongLived()
         self.users = HotSet(
             services.users(),
             self.replica.catalogue,
@@ -69,6 +66,7 @@ class Worker:
             shards=rules.shards,
             sessions=rules.sessions,
         )
+        self.barrier = BarrierWrites(services, self.users, self.replica, self.models)
         # Where nothing may wait, an event of an unknown item is refused at once.
         self._profiles = rules.profile
         if rules.wait_for_item_s <= 0.0:
@@ -93,7 +91,6 @@ class Worker:
             self.users, self.recommender, self.drift, services, rules, encoder=encoder.label
         )
         self._is_led = False
-        self._seq = 0
         self.turn = 0
         """Grows whenever the worker has been active: a barrier is asked for by many, and done once a turn."""
         self._fuse = Fuse("events that were read", rules.fuse)
@@ -114,11 +111,6 @@ class Worker:
         """Whether the caller leads: the first of the worker's shards to ask does, from then on."""
         is_first, self._is_led = not self._is_led, True
         return is_first
-
-    def next_seq(self) -> int:
-        """A number greater than all before it: the steady clock in ns, made strictly growing."""
-        self._seq = max(self._seq + 1, self.replica.newest_seq + 1, int(self.steady() * 1e9))
-        return self._seq
 
     def next_look(self, *, leads: bool = True) -> float | None:
         """When `step` wants to be called although no event has come (wall clock), or None.
@@ -212,21 +204,8 @@ class Worker:
 
         Of item statistics only the longest unwritten are written, until the sources end (`ending`).
         """
-        begin = time.perf_counter()
         self.outbox.let_go()
-        # Before the users: of somebody forgotten nothing may stay that the event, read again, does not find.
-        models = self.models.flush(self.next_seq, turn=self.turn, all_of_it=self.ending)
-        users = self.users.flush()
-        items, statistics = self.replica.flush(self.next_seq, turn=self.turn, all_statistics=self.ending)
-        if users or items or statistics or models:
-            self.meters.add("epochs")
-            self.meters.observe("flush_seconds", time.perf_counter() - begin)
-            written = (("users", users), ("items", items), ("item_stats", statistics), ("models", models))
-            for table, rows in written:
-                self.meters.add("flushed_rows", rows, table=table)
-            self._long_lived.at_barrier()
-            if self._maintain is not None:
-                self._maintain()
+        self.barrier.flush(turn=self.turn, is_last=self.ending)
 
     def _take(self, event: Event, at: float, done: Step, due: Dues) -> Outcome:
         kind = self.rules.profile.decode.actions[event.action].kind

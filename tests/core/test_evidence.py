@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recstream.core import candidates
+from recstream.core import candidates, directions
 from recstream.core import evidence as module
 from recstream.core import evidence_kernels as kernels
 from recstream.core import reasons as why
@@ -397,6 +397,6 @@ def test_the_loops_are_compiled_for_one_kind_of_arrays() -> None:
     assert nothing.rank([query(profile_after([event(1.0, "search", text="jazz")], nothing.catalogue))]) == [
         []
     ]
-    loops: list[Any] = [kernels.gather_all, why._find_reasons, best_places]
+    loops: list[Any] = [directions._finish, kernels.gather_all, why._find_reasons, best_places]
     for loop in loops:
         assert len(loop.signatures) == 1

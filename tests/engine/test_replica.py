@@ -46,6 +46,11 @@ class Two:
         return lambda: next(self._numbers)
 
 
+def flush(replica: Replica, seq: Callable[[], int]) -> tuple[int, int]:
+    """How many items and statistics were written."""
+    return replica.flush_items(seq), replica.flush_statistics(seq)
+
+
 def test_own_items_are_there_at_once_and_others_after_flush_and_refresh() -> None:
     world = Two()
     one, other = world.replica(), world.replica()
@@ -53,7 +58,7 @@ def test_own_items_are_there_at_once_and_others_after_flush_and_refresh() -> Non
     assert one.catalogue.handle("a") == 0
     other.refresh()
     assert other.catalogue.handle("a") is None
-    one.flush(world.seq)
+    flush(one, world.seq)
     assert other.catalogue.handle("a") is None
     other.refresh()
     assert other.catalogue.vector(other.catalogue.handle("a") or 0).tolist() == unit("a").tolist()
@@ -66,7 +71,7 @@ def test_a_replica_that_starts_later_knows_what_is_stored() -> None:
     first = world.replica()
     first.put(item_row("a"))
     first.statistics.count([Touch(0, ())])
-    first.flush(world.seq)
+    flush(first, world.seq)
     later = world.replica()
     assert later.catalogue.ids == ["a"]
     assert later.statistics.popularity(1).tolist() == [1.0]
@@ -78,12 +83,12 @@ def test_an_unchanged_item_is_not_written_again() -> None:
     replica = world.replica()
     replica.put(item_row("a"))
     assert not replica.put(item_row("a"))
-    replica.flush(world.seq)
+    flush(replica, world.seq)
     assert not replica.put(item_row("a", seq=99))
-    assert replica.flush(world.seq) == (0, 0)
+    assert flush(replica, world.seq) == (0, 0)
     assert not world.replica().put(item_row("a"))
     assert replica.put(item_row("a", title="Other"))
-    assert replica.flush(world.seq) == (1, 0)
+    assert flush(replica, world.seq) == (1, 0)
 
 
 def test_without_a_new_version_nothing_is_read() -> None:
@@ -99,7 +104,7 @@ def test_a_lazy_refresh_waits_for_its_time() -> None:
     world = Two()
     writer, reader = world.replica(), world.replica()
     writer.put(item_row("a"))
-    writer.flush(world.seq)
+    flush(writer, world.seq)
     reader.refresh(force=False)
     assert reader.catalogue.known == 0
     world.clock.now += 1.0
@@ -113,7 +118,7 @@ def test_a_tombstone_takes_an_item_off_the_lists_and_a_new_record_brings_it_back
     steps = [(item_row("a"), True), (item_row("a", deleted=True), False), (item_row("a"), True)]
     for row, there in steps:
         assert writer.put(row)
-        writer.flush(world.seq)
+        flush(writer, world.seq)
         reader.refresh()
         for replica in (writer, reader):
             assert replica.catalogue.available.tolist() == [there]
@@ -125,7 +130,7 @@ def test_a_tombstone_of_an_item_nobody_knows_is_stored_but_not_known() -> None:
     replica = world.replica()
     assert replica.put(item_row("a", deleted=True))
     assert (replica.catalogue.known, replica.arrived) == (0, [])
-    assert replica.flush(world.seq) == (1, 0)
+    assert flush(replica, world.seq) == (1, 0)
     assert world.replica().catalogue.known == 0
 
 
@@ -134,7 +139,7 @@ def test_an_item_seen_with_an_event_is_used_but_not_written() -> None:
     replica = world.replica()
     replica.see(item_row("a"))
     assert replica.catalogue.handle("a") == 0
-    assert replica.flush(world.seq) == (0, 0)
+    assert flush(replica, world.seq) == (0, 0)
 
 
 def test_an_item_seen_with_an_event_does_not_override_its_own_record() -> None:
@@ -142,7 +147,7 @@ def test_an_item_seen_with_an_event_does_not_override_its_own_record() -> None:
     replica = world.replica()
     replica.put(item_row("a", title="Record"))
     replica.see(item_row("a", title="Event"))
-    replica.flush(world.seq)
+    flush(replica, world.seq)
     replica.see(item_row("a", title="Event"))
     assert replica.catalogue.titles == ["Record"]
 
@@ -183,7 +188,7 @@ def test_every_row_written_has_a_greater_seq_than_the_one_before() -> None:
     for name in "abc":
         replica.put(item_row(name))
     replica.statistics.count([Touch(0, (1,))])
-    replica.flush(world.seq)
+    flush(replica, world.seq)
     seqs = [row.seq for row in world.items.rows.values()] + [
         row.seq for row in world.statistics.rows.values()
     ]
@@ -200,12 +205,12 @@ def test_statistics_are_read_from_others_and_never_over_ones_own() -> None:
             replica.see(item_row(name))
         mine = [replica.catalogue.handle(name) or 0 for name in names if shard_of(name, keys) == key]
         replica.statistics.count([Touch(item, ()) for item in mine] * 2)
-        replica.flush(world.seq)
+        flush(replica, world.seq)
     one.refresh()
     one.statistics.count([Touch(one.catalogue.handle(n) or 0, ()) for n in names if shard_of(n, keys) == 0])
     theirs = next(name for name in names if shard_of(name, keys) == 1)
     other.statistics.count([Touch(other.catalogue.handle(theirs) or 0, ())])
-    other.flush(world.seq)
+    flush(other, world.seq)
     one.refresh()
     got = dict(zip(one.catalogue.ids, one.statistics.popularity(6).tolist(), strict=True))
     got[theirs] -= 1.0
@@ -223,7 +228,7 @@ def test_sizes_are_metered() -> None:
     world = Two()
     replica = world.replica()
     replica.put(item_row("a", vector=np.ones(DIM, np.float32)))
-    replica.flush(world.seq)
+    flush(replica, world.seq)
     replica.refresh()
     assert world.meters.values["catalogue_items",] == 1
     assert world.meters.values["catalogue_version",] == world.items.version()
@@ -240,7 +245,7 @@ def test_a_write_that_was_held_up_is_not_missed_by_others() -> None:
         ):  # maintenance has the table; meanwhile another process writes and is read
             world.clock.now = 1030.0
             quick.put(item_row("new"))
-            quick.flush(lambda: next(numbers))
+            flush(quick, lambda: next(numbers))
             reader.refresh()
         upsert(rows)
 

@@ -572,9 +572,9 @@ def test_a_list_carries_ids_and_not_handles() -> None:
 
 def test_sequence_numbers_grow_even_when_the_clock_does_not() -> None:
     bench = Bench()
-    numbers = [bench.worker.next_seq() for _ in range(3)]
+    numbers = [bench.worker.barrier.next_seq() for _ in range(3)]
     bench.clock.now -= 100.0
-    numbers.append(bench.worker.next_seq())
+    numbers.append(bench.worker.barrier.next_seq())
     assert numbers == sorted(set(numbers))
 
 

@@ -23,7 +23,7 @@ _locks_guard = threading.Lock()
 
 
 def process_lock(path: Path) -> threading.RLock:
-    """The one lock of this process for that database folder, however often it was opened."""
+    """The one lock of this process for that folder or table, however often it was opened."""
     with _locks_guard:
         return _locks.setdefault(str(path.resolve()), threading.RLock())
 
@@ -62,7 +62,7 @@ class TableLock:
     """
 
     def __init__(self, folder: Path, table: str) -> None:
-        self._threads = process_lock(folder)
+        self._threads = process_lock(folder / table)
         self._gate = folder / f".{table}.gate.lock"
         self._work = folder / f".{table}.work.lock"
 

@@ -104,6 +104,9 @@ class MemoryUserStore:
         ]
         return sorted(found, key=lambda pair: (-pair[1], pair[0]))[: max(n, 0)]
 
+    def settle(self) -> None:
+        """Nothing is ever left to do."""
+
     def maintain(self) -> None:
         """Record the call."""
         _note(self.calls, "maintain", ())

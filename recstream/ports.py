@@ -163,6 +163,7 @@ class UserStore(Protocol):
     * ``delete(ids)``: unknown ids are ignored.
     * ``ids()``: all of them, in order of their code points; ``unfinished(shards)``: those of these
       shards whose ``unfinished`` is not 0, with it.
+    * ``settle()``: returns when every other reader of the store sees what was written, too.
     * ``near(vector, n)``: the n users whose ``vector`` is most similar, best first.
     * ``maintain()``: compacts and cleans up when due; cheap when not. Called from one process only.
     """
@@ -193,6 +194,10 @@ class UserStore(Protocol):
 
     def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:
         """``(user_id, cosine similarity)`` of the n nearest users."""
+        ...
+
+    def settle(self) -> None:
+        """Have all that was written seen by every reader."""
         ...
 
     def maintain(self) -> None:

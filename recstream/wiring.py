@@ -154,7 +154,7 @@ class Wiring:
 
         return Services(
             encoder=encoder,
-            users=lambda: database().users,
+            users=lambda: database().journalled_users,
             items=lambda: database().items,
             statistics=lambda: database().statistics,
             models=lambda: database().models,

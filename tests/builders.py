@@ -168,6 +168,9 @@ class Clock:
 class Bench:
     """A worker on fakes; `again` is the same job after a restart, on the same stores."""
 
+    maintain: Callable[[], None] | None = None
+    """As in `Services`."""
+
     def __init__(self, clock: Clock | None = None, **rules: Any) -> None:
         self.clock = clock or Clock()
         self.users = MemoryUserStore(DIM)
@@ -198,6 +201,7 @@ class Bench:
             models=same(self.models),
             meters=self.meters,
             now=self.clock,
+            maintain=self.maintain,
             steady=self.clock,
         )
 
@@ -212,6 +216,11 @@ class Bench:
             self.worker.inbox.append(Received(self.clock(), list(events)))
             self.meters.add("records_read", len(events), stream="events")
         return self.worker.step()
+
+    def flush(self) -> None:
+        """The barrier, and all that it begins."""
+        self.worker.flush()
+        self.worker.barrier.background.wait()
 
 
 def decoded(value: bytes) -> dict[str, Any]:

@@ -12,11 +12,20 @@ import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import cluster_main
+from hypothesis import settings
 
 from recstream.io.kafka.admin import ensure_topics
 from recstream.io.kafka.broker import EmbeddedBroker
 
 _numbers = itertools.count()
+
+
+@pytest.hookimpl(trylast=True)  # hypothesis takes its profile from the command line in the same hook
+def pytest_configure(config: pytest.Config) -> None:
+    """`make test` tries half of the examples of `make test-full`, where a test does not say how many."""
+    if config.option.markexpr == "not slow" and settings.get_current_profile_name() == "ci":
+        settings.register_profile("short", settings.get_profile("ci"), max_examples=50)
+        settings.load_profile("short")
 
 
 @pytest.fixture(scope="session")

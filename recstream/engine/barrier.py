@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from recstream.engine.background import Background, Later, at_once
+from recstream.background import Background, Later, at_once
 from recstream.engine.garbage import LongLived
 from recstream.engine.hot_set import HotSet
 from recstream.engine.model_keeper import ModelKeeper
@@ -46,7 +46,7 @@ class BarrierWrites:
         # Before the users: of somebody forgotten nothing may stay that the event, read again, does not find.
         if later is not None:
             models = self._models.flush(self.next_seq, turn=turn, all_of_it=is_last, later=later)
-        users = self._users.flush()
+        users = self._users.flush(is_last=is_last)
         items = self._replica.flush_items(self.next_seq)
         if later is not None:
             statistics = self._replica.flush_statistics(

@@ -109,8 +109,11 @@ class HotSet:
         self._dirty.pop(user_id, None)
         self._forgotten[user_id] = None
 
-    def flush(self) -> int:
-        """Write what changed, then let go of the least recently used; gives the rows written."""
+    def flush(self, *, is_last: bool = False) -> int:
+        """Write what changed, then let go of the least recently used; gives the rows written.
+
+        ``is_last``: it is left as every other reader of the store shall find it.
+        """
         gone = [user_id for user_id in self._forgotten if user_id not in self._dirty]
         if gone:
             self._store.delete(gone)
@@ -123,6 +126,8 @@ class HotSet:
                     for profile in profiles
                 ]
             )
+        if is_last:
+            self._store.settle()
         self._forgotten.clear()
         self._dirty.clear()
         self._evict()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from recstream.background import Later, at_once
 from recstream.core.catalogue import Catalogue
 from recstream.core.ranking import Recommender
-from recstream.engine.background import Later, at_once
 from recstream.engine.kept_lessons import KeptLessons
 from recstream.engine.kept_sessions import KeptSessions
 from recstream.engine.kept_transform import TRANSFORM, KeptTransform

@@ -7,10 +7,10 @@ from typing import Final, TypeVar
 
 import numpy as np
 
+from recstream.background import Later, at_once
 from recstream.core.catalogue import Catalogue
 from recstream.core.shards import shard_of
 from recstream.core.statistics import ItemStatistics
-from recstream.engine.background import Later, at_once
 from recstream.engine.rows import put_statistics, statistics_row
 from recstream.ports import ItemRow, ItemStore, Meters, StatisticsRow, StatisticsStore
 

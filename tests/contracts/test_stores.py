@@ -44,6 +44,11 @@ class TestLanceUserStore(OnDisk, UserStoreContract):
         return self.database().users
 
 
+class TestJournalledUserStore(OnDisk, UserStoreContract):
+    def make(self) -> UserStore:
+        return self.database().journalled_users
+
+
 class TestMemoryItemStore(ItemStoreContract):
     def make(self) -> ItemStore:
         return MemoryItemStore(DIM)

@@ -65,7 +65,7 @@ def bench(hot_users: int) -> Bench:
 
 def barrier(worked: Bench) -> None:
     """As bytewax has it reached: written, then numbered."""
-    worked.worker.flush()
+    worked.flush()
     worked.worker.commits.close()
     worked.clock.now += 1.0
 

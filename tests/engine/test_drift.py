@@ -92,7 +92,7 @@ def test_where_nothing_moves_nothing_is_made_and_nothing_written() -> None:
     bench = moved()
     while idle(bench):
         pass
-    bench.worker.flush()
+    bench.flush()
     bench.users.calls.clear()
     bench.statistics.calls.clear()
     for _ in range(50):
@@ -100,7 +100,7 @@ def test_where_nothing_moves_nothing_is_made_and_nothing_written() -> None:
         look = bench.worker.next_look()
         assert look is not None
         assert look >= bench.clock() + bench.rules.refresh_s
-        bench.worker.flush()
+        bench.flush()
     assert [name for name, _ in bench.users.calls + bench.statistics.calls if name == "upsert"] == []
 
 
@@ -174,7 +174,7 @@ def test_users_who_left_the_memory_are_left_alone() -> None:
     bench = bench_of(hot_users=3)
     played(bench, event(1.0, "view", "i0", offset=1))
     played(bench, *views("i5", 12, first=2))
-    bench.worker.flush()
+    bench.flush()
     assert set(idle(bench)) <= {"p11", "p12", "p13"}
     assert bench.worker.drift is not None
     assert len(bench.worker.drift.idle) <= 3
@@ -208,7 +208,7 @@ def fans(**rules: Any) -> Bench:
             bench.worker.replica.put(item_row(f"{taste} {number}", text=taste))
         log = [event(bench.clock(), "like", f"{taste} {n}", user=f"u{k}", offset=4 * k + n) for n in (0, 1)]
         played(bench, *log)
-    bench.worker.flush()
+    bench.flush()
     bench.worker.replica.take_arrived()
     for _ in range(60):  # what came up to now is searched for
         idle(bench)
@@ -248,7 +248,7 @@ def hide_rest(bench: Bench) -> None:
 def test_a_new_item_finds_users_who_are_not_in_memory() -> None:
     bench = fans()
     hide_rest(bench)
-    bench.worker.flush()
+    bench.flush()
     bench.again()
     assert len(bench.worker.users) == 0
     bench.worker.replica.put(jazz())
@@ -258,7 +258,7 @@ def test_a_new_item_finds_users_who_are_not_in_memory() -> None:
 def test_a_new_item_leaves_users_alone_who_are_not_active() -> None:
     bench = fans()
     hide_rest(bench)
-    bench.worker.flush()
+    bench.flush()
     bench.again()
     bench.clock.now += 31 * DAY
     bench.worker.replica.put(jazz())
@@ -268,7 +268,7 @@ def test_a_new_item_leaves_users_alone_who_are_not_active() -> None:
 def test_what_was_stored_before_the_start_is_not_new() -> None:
     bench = fans()
     bench.worker.replica.put(jazz())
-    bench.worker.flush()
+    bench.flush()
     bench.users.calls.clear()
     bench.again()
     assert reached(bench) == []
@@ -344,7 +344,7 @@ def replay(log: list[Event], cuts: list[int], *, flushed: bool = False) -> list[
         lists += [decoded(one.value) for one in bench.step(*log[begin:end]).lists if isinstance(one, Listed)]
         bench.clock.now += 7.0
         if flushed:
-            bench.worker.flush()
+            bench.flush()
     for one in lists:
         del one["model"]  # the version of the table of items
     return lists

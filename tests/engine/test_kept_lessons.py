@@ -40,7 +40,7 @@ def test_lessons_are_written_at_the_end_only_and_leave_once_newer_ones_came() ->
     stop(bench)
     assert LESSONS in bench.models.rows
     bench.again()
-    bench.worker.flush()
+    bench.flush()
     assert LESSONS in bench.models.rows, "nothing was learned since"
     play(bench, log_of(20, seed=1, begin=150))
     assert LESSONS not in bench.models.rows

@@ -61,8 +61,8 @@ def test_rows_are_written_once_in_some_barriers_until_the_end() -> None:
     written = []
     for k in range(12):
         bench.step(event(float(k), "view", "i1", user=f"u{k}", offset=k))
-        bench.worker.flush()
-        bench.worker.flush()
+        bench.flush()
+        bench.flush()
         written.append(len(stored(bench)))
     assert written == [0] * 7 + [8] * 4 + [8]
     assert bench.worker.next_write() is not None
@@ -74,7 +74,7 @@ def test_rows_are_written_once_in_some_barriers_until_the_end() -> None:
 def test_a_barrier_writes_a_bounded_part() -> None:
     bench = bench_of()
     bench.step(*(event(1.0, "view", "i1", user=f"u{k}", offset=k) for k in range(600)))
-    bench.worker.flush()
+    bench.flush()
     rows = [name for name in bench.models.rows if name.startswith(SESSIONS)]
     assert len(rows) == 64
     stop(bench)
@@ -89,7 +89,7 @@ def test_somebody_forgotten_leaves_the_rows_at_the_next_barrier() -> None:
     assert "u1" in stored(bench)
     bench.step(event(1000.0, "forget", user="u1", offset=1000))
     assert "u1" not in sessions(bench)
-    bench.worker.flush()
+    bench.flush()
     assert "u1" not in stored(bench)
     assert not any(b"u1" in row.state for name, row in bench.models.rows.items() if SESSIONS in name)
     assert sorted(stored(bench)) == ["u0", "u2", "u3", "u4", "u5"]
@@ -104,7 +104,7 @@ def test_somebody_forgotten_leaves_the_rows_whose_sessions_had_left_the_window()
     assert "u1" in stored(bench)
     bench.step(event(1000.0, "forget", user="u1", offset=1000))
     bench.worker.ending = False
-    bench.worker.flush()
+    bench.flush()
     assert "u1" not in stored(bench)
 
 
@@ -128,7 +128,7 @@ def test_the_rows_of_a_forgotten_user_are_written_before_the_user_is_erased() ->
             order.append(self.name)
 
     bench.users.calls, bench.models.calls = Told("users"), Told("models")  # type: ignore[assignment]  # a list that tells
-    bench.worker.flush()
+    bench.flush()
     assert order.index("models") < order.index("users")
 
 
@@ -141,7 +141,7 @@ def test_a_worker_reads_the_sessions_of_the_other_and_drops_who_was_forgotten_th
     pair.other.step()
     assert sessions(pair.other) == sessions(pair.one) != {}
     pair.one.step(event(1000.0, "forget", user="u1", offset=1000))
-    pair.one.worker.flush()
+    pair.one.flush()
     pair.other.clock.now += 5.0
     pair.other.step()
     assert sessions(pair.other) == sessions(pair.one)

@@ -52,14 +52,14 @@ def play(bench: Bench, events: list[Event]) -> list[dict[str, Any]]:
         done = bench.step(*events[at : at + 10])
         bench.worker.count(done.touches)
         made += [decoded(one.value) for one in bench.worker.rank(done.queries)]
-        bench.worker.flush()
+        bench.flush()
     return made
 
 
 def stop(bench: Bench) -> None:
     """The sources end: the last barrier."""
     bench.worker.ending = True
-    bench.worker.flush()
+    bench.flush()
 
 
 def blend(bench: Bench) -> Blend:
@@ -263,7 +263,7 @@ def test_a_catalogue_that_has_outgrown_its_transform_fits_its_own_and_stores_it(
     stop(bench)
     first = TextTransform.from_bytes(bench.models.rows[TRANSFORM].state)
     bench.know(*(f"new{k}" for k in range(12)))
-    bench.worker.flush()
+    bench.flush()
     bench.again()
     play(bench, log_of(20, seed=3, begin=20))
     stop(bench)

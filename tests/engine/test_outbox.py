@@ -25,7 +25,7 @@ class Life:
     def epoch(self, *events: Event) -> Step:
         """One micro-batch and the barrier after it; the epoch before has then committed."""
         step = self.bench.step(*events)
-        self.bench.worker.flush()
+        self.bench.flush()
         self.committed, self.barrier = self.barrier, self.bench.worker.commits.close()
         self.bench.clock.now += 1.0
         return step

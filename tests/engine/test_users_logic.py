@@ -203,7 +203,7 @@ def test_items_and_their_events_may_come_in_the_same_epoch(run_flow: Callable[..
     bench.again()
     bench.clock.now += 1.0
     bench.step(*(event(99.0, "request", user=f"u{k}", offset=99) for k in range(7)))
-    bench.worker.flush()
+    bench.flush()
     assert versions(bench) == WANTED
 
 

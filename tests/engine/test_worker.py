@@ -59,7 +59,7 @@ def play(bench: Bench, events: list[Event], cuts: list[int]) -> list[Step]:
 
 
 def states(bench: Bench) -> dict[str, tuple[int, bytes]]:
-    bench.worker.flush()
+    bench.flush()
     return {user: (row.version, row.state) for user, row in bench.users.rows.items()}
 
 
@@ -90,7 +90,7 @@ def test_every_event_read_is_in_exactly_one_account(
     assert got.waiting == 0
     assert not bench.worker.agenda.wanted
     # and after a restart, of what is stored
-    bench.worker.flush()
+    bench.flush()
     bench.again()
     bench.step(*events)
     assert accounting(bench.meters.snapshot()).balanced
@@ -123,7 +123,7 @@ def test_a_crash_after_the_barrier_and_a_replay_change_nothing(
     crashed = Bench()
     crashed.know(*ITEMS)
     crashed.step(*events[:flushed])
-    crashed.worker.flush()
+    crashed.flush()
     crashed.again()
     crashed.step(*events[committed:])
     assert {u: v for u, (v, _) in states(crashed).items()} == {u: v for u, (v, _) in states(whole).items()}
@@ -145,11 +145,11 @@ def test_a_forget_read_again_does_not_erase_what_came_after_it() -> None:
         event(3.0, "view", "i1", partition="events/1", offset=7),
     ]
     bench.step(*log)
-    bench.worker.flush()
+    bench.flush()
     before = bench.users.rows["u1"].state
     bench.again()
     done = bench.step(*reversed(log))
-    bench.worker.flush()
+    bench.flush()
     assert bench.users.rows["u1"].state == before
     # The tombstone may have been lost in the crash, and the list that follows it.
     assert done.forgotten == [Forgotten("u1")]
@@ -186,7 +186,7 @@ def test_a_request_learns_nothing_and_the_list_is_as_of_the_request() -> None:
     bench = Bench()
     bench.know("i0", "i1")
     bench.step(event(10.0, "view", "i0", offset=4))
-    bench.worker.flush()
+    bench.flush()
     done = bench.step(event(99.0, "request", offset=5))
     (query,) = done.queries
     assert (query.trigger, query.as_of, query.version) == ("request", AsOf(99.0, "events/0", 5), 1)
@@ -254,7 +254,7 @@ def test_forget_erases_and_says_so() -> None:
     bench = Bench()
     bench.know("i0", "i1")
     bench.step(event(1.0, "view", "i0", offset=1))
-    bench.worker.flush()
+    bench.flush()
     done = bench.step(event(2.0, "view", "i1", offset=2), event(3.0, "forget", offset=3))
     assert ([one.user_id for one in done.forgotten], done.queries) == (["u1"], [])
     assert states(bench) == {}
@@ -336,7 +336,7 @@ def test_an_item_that_arrives_settles_what_waited_for_it() -> None:
 def test_an_item_that_arrives_after_a_restart_settles_what_waited_for_it() -> None:
     bench = Bench()
     bench.step(event(2.0, "view", "new0", offset=2))
-    bench.worker.flush()
+    bench.flush()
     bench.again()
     bench.know("new0")
     bench.step(event(3.0, "request", offset=3))
@@ -347,7 +347,7 @@ def test_an_item_that_arrives_after_a_restart_settles_what_waited_for_it() -> No
 def test_who_waits_is_found_after_a_restart_without_coming_back() -> None:
     bench = Bench()
     bench.step(event(2.0, "view", "new0", offset=2))
-    bench.worker.flush()
+    bench.flush()
     bench.again()
     bench.know("new0")
     (shard,) = {row.shard for row in bench.users.rows.values()}
@@ -521,7 +521,7 @@ def test_a_restart_does_not_announce_a_session_again() -> None:
     bench = with_sessions()
     log = [event(0.0, "view", "i0", offset=1), event(9000.0, "view", "i1", offset=2)]
     assert sessions(bench.step(*log)) == [(0.0, 0.0)]
-    bench.worker.flush()
+    bench.flush()
     barrier = bench.worker.commits.close()
     bench.again()
     bench.worker.adopt(shard_of("u1", bench.rules.shards), barrier)
@@ -532,7 +532,7 @@ def test_users_to_be_looked_at_are_fetched_together() -> None:
     bench = with_sessions(hot_users=1)
     events = [event(0.0, "view", "i0", user=f"u{k}") for k in range(20)]
     bench.step(*arrived(events))
-    bench.worker.flush()
+    bench.flush()
     bench.users.calls.clear()
     bench.clock.now += GAP + LATE
     assert len(bench.step().sessions) == 20
@@ -590,7 +590,7 @@ def test_users_of_several_partitions_end_alike_in_any_order(by: random.Random) -
         bench = Bench()
         bench.know(*ITEMS)
         bench.step(*_in_partition_order(order))
-        bench.worker.flush()
+        bench.flush()
         catalogue = catalogue_of(ITEMS)
         users = {user: profile_of(row, catalogue) for user, row in bench.users.rows.items()}
         found.append({user: (p.version, p.recent, p.seen, p.fence) for user, p in users.items()})
@@ -620,8 +620,8 @@ def test_what_is_learned_is_written_although_nothing_comes_any_more() -> None:
     while bench.worker.next_write() is not None:
         bench.worker.wake()
         written = len(bench.statistics.rows)
-        bench.worker.flush()
-        bench.worker.flush()  # of another shard that comes to the same barrier
+        bench.flush()
+        bench.flush()  # of another shard that comes to the same barrier
         barriers.append(len(bench.statistics.rows) - written)
         bench.worker.commits.close()
     assert [rows for rows in barriers if rows] == [500, 500, 200]
@@ -654,13 +654,13 @@ def test_an_erased_user_who_came_back_after_a_restart_is_not_erased_by_a_replay(
         event(3.0, "view", "i0", offset=2),
     ]
     bench.step(*log[:2])
-    bench.worker.flush()
+    bench.flush()
     bench.again()  # of an erased user nothing is left, the fence neither
     bench.step(log[2])
-    bench.worker.flush()
+    bench.flush()
     before = states(bench)
     bench.step(*log)
-    bench.worker.flush()
+    bench.flush()
     assert states(bench) == before
     assert accounting(bench.meters.snapshot()) == (4, 1, 0, 3, 0, 0, True)
 
@@ -671,10 +671,10 @@ def test_an_erasure_met_when_the_past_is_replayed_leaves_what_came_after_it_to_b
     past = [event(1.0, "view", "i0", offset=3), event(2.0, "forget", offset=10)]
     later = [event(3.0, "view", "i0", offset=20), event(4.0, "view", "i0", offset=21)]
     bench.step(*(one._replace(partition=one.partition._replace(since=15)) for one in later))
-    bench.worker.flush()
+    bench.flush()
     assert states(bench)["u1"][0] == 2
     bench.step(*past, *later)
-    bench.worker.flush()
+    bench.flush()
     assert states(bench)["u1"][0] == 2
     bench.step(*past, *later)
     assert accounting(bench.meters.snapshot()) == (10, 6, 0, 4, 0, 0, True)

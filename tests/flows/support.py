@@ -22,6 +22,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from recstream.config import Settings
 from recstream.ports import UserRow
 from recstream.wiring import Wiring
+from tests.flows import warm
 
 Record = dict[str, Any]
 T0 = 1_700_000_000
@@ -98,15 +99,7 @@ def recstream(
     *args: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run(
-        command(*args),
-        env=environment(env),
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return warm.run(command(*args), environment(env), cwd or Path.cwd(), timeout_s=120)
 
 
 class LiveJob:

@@ -193,7 +193,7 @@ def test_the_lists_after_a_restart_are_those_without_it(whole: Run, tmp_path: Pa
         assert_same_list(mine, theirs)
 
 
-@pytest.mark.parametrize("refresh", ["batch", "end"])
+@pytest.mark.parametrize("refresh", [pytest.param("batch", marks=pytest.mark.slow), "end"])
 def test_the_state_does_not_depend_on_when_lists_are_made(whole: Run, tmp_path: Path, refresh: str) -> None:
     run = prepared(tmp_path, whole.log)
     run.go(refresh)

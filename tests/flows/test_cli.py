@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from recstream.cli import app
 from recstream.config import Settings
+from tests.flows import warm
 from tests.flows.support import (
     HASHING,
     Record,
@@ -121,6 +122,20 @@ def test_an_interrupted_load_exits_with_130_and_says_how_to_go_on(tmp_path: Path
     assert "interrupted: all that was read is stored; the same command goes on from here" in said
 
 
+@pytest.mark.slow
+def test_a_command_that_does_not_end_is_killed_and_the_next_ones_run(tmp_path: Path) -> None:
+    """By the tests' own way to run commands, without which a fault would show as a test that hangs."""
+    log = tmp_path / "log.jsonl"
+    os.mkfifo(log)
+    assert recstream("schema").returncode == 0
+    waits = command("backfill", "--events", log, "--state", tmp_path / "state", *HASHING)
+    with pytest.raises(subprocess.TimeoutExpired):
+        warm.run(waits, environment(), tmp_path, timeout_s=10)
+    with pytest.raises(OSError, match="No such device"):  # nobody reads it
+        os.open(log, os.O_WRONLY | os.O_NONBLOCK)
+    assert [recstream("schema").returncode for _ in range(3)] == [0, 0, 0]
+
+
 def test_no_command_is_left_out() -> None:
     def names(group: TyperGroup, before: str = "") -> set[str]:
         found = set()
@@ -134,8 +149,10 @@ def test_no_command_is_left_out() -> None:
 
 
 def test_the_console_script_lists_the_commands() -> None:
-    done = recstream("--help")
-    assert done.returncode == 0
+    done = subprocess.run(
+        command("--help"), env=environment(), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
     for name in HELP:
         assert name.split()[0] in done.stdout
 

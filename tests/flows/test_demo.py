@@ -209,6 +209,7 @@ def test_the_demo_adds_up_and_leaves_nothing_running(first_run: str, folder: Pat
     _all_gone(first_run)
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 @pytest.mark.model
 def test_a_second_run_encodes_nothing_new(first_run: str, folder: Path) -> None:

@@ -296,7 +296,7 @@ class Cut:
         return [orjson.loads(line) for line in content.splitlines()]
 
 
-LONG = events(3000, users=60, items=40)
+LONG = events(2000, users=60, items=40)
 
 
 @pytest.fixture(scope="module")
@@ -320,7 +320,7 @@ def cut_of(scene: Scene, kind: str, number: signal.Signals) -> Cut:
     return Cut(scene, name, str(scene.folder / "long.jsonl"), out)
 
 
-SHORT = {("plain", signal.SIGTERM), ("gz", signal.SIGKILL), ("topic", signal.SIGINT)}
+SHORT = {("gz", signal.SIGKILL), ("topic", signal.SIGINT)}
 
 
 def interruptions() -> Iterator[object]:

@@ -35,7 +35,10 @@ from recstream.engine.worker import Worker
 from recstream.io.kafka.mirror import GroupMirror
 from recstream.io.kafka.partition import KafkaPartition
 from recstream.io.kafka.sink import KafkaSink, TopicWriter
+from recstream.io.lance import database, journalled
 from recstream.io.lance.items import LanceItemStore
+from recstream.io.lance.journal import Journal
+from recstream.io.lance.journalled import JournalledUserStore
 from recstream.io.lance.statistics import LanceStatisticsStore
 from recstream.io.lance.users import LanceUserStore
 from recstream.ports import OPEN_SESSION
@@ -117,9 +120,10 @@ def wrap(owner: Any, name: str) -> Callable[[Callable[..., Any]], None]:
 def around_users(orders: Orders) -> None:
     """Before, in, between and after the calls that write users, and after the one that erases some."""
     hot_set._UPSERT_ROWS = ROWS_A_CALL  # type: ignore[misc]  # the constant of this process only
+    journalled._EVERY_S = 0.5  # type: ignore[misc]  # likewise: so that merges are under way often
     calls = [0]
 
-    @wrap(LanceUserStore, "upsert")
+    @wrap(JournalledUserStore, "upsert")
     def _(original: Any, store: Any, rows: Any) -> None:
         orders.at("users.before")
         orders.inside("users.inside")
@@ -128,15 +132,29 @@ def around_users(orders: Orders) -> None:
         if calls[0] == 1 and len(rows) == ROWS_A_CALL:
             orders.at("users.between")
 
+    @wrap(Journal, "_write")
+    def _(original: Any, journal: Journal, raw: bytes) -> None:
+        if orders.reached("journal.half") is not None:
+            original(journal, raw[: len(raw) // 2])
+            die()
+        original(journal, raw)
+
+    @wrap(LanceUserStore, "upsert")
+    def _(original: Any, store: Any, rows: Any) -> None:
+        orders.at("merge.before")
+        orders.inside("merge.inside")
+        original(store, rows)
+        orders.at("merge.after")
+
     @wrap(LanceUserStore, "delete")
     def _(original: Any, store: Any, users: Any) -> None:
         original(store, users)
         orders.at("users.erased")
 
     @wrap(HotSet, "flush")
-    def _(original: Any, users: HotSet) -> int:
+    def _(original: Any, users: HotSet, **last: Any) -> int:
         calls[0] = 0
-        written: int = original(users)
+        written: int = original(users, **last)
         if written:
             orders.at("users.after")
         return written
@@ -154,8 +172,8 @@ def around_the_barrier(orders: Orders) -> None:
     written = [0]
 
     @wrap(HotSet, "flush")
-    def _(original: Any, users: HotSet) -> int:
-        written[0] = original(users)
+    def _(original: Any, users: HotSet, **last: Any) -> int:
+        written[0] = original(users, **last)
         return written[0]
 
     @wrap(Worker, "flush")
@@ -279,6 +297,10 @@ POINTS: Final = (
     "users.before",
     "users.inside",
     "users.between",
+    "journal.half",
+    "merge.before",
+    "merge.inside",
+    "merge.after",
     "users.after",
     "users.erased",
     "positions.taken",
@@ -324,9 +346,17 @@ def without_the_barrier() -> None:
         original(worker)
 
     @wrap(HotSet, "flush")
-    def _(original: Any, users: HotSet) -> int:
-        written: int = original(users) if ending[0] else 0
+    def _(original: Any, users: HotSet, **last: Any) -> int:
+        written: int = original(users, **last) if ending[0] else 0
         return written
+
+
+def without_recovery() -> None:
+    """What a process that died had written down is not looked for."""
+
+    @wrap(database, "recover")
+    def _(_original: Any, _folder: Any, _put: Any) -> int:
+        return 0
 
 
 def without_confirmation() -> None:
@@ -368,6 +398,7 @@ def without_open_sessions() -> None:
 MUTATIONS: Final = {
     "fence": without_the_fence,
     "barrier": without_the_barrier,
+    "recovery": without_recovery,
     "confirmation": without_confirmation,
     "outbox": without_the_outbox,
     "refusals": without_refusals,

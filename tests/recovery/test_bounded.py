@@ -150,7 +150,7 @@ def test_the_bytes_of_an_erased_user_leave_the_disk_of_a_store_at_rest(
     assert table.version() == before, "at rest again"
 
 
-@pytest.mark.parametrize("refresh", ["batch", "event"])
+@pytest.mark.parametrize("refresh", [pytest.param("batch", marks=pytest.mark.slow), "event"])
 def test_the_smallest_hot_set_gives_the_rows_and_the_lists_of_one_that_holds_all(
     tmp_path: Path, refresh: str
 ) -> None:

@@ -70,7 +70,7 @@ def test_the_next_look_is_asked_for_on_the_clock_as_it_now_is(hours: float) -> N
 def test_an_event_that_waited_when_the_clock_was_set_back_between_runs_waits_no_longer() -> None:
     bench = Set(wait_for_item_s=60.0)
     bench.step(event(1.0, "like", "never"))
-    bench.worker.flush()
+    bench.flush()
     bench.set(-3.0)
     bench.again()
     for shard in range(bench.rules.shards):
@@ -100,13 +100,13 @@ def test_rows_are_numbered_above_all_that_are_stored(hours: float, *, running: b
     """Other processes read what is numbered above what they have."""
     bench = Set()
     bench.know("a")
-    bench.worker.flush()
+    bench.flush()
     (first,) = bench.items.changed_since(-1)
     bench.set(hours)
     if not running:
         bench.again()
     bench.know("b")
-    bench.worker.flush()
+    bench.flush()
     assert [row.item_id for row in bench.items.changed_since(first.seq)] == ["b"]
 
 
@@ -118,7 +118,7 @@ def test_what_another_process_writes_is_seen_at_the_next_refresh(hours: float) -
     there.again()
     for turn, item_id in enumerate(("a", "b", "c")):
         there.know(item_id)
-        there.worker.flush()
+        there.flush()
         for one in (here, there):
             one.steady.now += 1.0
         here.clock.now += 1.0
@@ -135,12 +135,12 @@ def test_what_was_written_while_the_clock_was_ahead_hides_nothing() -> None:
     there.items, there.users, there.statistics = here.items, here.users, here.statistics
     there.again()
     here.know("a")
-    here.worker.flush()
+    here.flush()
     here.steady.now += 1.0
     here.step()  # has seen its own row
     here.set(-1.0)
     there.know("b")
-    there.worker.flush()
+    there.flush()
     here.steady.now += 1.0
     here.step()
     assert here.worker.replica.catalogue.known == 2

@@ -23,6 +23,7 @@ def slow(*values: object) -> object:
     [
         ("fence", [Kill("barrier.after")], {"rows"}),
         slow("barrier", [Kill("random")], {"rows"}),
+        slow("recovery", [Kill("barrier.after")], {"rows"}),
         slow("confirmation", [Kill("barrier.after", nth=8)], {"lists"}),
         slow("outbox", [Kill("unsent.list"), Kill("unsent.session")], {"lists", "sessions_lost"}),
         slow("refusals", [Kill("unsent.refusal")], {"rejects_lost"}),

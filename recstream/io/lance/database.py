@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from recstream.io.lance.arrow import item_schema, model_schema, statistics_schema, user_schema
 from recstream.io.lance.errors import StoreError, translated
 from recstream.io.lance.items import LanceItemStore
+from recstream.io.lance.journal import Journal, recover
+from recstream.io.lance.journalled import JournalledUserStore
 from recstream.io.lance.locks import folder_lock
 from recstream.io.lance.maintenance import Maintenance, Upkeep
 from recstream.io.lance.memory import be_frugal, bounded_session
@@ -19,6 +23,11 @@ from recstream.io.lance.users import LanceUserStore
 from recstream.ports import StoreMeta
 
 __all__ = ["LanceDatabase", "connect"]
+
+log = logging.getLogger(__name__)
+
+_JOURNAL: Final = "users.journal"
+"""Folder of the rows that are on their way to the table of users."""
 
 
 class LanceDatabase:
@@ -81,14 +90,21 @@ class LanceDatabase:
             items = table("items", "item_id", item_schema(meta.dim))
             statistics = table("statistics", "item_id", statistics_schema())
             models = table("models", "name", model_schema())
+            stored_users = LanceUserStore(users, meta.dim, Maintenance(users, upkeep))
+            _recover(folder, stored_users)
         return cls(
             folder,
             meta,
-            users=LanceUserStore(users, meta.dim, Maintenance(users, upkeep)),
+            users=stored_users,
             items=LanceItemStore(items, meta.dim, Maintenance(items, upkeep)),
             statistics=LanceStatisticsStore(statistics, Maintenance(statistics, upkeep)),
             models=LanceModelStore(models, Maintenance(models, upkeep)),
         )
+
+    @cached_property
+    def journalled_users(self) -> JournalledUserStore:
+        """The users, for the process that writes them at every barrier."""
+        return JournalledUserStore(self.users, Journal(self.path / _JOURNAL))
 
     @staticmethod
     def users_alone(path: str | Path, dim: int) -> LanceUserStore:
@@ -100,7 +116,10 @@ class LanceDatabase:
         folder = LanceDatabase.require(path)
         connection = connect(folder)
         users = KeyedTable.open(connection, folder, "users", user_schema(dim), key="user_id", create=False)
-        return LanceUserStore(users, dim, Maintenance(users, Upkeep()))
+        store = LanceUserStore(users, dim, Maintenance(users, Upkeep()))
+        with folder_lock(folder):
+            _recover(folder, store)
+        return store
 
     @staticmethod
     def inspect(path: str | Path) -> StoreMeta | None:
@@ -137,6 +156,12 @@ class LanceDatabase:
         self.items.maintain()
         self.statistics.maintain()
         self.models.maintain()
+
+
+def _recover(folder: Path, users: LanceUserStore) -> None:
+    batches = recover(folder / _JOURNAL, users.put)
+    if batches:
+        log.info("taken up what a process that died had written down: store=%s batches=%d", folder, batches)
 
 
 def _local(path: str | Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from recstream.core.arrays import Vector
 from recstream.io.lance.arrow import user_rows, users_table
@@ -28,6 +28,18 @@ class LanceUserStore:
         self._table = table
         self._dim = dim
         self._maintenance = maintenance
+
+    @property
+    def schema(self) -> Any:
+        """Of the table."""
+        return self._table.schema
+
+    def put(self, rows: Any) -> None:
+        """Insert or replace the rows of an Arrow table."""
+        self._table.upsert(rows["user_id"].to_pylist(), rows)
+
+    def settle(self) -> None:
+        """All is in the table when `upsert` returns."""
 
     def fetch(self, user_ids: Sequence[str]) -> dict[str, UserRow]:
         """Rows of those users that are stored."""

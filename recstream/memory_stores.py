@@ -95,6 +95,10 @@ class MemoryUserStore:
         rows = [self.rows[user_id] for user_id in sorted(self.rows)]
         return {row.user_id: row.unfinished for row in rows if row.unfinished and row.shard in shards}
 
+    def newest(self, n: int) -> list[UserRow]:
+        """The n rows of the greatest ``updated_at``."""
+        return sorted(self.rows.values(), key=lambda row: -row.updated_at)[: max(n, 0)]
+
     def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:
         """``(user_id, cosine similarity)`` of the n nearest users; ties by id."""
         query = _frozen(vector, self.dim)

@@ -164,6 +164,7 @@ class UserStore(Protocol):
     * ``ids()``: all of them, in order of their code points; ``unfinished(shards)``: those of these
       shards whose ``unfinished`` is not 0, with it.
     * ``settle()``: returns when every other reader of the store sees what was written, too.
+    * ``newest(n)``: the n rows of the greatest ``updated_at``, in no order; of equals any.
     * ``near(vector, n)``: the n users whose ``vector`` is most similar, best first.
     * ``maintain()``: compacts and cleans up when due; cheap when not. Called from one process only.
     """
@@ -190,6 +191,10 @@ class UserStore(Protocol):
 
     def unfinished(self, shards: Collection[int]) -> dict[str, int]:
         """Users in these shards to come back to after a restart, and why; in order of their ids."""
+        ...
+
+    def newest(self, n: int) -> list[UserRow]:
+        """The rows of the n users who changed last."""
         ...
 
     def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:

@@ -45,7 +45,7 @@ __all__ = ["SCHEMA", "Wiring", "counting", "decode_rules", "encoder_spec", "stor
 
 SCHEMA = 3
 """Version of the store's layout."""
-_LEARNING_SHARE = 0.1
+_LEARNING_SHARE = 0.05
 """Share of a live job's time that is spent on learning, at most."""
 _KAFKA = "kafka:"
 

@@ -19,7 +19,9 @@ from recstream.ports import ModelRow
 __all__ = ["ModelKeeper"]
 
 _LOOK_S: Final = 2.0
-"""Others' rows are looked for no more often than this."""
+"""Others' rows are looked for no more often than this;"""
+_LOOK_ALONE_S: Final = 10.0
+"""where there are no other workers, only a transform that an operator has fitted (*measured* 30 ms a look)."""
 _OVERLAP_NS: Final = 10 * 10**9
 """Rows this much older than the newest seen are looked at again: writers' clocks and commits overlap."""
 
@@ -42,7 +44,7 @@ class ModelKeeper:
         self._meters = services.meters
         self._steady = services.steady
         self._is_alone = rules.processes == 1
-        self._look_s = max(rules.refresh_s, _LOOK_S)
+        self._look_s = max(rules.refresh_s, _LOOK_ALONE_S if self._is_alone else _LOOK_S)
         self._looked_at = self._steady()
         self._blend = recommender.blend
         self._shards: set[int] = set()

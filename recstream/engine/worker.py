@@ -67,6 +67,7 @@ class Worker:
             sessions=rules.sessions,
         )
         self.barrier = BarrierWrites(services, self.users, self.replica, self.models)
+        self.users.warm(self.barrier.background.run)
         # Where nothing may wait, an event of an unknown item is refused at once.
         self._profiles = rules.profile
         if rules.wait_for_item_s <= 0.0:

@@ -267,6 +267,19 @@ class UserStoreContract(ABC):
         with pytest.raises(ValueError, match="read-only"):
             store.fetch(["a"])["a"].vector[0] = 1.0
 
+    def test_those_who_changed_last_are_found(self) -> None:
+        """As many as asked for, or all; written anew they count as new."""
+        store = self.make()
+        assert store.newest(3) == []
+        for k in range(6):
+            store.upsert([user_row(f"u{k}", updated_at=float(k))])
+        store.upsert([user_row("u1", updated_at=9.0, version=7)])
+        found = {row.user_id: row for row in store.newest(3)}
+        assert sorted(found) == ["u1", "u4", "u5"]
+        assert (found["u1"].version, found["u1"].vector.tolist()) == (7, unit(7).tolist())
+        assert len(store.newest(100)) == 6
+        assert store.newest(0) == []
+
 
 class ItemStoreContract(ABC):
     """Every :class:`recstream.ports.ItemStore` passes these."""

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recstream.background import Work
 from recstream.core.profile import Profile
 from recstream.engine.hot_set import HotSet
 from recstream.ports import UserRow
 from recstream.testing.meters import MemoryMeters
+from recstream.testing.store_contracts import user_row
 from recstream.testing.stores import MemoryUserStore
 from tests.builders import DIM, RULES, catalogue_of, event
 
@@ -157,3 +159,109 @@ def test_a_user_that_was_not_loaded_is_an_error() -> None:
 
 def _holds(users: HotSet, user: str) -> bool:
     return user in users._profiles
+
+
+def warmed(store: MemoryUserStore, limit: int) -> tuple[HotSet, list[Work]]:
+    """A hot set whose reading ahead is done when its work is."""
+    users = hot(store, limit)
+    works: list[Work] = []
+    users.warm(works.append)
+    return users, works
+
+
+def test_users_read_ahead_need_no_look_up() -> None:
+    store = played([[("u1", "a"), ("u2", "b"), ("u3", "c")]], 10)
+    users, works = warmed(store, 10)
+    for work in works:
+        work()
+    store.calls.clear()
+    assert [profile.user_id for profile in users.load(["u1", "u9", "u2"])] == ["u1", "u2"]
+    assert users.get("u1").version == 1
+    assert users.get("u9").version == 0
+    users.load(["u3"])
+    assert not store.calls, "all that is stored was read ahead"
+
+
+def test_only_those_who_changed_last_are_read_ahead() -> None:
+    store = played([[("u1", "a")], [("u2", "b")], [("u3", "c")]], 10)
+    users, works = warmed(store, 2)
+    for work in works:
+        work()
+    store.calls.clear()
+    users.load(["u1", "u2", "u3", "u9"])
+    assert store.calls == [("fetch", ("u1", "u9"))]
+    assert [users.get(user).version for user in ("u1", "u2", "u3", "u9")] == [1, 1, 1, 0]
+
+
+@given(steps, steps, st.integers(0, 6), st.integers(0, 12), st.integers(0, 12))
+@settings(max_examples=100)
+def test_reading_ahead_changes_nothing(
+    before: list[list[tuple[str, str]]],
+    after: list[list[tuple[str, str]]],
+    limit: int,
+    reads: int,
+    arrives: int,
+) -> None:
+    """Whenever it reads, and whenever what it has read arrives."""
+
+    def ends(*, warm: bool) -> dict[str, tuple[int, bytes]]:
+        store = played(before, 10)
+        users = hot(store, limit)
+        rows: list[list[UserRow]] = []
+        newest = store.newest
+
+        def read_before(n: int) -> list[UserRow]:
+            return rows.pop() if rows else newest(n)
+
+        store.newest = read_before  # type: ignore[method-assign]  # the read is over long before its end
+        works: list[Work] = []
+        if warm:
+            users.warm(works.append)
+        offset = 1000
+        for number, batch in enumerate(after):
+            if works and number == reads:
+                rows.append(newest(limit))
+            if works and number == reads + arrives:
+                works.pop()()
+            users.load(user for user, _ in batch)
+            for user, item in batch:
+                offset += 1
+                one = event(float(offset), "view", item, user=user, offset=offset)
+                if item == "forget":
+                    users.forget(one)
+                else:
+                    users.get(user).observe(one, CATALOGUE, RULES, 0.0)
+                    users.changed(user)
+            users.flush()
+        return stored(store)
+
+    assert ends(warm=True).keys() == ends(warm=False).keys()
+    if not any(item == "forget" for batch in (*before, *after) for _, item in batch):
+        assert ends(warm=True) == ends(warm=False)
+
+
+def test_who_was_left_unfinished_is_found_though_all_was_read_ahead() -> None:
+    store = MemoryUserStore(DIM)
+    store.upsert([user_row("u1", shard=3, unfinished=1), user_row("u2", shard=3)])
+    users, works = warmed(store, 10)
+    works.pop()()
+    users.load(["u9"])
+    assert users.unfinished([3]) == {"u1": 1}
+
+
+def test_a_row_that_was_read_ahead_before_it_changed_is_not_used() -> None:
+    store = played([[("u1", "a"), ("u2", "b")]], 10)
+    users = hot(store, 1)
+    works: list[Work] = []
+    users.warm(works.append)
+    early = store.newest(5)
+    store.newest = lambda n: early[:n]  # type: ignore[method-assign]  # the read is over long before its end
+    users.load(["u1"])
+    users.get("u1").observe(event(9.0, "view", "c", user="u1", offset=9), CATALOGUE, RULES, 0.0)
+    users.changed("u1")
+    users.load(["u2"])
+    users.flush()
+    assert users.held("u1") is None
+    works.pop()()
+    users.load(["u1"])
+    assert users.get("u1").version == 2

@@ -133,11 +133,11 @@ def around_users(orders: Orders) -> None:
             orders.at("users.between")
 
     @wrap(Journal, "_write")
-    def _(original: Any, journal: Journal, raw: bytes) -> None:
+    def _(original: Any, journal: Journal, head: bytes, body: Any) -> None:
         if orders.reached("journal.half") is not None:
-            original(journal, raw[: len(raw) // 2])
+            original(journal, head, memoryview(body)[: len(body) // 2])
             die()
-        original(journal, raw)
+        original(journal, head, body)
 
     @wrap(LanceUserStore, "upsert")
     def _(original: Any, store: Any, rows: Any) -> None:

@@ -50,7 +50,7 @@ class Journal:
         with translated(str(self._folder), f"writing down {len(rows)} rows"):
             if not self._open:
                 self._begin()
-            self._write(_FRAME.pack(len(body), zlib.crc32(body)) + body.to_pybytes())
+            self._write(_FRAME.pack(len(body), zlib.crc32(body)), body)
 
     def turn(self) -> int:
         """What is appended from now on goes to another file; gives how many files hold what came before."""
@@ -66,11 +66,12 @@ class Journal:
             file.close()
         del self._open[:files]
 
-    def _write(self, raw: bytes) -> None:
+    def _write(self, *parts: Any) -> None:
         _, file = self._open[-1]
-        left = memoryview(raw)
-        while left:
-            left = left[file.write(left) :]
+        for part in parts:
+            left = memoryview(part)
+            while left:
+                left = left[file.write(left) :]
 
     def _begin(self) -> None:
         self._folder.mkdir(exist_ok=True)

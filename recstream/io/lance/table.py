@@ -250,6 +250,21 @@ class KeyedTable:
             rows = read_again(read)
         return dict(sorted(zip(rows[self.key].to_pylist(), rows[column].to_pylist(), strict=True)))
 
+    def greatest(self, column: str, n: int) -> Any:
+        """The n rows with the greatest numbers in a column, as an Arrow table, in no order."""
+
+        def read() -> Any:
+            self.handle.checkout_latest()
+            found = self.handle.search().select([column]).with_row_id(True).limit(None).to_arrow()
+            first = np.argsort(-found[column].to_numpy(), kind="stable")[: max(n, 0)]
+            rows = self.handle.take_row_ids(found["_rowid"].take(first).to_pylist()).to_arrow()
+            if len(rows) != len(first):
+                raise RuntimeError(MOVED)
+            return rows
+
+        with translated(self.where, f"reading the rows of the greatest {column}"):
+            return read_again(read)
+
     def nearest(self, vector: Vector, n: int) -> list[tuple[str, float]]:
         """``(key, cosine)`` of the n rows whose unit ``vector`` is most similar; zeros have cosine 0.
 

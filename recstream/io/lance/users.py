@@ -73,6 +73,10 @@ class LanceUserStore:
         where = f"unfinished != 0 AND shard IN ({', '.join(str(int(s)) for s in sorted(shards))})"
         return self._table.numbers("unfinished", where)
 
+    def newest(self, n: int) -> list[UserRow]:
+        """The rows of the n users who changed last."""
+        return user_rows(self._table.greatest("updated_at", n), self._dim)
+
     def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:
         """``(user_id, cosine similarity)`` of the n nearest users: an exact scan."""
         if vector.shape != (self._dim,):

@@ -21,7 +21,7 @@ __all__ = ["ModelKeeper"]
 _LOOK_S: Final = 2.0
 """Others' rows are looked for no more often than this;"""
 _LOOK_ALONE_S: Final = 10.0
-"""where there are no other workers, only a transform that an operator has fitted (*measured* 30 ms a look)."""
+"""where there are none, only a transform that an operator has fitted (*measured* 30 ms a look)."""
 _OVERLAP_NS: Final = 10 * 10**9
 """Rows this much older than the newest seen are looked at again: writers' clocks and commits overlap."""
 

@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
+
 from recstream.io.lance.arrow import item_schema, model_schema, statistics_schema, user_schema
 from recstream.io.lance.errors import StoreError, translated
 from recstream.io.lance.items import LanceItemStore
@@ -159,9 +161,16 @@ class LanceDatabase:
 
 
 def _recover(folder: Path, users: LanceUserStore) -> None:
-    batches = recover(folder / _JOURNAL, users.put)
+    """Merge what a process that died had written down, of each user what it wrote last."""
+
+    def put(batches: list[Any]) -> None:
+        rows = pa.concat_tables(batches)
+        last = {user_id: at for at, user_id in enumerate(rows["user_id"].to_pylist())}
+        users.put(rows.take(sorted(last.values())))
+
+    batches = recover(folder / _JOURNAL, put)
     if batches:
-        log.info("taken up what a process that died had written down: store=%s batches=%d", folder, batches)
+        log.info("merged what a process that died had written down: store=%s batches=%d", folder, batches)
 
 
 def _local(path: str | Path) -> Path:

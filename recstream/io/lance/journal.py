@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import struct
@@ -90,29 +91,34 @@ def _close(files: list[tuple[Path, FileIO]]) -> None:
         file.close()
 
 
-def recover(folder: Path, put: Callable[[Any], None]) -> int:
-    """Hand on what processes that died had written down, oldest first, and drop it; gives how many batches.
+def recover(folder: Path, put: Callable[[list[Any]], None]) -> int:
+    """Hand on what processes that died had written down, and drop it; gives how many batches there were.
 
-    Files whose writers live are left to them. The caller sees to it that no one else recovers meanwhile.
+    ``put`` gets all of them, those of each process in their order. Files whose writers live are left to them.
+    The caller sees to it that no one else recovers meanwhile.
 
     Raises:
         StoreError: a file is damaged, and not just cut short.
     """
-    found = 0
-    for path in sorted(folder.glob(f"*{_SUFFIX}")):
-        with path.open("rb") as file:
+    with contextlib.ExitStack() as held:
+        paths: list[Path] = []
+        batches: list[Any] = []
+        for path in sorted(folder.glob(f"*{_SUFFIX}")):
+            file = held.enter_context(path.open("rb"))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            for rows in _batches(path, file.read()):
-                put(rows)
-                found += 1
+            paths.append(path)
+            batches += _batches(path, file.read())
+        if batches:
+            put(batches)
+        for path in paths:
             path.unlink()
     for left in folder.glob("*.new"):  # of one that died just then; a new one has its name in a moment
         if time.time() - left.stat().st_mtime > _OLD_S:
             left.unlink()
-    return found
+    return len(batches)
 
 
 def _batches(path: Path, raw: bytes) -> Iterator[Any]:

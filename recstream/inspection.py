@@ -23,7 +23,7 @@ def inspect_user(wiring: Wiring, user_id: str, *, search: str | None, now: float
     """What the store knows of a user, as plain JSON; None when it knows nothing.
 
     With ``search``, also the list as it would be after that search, by the code of the live job;
-    nothing is written.
+    nothing is written, but for rows that a job which died has left in its journal.
     """
     row = wiring.database.users.fetch([user_id]).get(user_id)
     if row is None:

@@ -108,6 +108,10 @@ class MemoryUserStore:
         ]
         return sorted(found, key=lambda pair: (-pair[1], pair[0]))[: max(n, 0)]
 
+    def is_settled(self) -> bool:
+        """It always is."""
+        return True
+
     def settle(self) -> None:
         """Nothing is ever left to do."""
 

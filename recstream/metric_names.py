@@ -165,7 +165,7 @@ METRICS: Final[dict[MetricName, Metric]] = {
     "flush_seconds": Metric(
         "histogram",
         "seconds",
-        "Time to write the changed rows at the end of an epoch.",
+        "Time that events wait at the end of an epoch for what is written.",
         "Above run.epoch_s: slow disk, or too many users an epoch; raise run.epoch_s.",
     ),
     "flushed_rows": Metric(

@@ -163,6 +163,7 @@ class UserStore(Protocol):
     * ``delete(ids)``: unknown ids are ignored.
     * ``ids()``: all of them, in order of their code points; ``unfinished(shards)``: those of these
       shards whose ``unfinished`` is not 0, with it.
+    * ``is_settled()``: whether they do already; raises what a write has failed with since it returned.
     * ``settle()``: returns when every other reader of the store sees what was written, too.
     * ``newest(n)``: the n rows of the greatest ``updated_at``, in no order; of equals any.
     * ``near(vector, n)``: the n users whose ``vector`` is most similar, best first.
@@ -199,6 +200,10 @@ class UserStore(Protocol):
 
     def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:
         """``(user_id, cosine similarity)`` of the n nearest users."""
+        ...
+
+    def is_settled(self) -> bool:
+        """Whether all that was written is seen by every reader."""
         ...
 
     def settle(self) -> None:

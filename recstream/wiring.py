@@ -102,13 +102,20 @@ class Wiring:
     """The parts of one process. Each is opened once, when it is first used, whatever number of workers."""
 
     def __init__(
-        self, settings: Settings, *, stop: Stop | None = None, maintains: bool = True, create: bool = True
+        self,
+        settings: Settings,
+        *,
+        stop: Stop | None = None,
+        maintains: bool = True,
+        create: bool = True,
+        alone: bool | None = None,
     ) -> None:
         self.settings = settings
         self.stop = Stop() if stop is None else stop
         self.meters = PrometheusMeters()
         self._maintains = maintains
         self._create = create
+        self._alone = alone
         self._lock = threading.RLock()
 
     @cached_property
@@ -139,7 +146,9 @@ class Wiring:
             every_s=self.settings.store.compact_every_s, keep_s=self.settings.store.keep_versions_s
         )
         meta = store_meta(self.settings, self.encoder)
-        return LanceDatabase.open(self.settings.store_dir, meta, create=self._create, upkeep=upkeep)
+        return LanceDatabase.open(
+            self.settings.store_dir, meta, create=self._create, alone=self._alone, upkeep=upkeep
+        )
 
     def services(self) -> Services:
         """What the engine asks for."""

@@ -221,6 +221,7 @@ class Bench:
         """The barrier, and all that it begins."""
         self.worker.flush()
         self.worker.barrier.background.wait()
+        self.worker.barrier.upkeep.wait()
 
 
 def decoded(value: bytes) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def forget(
         from recstream.wiring import Wiring
 
         with job_lock(settings.store_dir, "forget", create=False):
-            database = Wiring(settings, create=False).database
+            database = Wiring(settings, create=False, alone=True).database
             known = forget_sessions(database.models, user, settings.store.shards)
             known |= bool(database.users.fetch([user]))
             database.users.delete([user])

@@ -32,6 +32,8 @@ class BarrierWrites:
         self._maintain = services.maintain
         self._long_lived = LongLived()
         self.background = Background()
+        self.upkeep = Background()
+        """Compacts; nothing waits for it but the end."""
         self._seq = 0
         self._numbering = threading.Lock()
 
@@ -59,11 +61,14 @@ class BarrierWrites:
             for table, rows in written:
                 self._meters.add("flushed_rows", rows, table=table)
             self._long_lived.at_barrier()
-            if self._maintain is not None and later is not None:
-                later(self._maintain)
+            if self._maintain is not None and (is_last or self.upkeep.is_idle):
+                self.upkeep.run(self._maintain)
+        if is_last:
+            self.upkeep.wait()
 
     def _later(self, *, is_last: bool) -> Later | None:
         """How this barrier writes what may be late; None: not now, for an earlier one's is under way."""
+        self.upkeep.check()
         if is_last or self._models.is_urgent:
             self.background.wait()
             return at_once

@@ -43,6 +43,11 @@ class _ItemsLogic(StatefulBatchLogic[list[ItemRow], int, int]):
         return (changed,), self.RETAIN
 
     @override
+    def on_eof(self) -> tuple[Iterable[int], bool]:
+        self.worker.ending = True
+        return (), self.RETAIN
+
+    @override
     def snapshot(self) -> int:
         self.worker.flush()
         return 1

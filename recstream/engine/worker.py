@@ -67,7 +67,6 @@ class Worker:
             sessions=rules.sessions,
         )
         self.barrier = BarrierWrites(services, self.users, self.replica, self.models)
-        self.users.warm(self.barrier.background.run)
         # Where nothing may wait, an event of an unknown item is refused at once.
         self._profiles = rules.profile
         if rules.wait_for_item_s <= 0.0:
@@ -105,6 +104,7 @@ class Worker:
         What an earlier run left unfinished in it is taken up at the next step: its users may never come
         back by themselves.
         """
+        self.users.warm(self.barrier.background.run)
         self.models.own(shard)
         self.earlier.adopt(shard, barrier)
 
@@ -133,8 +133,11 @@ class Worker:
         self.turn += 1
 
     def next_write(self) -> float | None:
-        """When a barrier is wanted although no event has come (wall clock), or None: statistics are left."""
-        waits = self.replica.statistics.dirty or self.models.sessions.waits
+        """When a barrier is wanted although no event has come (wall clock), or None.
+
+        One is while something is left to be written, or is being written and may fail.
+        """
+        waits = self.replica.statistics.dirty or self.models.sessions.waits or not self.users.is_settled()
         return self.now() + self.rules.refresh_s if waits else None
 
     def step(self) -> Step:
@@ -201,9 +204,9 @@ class Worker:
         return [listed for listed in made if listed is not None]
 
     def flush(self) -> None:
-        """The barrier: write all that changed. Early is harmless (fences); late would lose events.
+        """The barrier: write users and items that changed. Early is harmless, late would lose events.
 
-        Of item statistics only the longest unwritten are written, until the sources end (`ending`).
+        Of all else what is due is written, in the background; all of it when the sources end (`ending`).
         """
         self.outbox.let_go()
         self.barrier.flush(turn=self.turn, is_last=self.ending)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from recstream.ports import ModelRow, ModelStore
-from recstream.testing.store_contracts import HOSTILE_TEXTS
+from recstream.testing.hostile_texts import HOSTILE_TEXTS
 
 __all__ = ["ModelStoreContract", "model_row"]
 

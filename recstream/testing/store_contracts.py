@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from recstream.core.arrays import Vector
 from recstream.ports import ItemRow, ItemStore, StatisticsRow, StatisticsStore, UserRow, UserStore
+from recstream.testing.hostile_texts import HOSTILE_TEXTS
 
 __all__ = [
-    "HOSTILE_TEXTS",
     "ItemStoreContract",
     "StatisticsStoreContract",
     "UserStoreContract",
@@ -28,40 +28,6 @@ __all__ = [
 
 DIM = 8
 """Length of the vectors the suites use: ``make()`` gives a store of this dim."""
-
-HOSTILE_TEXTS: tuple[str, ...] = (
-    "",
-    " ",
-    "'",
-    "''",
-    "o'neil",
-    "\\",
-    "\\'",
-    "a\nb\r\n",
-    "\x00",
-    "a\x00b",
-    "a\x00c",
-    "\t\x1a\x7f",
-    '"',
-    "%",
-    "_",
-    "-- drop",
-    "/*",
-    "'; DELETE FROM users; --",
-    "') OR ('1'='1",
-    "NULL",
-    "{}",
-    "${x}",
-    "é",
-    "e\u0301",
-    "\u2028\ufeff",
-    "\ud7ff\ue000",
-    "\U0010ffff",
-    "👩\u200d👩\u200d👧",
-    "x" * 10_240,
-    "'" * 10_240,
-)
-"""Ids and texts that break naive filters and encodings; every one must come back as it was."""
 
 texts = st.one_of(
     st.sampled_from(HOSTILE_TEXTS),
@@ -266,6 +232,13 @@ class UserStoreContract(ABC):
         store.upsert([user_row("a")])
         with pytest.raises(ValueError, match="read-only"):
             store.fetch(["a"])["a"].vector[0] = 1.0
+
+    def test_settled_it_says_so(self) -> None:
+        """Whether it ever was not."""
+        store = self.make()
+        store.upsert([user_row("a")])
+        store.settle()
+        assert store.is_settled()
 
     def test_those_who_changed_last_are_found(self) -> None:
         """As many as asked for, or all; written anew they count as new."""

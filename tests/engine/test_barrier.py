@@ -127,7 +127,7 @@ def test_compaction_holds_up_no_barrier() -> None:
     assert {row.version for row in bench.users.rows.values()} == {12}
     assert not runs, "it was waited for"
     gate.set()
-    bench.worker.barrier.background.wait()
+    bench.worker.barrier.upkeep.wait()
     assert runs == [True]
 
 

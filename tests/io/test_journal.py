@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -97,8 +98,84 @@ def test_a_damaged_batch_is_an_error_that_names_the_file(tmp_path: Path) -> None
     assert path.exists()
 
 
+def test_a_failed_append_leaves_room_for_the_next(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append(rows(1))
+    write = journal._write
+
+    def half(head: bytes, body: Any) -> None:
+        write(head, memoryview(body)[:50])
+        raise OSError(28, "No space left on device")
+
+    journal._write = half  # type: ignore[method-assign]  # a full disk
+    with pytest.raises(StoreError, match="free disk space"):
+        journal.append(rows(2))
+    journal._write = write  # type: ignore[method-assign]
+    journal.append(rows(3))
+    (path,) = tmp_path.iterdir()
+    raw = path.read_bytes()
+    journal.drop(1)
+    path.write_bytes(raw)
+    assert left_in(tmp_path) == [[1], [3]]
+
+
+def test_files_are_taken_in_their_order_though_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, raws = Journal(tmp_path), {}
+    for hours, number in ((10, 1), (5, 2)):
+        monkeypatch.setattr(time, "time_ns", lambda hours=hours: hours * 3600 * 10**9)
+        journal.append(rows(number))
+        journal.turn()
+    raws = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    journal.drop(3)
+    for path, raw in raws.items():
+        path.write_bytes(raw)
+    assert left_in(tmp_path) == [[1], [2]]
+
+
+def test_a_tail_of_zeros_is_what_a_power_cut_leaves(tmp_path: Path) -> None:
+    die_with(tmp_path, WRITES + "journal.append(pa.table({'n': [1]}))")
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes() + bytes(100))
+    assert left_in(tmp_path) == [[1]]
+
+
+def test_a_writer_that_is_dying_is_waited_for(tmp_path: Path) -> None:
+    script = f"from pathlib import Path\nfolder = Path({str(tmp_path)!r})\n{WRITES}"
+    script += "journal.append(pa.table({'n': [1]}))\nprint('ready', flush=True)\nimport time\ntime.sleep(60)"
+    outer = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    with subprocess.Popen(
+        [sys.executable, "-c", outer, script], stdout=subprocess.PIPE, start_new_session=True
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"ready\n"
+        assert left_in(tmp_path) == []
+        threading.Timer(0.3, os.killpg, (writer.pid, signal.SIGKILL)).start()
+        found: list[Any] = []
+        recover(tmp_path, found.extend, wait_s=20.0)
+    assert [batch["n"].to_pylist() for batch in found] == [[1]]
+
+
+def test_a_file_that_is_dropped_while_it_is_looked_at_is_passed_over(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append(rows(1))
+    (path,) = tmp_path.iterdir()
+    opened = Path.open
+
+    def drop_then(self: Path, *args: Any, **kwargs: Any) -> Any:
+        file = opened(self, *args, **kwargs)
+        journal.drop(1)
+        return file
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "open", drop_then)
+        assert left_in(tmp_path) == []
+    assert not path.exists()
+
+
 def test_a_file_that_is_just_being_made_is_left_alone(tmp_path: Path) -> None:
-    new = tmp_path / "1-1.new"
+    new = tmp_path / "1-1-1.new"
     new.touch()
     left_in(tmp_path)
     assert new.exists()
@@ -171,6 +248,8 @@ def test_a_merge_that_fails_stops_the_next_write(tmp_path: Path) -> None:
     store.upsert([user_row("a")])
     with pytest.raises(StoreError, match="no room"):
         store.settle()
+    with pytest.raises(StoreError, match="no room"):
+        store.is_settled()
     with pytest.raises(StoreError, match="no room"):
         store.upsert([user_row("b")])
     assert store.fetch(["a"]), "what is written down is still there"

@@ -13,7 +13,7 @@ from recstream.io.lance.arrow import item_schema, model_schema, statistics_schem
 from recstream.io.lance.errors import StoreError, translated
 from recstream.io.lance.items import LanceItemStore
 from recstream.io.lance.journal import Journal, recover
-from recstream.io.lance.journalled import JournalledUserStore
+from recstream.io.lance.journalled import ROWS_A_MERGE, JournalledUserStore
 from recstream.io.lance.locks import folder_lock
 from recstream.io.lance.maintenance import Maintenance, Upkeep
 from recstream.io.lance.memory import be_frugal, bounded_session
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _JOURNAL: Final = "users.journal"
 """Folder of the rows that are on their way to the table of users."""
+_DYING_S: Final = 10.0
 
 
 class LanceDatabase:
@@ -58,9 +59,18 @@ class LanceDatabase:
 
     @classmethod
     def open(
-        cls, path: str | Path, meta: StoreMeta, *, create: bool = True, upkeep: Upkeep | None = None
+        cls,
+        path: str | Path,
+        meta: StoreMeta,
+        *,
+        create: bool = True,
+        alone: bool | None = None,
+        upkeep: Upkeep | None = None,
     ) -> LanceDatabase:
         """Open the store in that folder, or make it when ``create`` is true.
+
+        ``alone`` (None: as ``create``): no other job may be writing it, so one that seems to is waited for a
+        moment: it is dying.
 
         Raises:
             StoreMismatchError: it holds a store of another layout, or one made with another encoder, dim
@@ -93,7 +103,8 @@ class LanceDatabase:
             statistics = table("statistics", "item_id", statistics_schema())
             models = table("models", "name", model_schema())
             stored_users = LanceUserStore(users, meta.dim, Maintenance(users, upkeep))
-            _recover(folder, stored_users)
+            waits = create if alone is None else alone
+            _recover(folder, stored_users, wait_s=_DYING_S if waits else 0.0)
         return cls(
             folder,
             meta,
@@ -119,8 +130,8 @@ class LanceDatabase:
         connection = connect(folder)
         users = KeyedTable.open(connection, folder, "users", user_schema(dim), key="user_id", create=False)
         store = LanceUserStore(users, dim, Maintenance(users, Upkeep()))
-        with folder_lock(folder):
-            _recover(folder, store)
+        with translated(str(folder), "opening the store"), folder_lock(folder):
+            _recover(folder, store, wait_s=0.0)
         return store
 
     @staticmethod
@@ -160,15 +171,17 @@ class LanceDatabase:
         self.models.maintain()
 
 
-def _recover(folder: Path, users: LanceUserStore) -> None:
+def _recover(folder: Path, users: LanceUserStore, *, wait_s: float) -> None:
     """Merge what a process that died had written down, of each user what it wrote last."""
 
     def put(batches: list[Any]) -> None:
         rows = pa.concat_tables(batches)
         last = {user_id: at for at, user_id in enumerate(rows["user_id"].to_pylist())}
-        users.put(rows.take(sorted(last.values())))
+        newest = rows.take(sorted(last.values()))
+        for at in range(0, len(newest), ROWS_A_MERGE):
+            users.put(newest.slice(at, ROWS_A_MERGE))
 
-    batches = recover(folder / _JOURNAL, put)
+    batches = recover(folder / _JOURNAL, put, wait_s=wait_s)
     if batches:
         log.info("merged what a process that died had written down: store=%s batches=%d", folder, batches)
 

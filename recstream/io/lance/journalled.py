@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Collection, Sequence
 from typing import Final
@@ -14,14 +15,19 @@ from recstream.io.lance.journal import Journal
 from recstream.io.lance.users import LanceUserStore
 from recstream.ports import UserRow
 
-__all__ = ["JournalledUserStore"]
+__all__ = ["ROWS_A_MERGE", "JournalledUserStore"]
+
+log = logging.getLogger(__name__)
 
 _EVERY_S: Final = 10.0
 """Time between two merges."""
 _MOST: Final = 2000
 """More rows at once go to the table directly: there they cost less each than in few, and are not kept twice.
 So many that are waiting are merged without delay; at twice as many, who brings more waits."""
-_ROWS_A_MERGE: Final = 4000
+ROWS_A_MERGE: Final = 4000
+"""Rows an upsert, as `recstream.engine.hot_set` has it."""
+_BYTES: Final = 64 * 1024 * 1024
+"""Likewise so many bytes that are written down are merged without delay."""
 
 
 class JournalledUserStore:
@@ -37,10 +43,13 @@ class JournalledUserStore:
         self._store = store
         self._journal = journal
         self._changed = threading.Condition()
-        """Guards all below and the journal; held for moments only."""
+        """Guards all below and the journal."""
         self._waiting: dict[str, UserRow] = {}
         self._merging: dict[str, UserRow] = {}
-        self._is_wanted_now = False
+        self._bytes = 0
+        """Of the journal since the last merge began."""
+        self._begun = self._merged = self._wanted = 0
+        """How many merges have begun, are done, and are wanted without delay."""
         self._fault: BaseException | None = None
         self._thread: threading.Thread | None = None
 
@@ -76,19 +85,31 @@ class JournalledUserStore:
             self._raise_fault()
             self._journal.append(table)
             self._waiting |= own
+            self._bytes += table.nbytes
             if self._thread is None:
                 self._thread = threading.Thread(target=self._merge, name="merge users", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._fault is not None or len(self._waiting) < 2 * _MOST)
+            self._changed.wait_for(lambda: self._fault is not None or not self._is_much(2))
+
+    def is_settled(self) -> bool:
+        """Whether all is in the table.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        with self._changed:
+            self._raise_fault()
+            return not (self._waiting or self._merging)
 
     def settle(self) -> None:
-        """Return when all is in the table, and nothing is written down beside it."""
+        """Return when all that is there by now is in the table, and nothing of it written down beside it."""
         with self._changed:
-            self._is_wanted_now = True
+            self._raise_fault()
+            last = self._begun + bool(self._waiting)
+            self._wanted = max(self._wanted, last)
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._fault is not None or not (self._waiting or self._merging))
-            self._is_wanted_now = False
+            self._changed.wait_for(lambda: self._fault is not None or self._merged >= last)
             self._raise_fault()
 
     def delete(self, user_ids: Sequence[str]) -> None:
@@ -132,6 +153,9 @@ class JournalledUserStore:
         """Compact, index, and drop old versions when due. From one process only."""
         self._store.maintain()
 
+    def _is_much(self, times: int = 1) -> bool:
+        return len(self._waiting) >= times * _MOST or self._bytes >= times * _BYTES
+
     def _merge(self) -> None:
         """The thread's work: it ends with a fault, or with the process."""
         try:
@@ -139,19 +163,23 @@ class JournalledUserStore:
                 with self._changed:
                     self._changed.wait_for(lambda: self._waiting)
                     self._changed.wait_for(
-                        lambda: self._is_wanted_now or len(self._waiting) >= _MOST, timeout=_EVERY_S
+                        lambda: self._wanted > self._begun or self._is_much(), timeout=_EVERY_S
                     )
                     self._merging, self._waiting = self._waiting, {}
+                    self._bytes = 0
+                    self._begun += 1
                     files = self._journal.turn()
                     self._changed.notify_all()
                 rows = list(self._merging.values())
-                for at in range(0, len(rows), _ROWS_A_MERGE):
-                    self._store.upsert(rows[at : at + _ROWS_A_MERGE])
+                for at in range(0, len(rows), ROWS_A_MERGE):
+                    self._store.upsert(rows[at : at + ROWS_A_MERGE])
                 with self._changed:
                     self._journal.drop(files)
                     self._merging = {}
+                    self._merged += 1
                     self._changed.notify_all()
         except BaseException as fault:
+            log.exception("users that are written down cannot be merged into their table")
             with self._changed:
                 self._fault = fault
                 self._changed.notify_all()

@@ -38,6 +38,10 @@ class LanceUserStore:
         """Insert or replace the rows of an Arrow table."""
         self._table.upsert(rows["user_id"].to_pylist(), rows)
 
+    def is_settled(self) -> bool:
+        """It always is."""
+        return True
+
     def settle(self) -> None:
         """All is in the table when `upsert` returns."""
 

@@ -30,6 +30,8 @@ _MANY: Final = 16
 _TOPS: Final = 400
 """so many at each scale, so that enough are left that a user has not seen."""
 _NO_TOPS: Final = np.zeros((0, 0), np.int32)
+_PRODUCTS: Final = len(DENSE) - 1
+"""Most products of a list with all texts: what is disliked is asked of the candidates alone."""
 _BLOCK_FLOATS: Final = 1 << 21
 """Text scores held at once: users are worked off in blocks whose scores stay in the caches."""
 
@@ -114,7 +116,7 @@ class Gatherer:
                 rows=np.zeros(room, np.int32),
                 marks=np.zeros(room, np.int8),
             )
-            self._products = np.zeros(max(_BLOCK_FLOATS, len(DENSE) * room), np.float32)
+            self._products = np.zeros(max(_BLOCK_FLOATS, _PRODUCTS * room), np.float32)
 
     def _tops(self, popularity: npt.NDArray[np.float64], items: int) -> Handles:
         tops = np.empty((len(popularity) + 1, min(_TOPS, items)), np.int32)
@@ -138,7 +140,7 @@ class Gatherer:
     def gather(self, queries: Sequence[Query]) -> Iterator[Evidence]:
         """The evidence of the queries' lists, in their order, some lists at a time."""
         self._look(len(queries))
-        block = max(1, _BLOCK_FLOATS // (len(DENSE) * len(self.text)))
+        block = max(1, _BLOCK_FLOATS // (_PRODUCTS * len(self.text)))
         for at in range(0, len(queries), block):
             yield self._gather(queries[at : at + block])
 
@@ -202,7 +204,7 @@ class Gatherer:
             np.array([query.as_of.ts for query in queries]),
             directions,
             strengths,
-            np.full((len(queries), len(DENSE) - 1), -1, np.int64),
+            np.full((len(queries), _PRODUCTS), -1, np.int64),
         )
 
     @property

@@ -286,7 +286,7 @@ def test_a_running_job_takes_up_a_transform_written_by_another_process(processes
     fitted = bench.worker.replica.catalogue.fitted(whitening=0.5)
     seq = int((bench.clock() + 1.0) * 1e9)
     bench.models.upsert([ModelRow(TRANSFORM, seq, fitted.to_bytes())])
-    bench.clock.now += 5.0
+    bench.clock.now += 15.0  # a lone process looks every ten seconds
     bench.step()
     assert bench.worker.replica.catalogue.transform.version == fitted.version
     made = play(bench, log_of(20, seed=1, begin=20))

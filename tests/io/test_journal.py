@@ -221,6 +221,15 @@ def test_other_readers_see_it_once_settled(tmp_path: Path) -> None:
     assert reader.fetch(["a"])
 
 
+def test_settled_it_leaves_no_file(tmp_path: Path) -> None:
+    store = journalled(tmp_path)
+    for version in (1, 2):
+        store.upsert([user_row("a", version=version)])
+        assert list((tmp_path / "users.journal").iterdir())
+        store.settle()
+        assert not list((tmp_path / "users.journal").iterdir())
+
+
 def test_nothing_of_somebody_erased_stays_written_down(tmp_path: Path) -> None:
     store = journalled(tmp_path)
     store.upsert([user_row("Erase Me", state=b"Known Of Them"), user_row("b")])

@@ -41,6 +41,7 @@ class Journal:
         self._folder = folder
         self._open: list[tuple[Path, FileIO]] = []
         self._named = 0
+        self._is_turned = False
         weakref.finalize(self, _close, self._open)
 
     def append(self, rows: Any) -> None:
@@ -54,7 +55,7 @@ class Journal:
             stream.write_table(rows)
         body = sink.getvalue()
         with translated(str(self._folder), f"writing down {len(rows)} rows"):
-            if not self._open:
+            if self._is_turned or not self._open:
                 self._begin()
             _, file = self._open[-1]
             before = file.tell()
@@ -67,11 +68,8 @@ class Journal:
 
     def turn(self) -> int:
         """What is appended from now on goes to another file; gives how many files hold what came before."""
-        before = len(self._open)
-        if before:
-            with translated(str(self._folder), "beginning a file"):
-                self._begin()
-        return before
+        self._is_turned = True
+        return len(self._open)
 
     def drop(self, files: int) -> None:
         """Drop the oldest files: what they hold is in the table."""
@@ -99,6 +97,7 @@ class Journal:
         path = nameless.with_suffix(_SUFFIX)
         nameless.rename(path)
         self._open.append((path, file))
+        self._is_turned = False
 
 
 def _close(files: list[tuple[Path, FileIO]]) -> None:

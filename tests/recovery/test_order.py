@@ -85,7 +85,9 @@ def test_a_user_may_be_spread_over_partitions(scene: Scene, partitions: int) -> 
     assert {len(one.fence) for one in scene.profiles(name).values()} == {partitions}
 
 
-@pytest.mark.parametrize("processes", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "processes", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_a_live_job_of_any_processes_gives_the_same_before_and_after_the_items(
     scene: Scene, processes: int
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 __all__ = ["Background", "Later", "Work", "at_once"]
 
-Work: TypeAlias = Callable[[], None]
+Work: TypeAlias = Callable[[], object]
 Later: TypeAlias = Callable[[Work], None]
 """Has a piece of work done, now or soon."""
 
@@ -33,7 +33,7 @@ class Background:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="background")
-        self._under_way: list[Future[None]] = []
+        self._under_way: list[Future[object]] = []
 
     @property
     def is_idle(self) -> bool:

@@ -71,6 +71,7 @@ class HotSet:
         self._is_warmed = True
         arriving: list[list[UserRow]] = []
         self._arriving = arriving
+        self._met = set(self._profiles)
         most = min(self._limit, _READ_AHEAD)
         later(lambda: arriving.append(self._store.newest(most)))
 

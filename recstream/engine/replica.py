@@ -161,11 +161,8 @@ class Replica:
             key = shard_of(self.catalogue.ids[handle], self._keys)
             learned.append(statistics_row(handle, self.statistics, self.catalogue, shard=key, seq=0))
         if learned:
-            later(lambda: self._write_statistics(learned, next_seq))
+            later(lambda: self._in_time(self._rows.upsert, learned, next_seq))
         return len(learned)
-
-    def _write_statistics(self, rows: list[StatisticsRow], next_seq: Callable[[], int]) -> None:
-        self._in_time(self._rows.upsert, rows, next_seq)
 
     def _in_time(
         self, upsert: Callable[[list[R]], None], rows: list[R], next_seq: Callable[[], int]

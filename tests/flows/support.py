@@ -249,7 +249,7 @@ def versions_after(log: Iterable[Record]) -> dict[str, int]:
 def stored_users(store: Path, encoder: str = "hashing") -> dict[str, UserRow]:
     """All user rows of a store."""
     settings = Settings.load(None, {}, {"store.path": str(store), "encoder.backend": encoder})
-    wiring = Wiring(settings)
+    wiring = Wiring(settings, alone=False)
     try:
         users = wiring.database.users
         return users.fetch(users.ids())

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 _JOURNAL: Final = "users.journal"
 """Folder of the rows that are on their way to the table of users."""
 _DYING_S: Final = 10.0
+"""How long a process that was killed may take to be gone."""
 
 
 class LanceDatabase:

@@ -25,7 +25,9 @@ _FRAME: Final = struct.Struct("<QI")
 """Before each batch of rows: its length in bytes, and the checksum of length and batch (CRC 32)."""
 _SUFFIX: Final = ".journal"
 _OLD_S: Final = 60.0
+"""A file without a name of its own is left over after so long."""
 _LOOK_S: Final = 0.05
+"""Between two looks whether a process has died."""
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,8 @@ class Journal:
         self._open: list[tuple[Path, FileIO]] = []
         self._named = 0
         self._is_turned = False
-        weakref.finalize(self, _close, self._open)
+        # Not at exit: the process holds its locks until it is gone, with the thread that merges.
+        weakref.finalize(self, _close, self._open).atexit = False
 
     def append(self, rows: Any) -> None:
         """Write down an Arrow table, all of it or nothing.

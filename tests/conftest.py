@@ -14,8 +14,8 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import cluster_main
 from hypothesis import settings
 
-from recstream.io.kafka.admin import ensure_topics
-from recstream.io.kafka.broker import EmbeddedBroker
+from recstream.connectors.kafka.admin import ensure_topics
+from recstream.connectors.kafka.broker import EmbeddedBroker
 
 _numbers = itertools.count()
 

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-import recstream.first_process  # noqa: F401 - first of ours, see there
+import recstream.runtime.first_process  # noqa: F401 - first of ours, see there
 from recstream.cli import (
     admin,
     catalogue,

@@ -27,9 +27,9 @@ def forget(
     named = {"store.path": None if store is None else str(store)}
     settings = load_settings(config, overrides, named)
     if offline:
-        from recstream.job_lock import job_lock
-        from recstream.stored_model import forget_sessions
-        from recstream.wiring import Wiring
+        from recstream.operations.model import forget_sessions
+        from recstream.runtime.locks import job_lock
+        from recstream.runtime.wiring import Wiring
 
         with job_lock(settings.store_dir, "forget", create=False):
             database = Wiring(settings, create=False, alone=True).database
@@ -39,8 +39,8 @@ def forget(
         typer.echo(f"user {user!r} erased" if known else f"user {user!r} is not in {settings.store_dir}")
         raise typer.Exit(0 if known else 1)
 
-    from recstream.core.messages import Message
-    from recstream.io.kafka.sink import KafkaSink
+    from recstream.connectors.kafka.sink import KafkaSink
+    from recstream.records.transport import Message
 
     event = {"user_id": user, "ts": time.time(), "action": "forget"}
     sink = KafkaSink(settings.kafka.bootstrap, settings.kafka.events_topic, client=settings.kafka.client)
@@ -54,7 +54,7 @@ def forget(
 
 def doctor(config: ConfigFile = None, store: Store = None, overrides: Overrides = None) -> None:
     """Check settings, broker, topics, model, store and cache: what is wrong, and how to mend it."""
-    from recstream.doctor import diagnose
+    from recstream.operations.doctor import diagnose
 
     named = {} if store is None else {"store.path": str(store)}
     findings = diagnose(lambda: load_settings(config, overrides, named))
@@ -77,7 +77,7 @@ def schema(
     ] = "",
 ) -> None:
     """Print the JSON Schema of the records."""
-    from recstream.core import schema as schemas
+    from recstream.records import schema as schemas
 
     known = schemas.all_schemas()
     if name and name not in known:

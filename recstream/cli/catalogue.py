@@ -37,9 +37,9 @@ def load(
     settings = load_settings(config, overrides, named)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
 
-    from recstream.replay import load_items
-    from recstream.runner import Stop
-    from recstream.wiring import Wiring
+    from recstream.runtime.replay import load_items
+    from recstream.runtime.runner import Stop
+    from recstream.runtime.wiring import Wiring
 
     stop = Stop(early_exit=EXIT_INTERRUPTED)
     stop.on_signals()
@@ -70,8 +70,8 @@ def fit(
     overrides: Overrides = None,
 ) -> None:
     """Fit how texts are compared to the items stored now. A running job takes it up within seconds."""
-    from recstream.stored_model import Space, fit_transform
-    from recstream.wiring import Wiring
+    from recstream.operations.model import Space, fit_transform
+    from recstream.runtime.wiring import Wiring
 
     named = {"store.path": None if store is None else str(store)}
     settings = load_settings(config, overrides, named)

@@ -14,9 +14,9 @@ import typer
 
 from recstream.cli import console as consoles
 from recstream.cli.options import ConfigFile, Overrides, load_settings
-from recstream.config import Settings
-from recstream.core.letters import Letter, LetterError, letter_from
-from recstream.core.rejects import REASONS
+from recstream.config.settings import Settings
+from recstream.records.dead_letter import DeadLetter, DeadLetterError, dead_letter_from
+from recstream.records.reject import REASONS
 
 __all__ = ["app", "list_letters", "replay_letters", "shown"]
 
@@ -30,7 +30,7 @@ _TOLD = 5
 
 app = typer.Typer(help="Rejected records: look at them, mend them, send them again.", no_args_is_help=True)
 
-Reasons = Annotated[
+Explanations = Annotated[
     list[str] | None,
     typer.Option("--reason", metavar="REASON", help="Only letters with this reason; may be repeated."),
 ]
@@ -47,7 +47,7 @@ def list_letters(
         str | None,
         typer.Argument(help="A .jsonl[.gz|.zst] file, or kafka:TOPIC; by default kafka.dead_letter_topic."),
     ] = None,
-    reason: Reasons = None,
+    reason: Explanations = None,
     limit: Annotated[
         int | None, typer.Option(min=0, help="Newest letters shown (10; with --json all).")
     ] = None,
@@ -70,7 +70,7 @@ def list_letters(
         return
     counts: Counter[str] = Counter()
 
-    def counted() -> Iterator[Letter]:
+    def counted() -> Iterator[DeadLetter]:
         for letter in letters:
             counts[letter.reason] += 1
             yield letter
@@ -87,7 +87,7 @@ def list_letters(
 @app.command("replay")
 def replay_letters(
     source: Annotated[str, typer.Argument(help="A .jsonl[.gz|.zst] file, kafka:TOPIC, or - (input).")],
-    reason: Reasons = None,
+    reason: Explanations = None,
     to: Annotated[
         str,
         typer.Option(help="Send to kafka:TOPIC, or write to a new .jsonl file, to be given to backfill."),
@@ -114,7 +114,7 @@ def replay_letters(
     duplicates are recognised by event_id within the newest events.dedup ids of a user, so letters that are
     sent twice count once until their user has sent so many more.
     """
-    from recstream.deadletters import Resend, read_lines
+    from recstream.operations.dead_letters import Resend, read_lines
 
     settings = load_settings(config, overrides)
     kafka = settings.kafka
@@ -168,16 +168,16 @@ def _known(reasons: list[str] | None) -> tuple[str, ...]:
     return tuple(reasons or ())
 
 
-def _letters(where: str, settings: Settings, reasons: tuple[str, ...]) -> Iterator[Letter]:
+def _letters(where: str, settings: Settings, reasons: tuple[str, ...]) -> Iterator[DeadLetter]:
     """The letters of a place; what is none is told and left out."""
-    from recstream.deadletters import read_lines
+    from recstream.operations.dead_letters import read_lines
 
     console = consoles.errors()
     strange = 0
     for line in read_lines(where, settings):
         try:
-            letter = letter_from(line.content)
-        except LetterError as err:
+            letter = dead_letter_from(line.content)
+        except DeadLetterError as err:
             strange += 1
             if strange <= _TOLD:
                 console.print(f"{shown(line.place)}: {shown(str(err), 400)}", markup=False)
@@ -188,14 +188,14 @@ def _letters(where: str, settings: Settings, reasons: tuple[str, ...]) -> Iterat
         console.print(f"{strange:,} records of {shown(where)} are no dead letters and were left out")
 
 
-def _newest(letters: Iterator[Letter], most: int) -> list[Letter]:
+def _newest(letters: Iterator[DeadLetter], most: int) -> list[DeadLetter]:
     """The newest, oldest first; of the same moment those that were read last."""
     numbers = itertools.count()
     found = heapq.nlargest(most, ((letter.at, next(numbers), letter) for letter in letters))
     return [letter for _, _, letter in reversed(found)]
 
 
-def _told(letter: Letter) -> str:
+def _told(letter: DeadLetter) -> str:
     """A letter in three lines."""
     raw = letter.raw[: 4 * _WIDTH].decode("utf-8", "backslashreplace")
     return (

@@ -12,21 +12,21 @@ import typer
 from rich.text import Text
 
 from recstream.cli import console as consoles
-from recstream.config import ConfigError
-from recstream.core.fuse import FuseError
-from recstream.engine.rows import RowFormatError
-from recstream.engine.users import BarrierError
-from recstream.io.encoders.spec import EncoderError
-from recstream.io.files.formats import FileFault
-from recstream.io.kafka.admin import KafkaFault
-from recstream.io.kafka.broker import BrokerError
-from recstream.io.kafka.sink import DeliveryError
-from recstream.io.lance.errors import StoreError, StoreMismatchError
-from recstream.job_lock import StoreBusyError
-from recstream.ports import UnencodableError
-from recstream.runner import PositionsError
-from recstream.supervisor import EXIT_FUSE, EXIT_SETTINGS, JobError, RefusedError
-from recstream.witness import PeerLostError
+from recstream.config.settings import ConfigError
+from recstream.connectors.files.formats import FileFault
+from recstream.connectors.kafka.admin import KafkaFault
+from recstream.connectors.kafka.broker import BrokerError
+from recstream.connectors.kafka.sink import DeliveryError
+from recstream.dataflow.users import BarrierError
+from recstream.encoders.base import UnencodableError
+from recstream.encoders.spec import EncoderError
+from recstream.records.layout import RowFormatError
+from recstream.records.reject_limit import RejectLimitError
+from recstream.runtime.error_capture import PeerLostError
+from recstream.runtime.locks import StoreBusyError
+from recstream.runtime.runner import PositionsError
+from recstream.runtime.supervisor import EXIT_FUSE, EXIT_SETTINGS, JobError, RefusedError
+from recstream.stores.lance.errors import StoreError, StoreMismatchError
 
 __all__ = ["FAULTS", "exit_code", "known_fault", "rejects_told", "report"]
 
@@ -37,7 +37,7 @@ FAULTS: tuple[type[Exception], ...] = (
     DeliveryError,
     EncoderError,
     FileFault,
-    FuseError,
+    RejectLimitError,
     JobError,
     KafkaFault,
     PeerLostError,
@@ -72,7 +72,7 @@ def known_fault(error: BaseException) -> Exception | None:
 
 def exit_code(fault: Exception) -> int:
     """2 when the settings are wrong or do not fit the store, 4 at too many rejects, 1 for any other fault."""
-    if isinstance(fault, FuseError):
+    if isinstance(fault, RejectLimitError):
         return EXIT_FUSE
     return EXIT_SETTINGS if isinstance(fault, (ConfigError, RefusedError, StoreMismatchError)) else 1
 
@@ -93,7 +93,7 @@ def rejects_told(places: Callable[[], Mapping[str, str]]) -> Iterator[None]:
         yield
     except Exception as error:
         fault = known_fault(error)
-        if not isinstance(fault, FuseError):
+        if not isinstance(fault, RejectLimitError):
             raise
         report(fault)
         console = consoles.errors()

@@ -26,9 +26,9 @@ def reset(store: Store = None, config: ConfigFile = None, overrides: Overrides =
 
     Users, items, sessions and statistics stay as they are.
     """
-    from recstream.job_lock import job_lock
-    from recstream.stored_model import reset_model
-    from recstream.wiring import Wiring
+    from recstream.operations.model import reset_model
+    from recstream.runtime.locks import job_lock
+    from recstream.runtime.wiring import Wiring
 
     named = {"store.path": None if store is None else str(store)}
     settings = load_settings(config, overrides, named)
@@ -45,7 +45,7 @@ def reset(store: Store = None, config: ConfigFile = None, overrides: Overrides =
 
 
 def print_model(console: Console, seen: dict[str, Any]) -> None:
-    """Print the model as `recstream.stored_model.inspect_model` gives it."""
+    """Print the model as `recstream.operations.model.inspect_model` gives it."""
     frozen = "" if seen["learns"] else " (frozen: ranking.learn is false)"
     if seen["examples"]:
         console.print(f"learned from {seen['examples']:,} choices by {seen['workers']} worker(s){frozen}")

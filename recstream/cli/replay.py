@@ -20,8 +20,8 @@ from recstream.cli.summary import print_summary
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from recstream.config import Settings
-    from recstream.verify import Comparison
+    from recstream.config.settings import Settings
+    from recstream.operations.verify import Comparison
 
 __all__ = ["backfill"]
 
@@ -108,9 +108,9 @@ def backfill(
 
 
 def _run(settings: Settings, verify: Path | None, *, is_temporary: bool) -> None:
-    from recstream.replay import replay
-    from recstream.runner import Stop
-    from recstream.verify import verify as verified
+    from recstream.operations.verify import verify as verified
+    from recstream.runtime.replay import replay
+    from recstream.runtime.runner import Stop
 
     stop = Stop(early_exit=EXIT_INTERRUPTED)
     stop.on_signals()
@@ -155,7 +155,7 @@ def _print_places(
     console: Console, settings: Settings, rejects: int, dead_letters: str, *, is_temporary: bool
 ) -> None:
     """Where the state, the lists and the rejected records are."""
-    from recstream.wiring import Wiring
+    from recstream.runtime.wiring import Wiring
 
     chosen = settings.backfill
     place = "temporary" if is_temporary else str(settings.store_dir)
@@ -170,8 +170,8 @@ def _print_places(
 
 def _places(settings: Settings, *, is_temporary: bool) -> dict[str, str]:
     """Where rejects are; of a temporary store only what is not in it."""
-    from recstream.positions import replay_place
-    from recstream.wiring import Wiring
+    from recstream.runtime.positions import replay_place
+    from recstream.runtime.wiring import Wiring
 
     places = {"events": replay_place(settings).dead_letter, "items": Wiring(settings).item_dead_letters}
     if not settings.backfill.items:

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from recstream.accounting import accounting, merge_summaries
 from recstream.cli import console as consoles
 from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
 from recstream.cli.summary import print_summary
+from recstream.metrics.accounting import accounting, merge_summaries
 
 __all__ = ["run"]
 
@@ -29,9 +29,9 @@ def run(
     Exit codes: 0 stopped, 1 a fault, 2 settings are wrong or not those of the store, 4 the fuse (too many
     rejects).
     """
-    from recstream.job_lock import job_lock
-    from recstream.runner import Stop
-    from recstream.supervisor import Supervisor
+    from recstream.runtime.locks import job_lock
+    from recstream.runtime.runner import Stop
+    from recstream.runtime.supervisor import Supervisor
 
     named = {"run.processes": processes, "store.path": None if store is None else str(store)}
     settings = load_settings(config, overrides, named)

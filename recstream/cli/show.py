@@ -17,7 +17,7 @@ from recstream.cli.model import print_model
 from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
 
 if TYPE_CHECKING:
-    from recstream.wiring import Wiring
+    from recstream.runtime.wiring import Wiring
 
 __all__ = ["show"]
 
@@ -39,8 +39,8 @@ def show(
     overrides: Overrides = None,
 ) -> None:
     """Show a user's state, sessions and list with reasons, or the model; no job is disturbed."""
-    from recstream.inspection import inspect_user
-    from recstream.wiring import Wiring
+    from recstream.operations.inspect import inspect_user
+    from recstream.runtime.wiring import Wiring
 
     if (user is None) != model:
         raise typer.BadParameter("wanted a user id, or --model: one of them")
@@ -61,7 +61,7 @@ def show(
 
 
 def _show_model(wiring: Wiring, *, json: bool) -> None:
-    from recstream.stored_model import inspect_model
+    from recstream.operations.model import inspect_model
 
     seen = inspect_model(wiring)
     if json:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from recstream.accounting import accounting, quantile
+from recstream.metrics.accounting import accounting, quantile
 
 __all__ = ["print_summary"]
 

@@ -58,7 +58,7 @@ def _records(
     idle_s: float | None,
 ) -> Any:
     if file is not None:
-        from recstream.io.files.source import FileSource
+        from recstream.connectors.files.source import FileSource
 
         source = FileSource(file)
         (partition,) = source.check()
@@ -71,7 +71,7 @@ def _records(
             return
     settings = load_settings(config, overrides)
 
-    from recstream.io.kafka.read import read_topic
+    from recstream.connectors.kafka.read import read_topic
 
     kafka = settings.kafka
     for record in read_topic(

@@ -31,8 +31,8 @@ def upgrade(
 
     Exit codes: 0 done, or nothing to do, 1 a fault, 2 settings are wrong or do not fit the store.
     """
-    from recstream.upgrade import upgrade as steps
-    from recstream.wiring import SCHEMA
+    from recstream.operations.upgrade import upgrade as steps
+    from recstream.runtime.wiring import SCHEMA
 
     named = {"store.path": None if store is None else str(store)}
     settings = load_settings(config, overrides, named)

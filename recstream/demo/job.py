@@ -16,9 +16,9 @@ from typing import Any, Final
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
-from recstream.accounting import merge_summaries
-from recstream.child import summary_path
-from recstream.config import Settings
+from recstream.config.settings import Settings
+from recstream.metrics.accounting import merge_summaries
+from recstream.runtime.process import summary_path
 
 __all__ = ["Job", "JobDiedError", "Reading", "free_port"]
 
@@ -28,7 +28,7 @@ if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
 if os.getppid() != int(sys.argv[1]):
     os._exit(1)
-os.execv(sys.executable, [sys.executable, "-m", "recstream.child"])
+os.execv(sys.executable, [sys.executable, "-m", "recstream.runtime.process"])
 """
 _LOG_LINES: Final = 15
 
@@ -66,7 +66,7 @@ class Reading:
 
 
 class Job:
-    """``python -m recstream.child`` with these settings; ends with this process at the latest."""
+    """``python -m recstream.runtime.process`` with these settings; ends with this process at the latest."""
 
     def __init__(self, settings: Settings, log: Path) -> None:
         self._settings = settings

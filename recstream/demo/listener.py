@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from recstream.io.kafka.client import NO_GROUP, client_config, client_log
+from recstream.connectors.kafka.client import NO_GROUP, client_config, client_log
 
 __all__ = ["Latency", "Listener", "latency"]
 

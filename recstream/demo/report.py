@@ -11,12 +11,12 @@ import orjson
 from rich.console import Console
 from rich.markup import escape
 
-from recstream.accounting import accounting
 from recstream.demo.films import Film, Rating
 from recstream.demo.folder import DemoFolder
 from recstream.demo.listener import Latency
 from recstream.demo.people import LIKED, Fan
 from recstream.demo.view import list_table, stars, titled
+from recstream.metrics.accounting import accounting
 
 __all__ = ["Outcome", "Search", "print_lists", "print_next", "print_outcome", "print_search"]
 

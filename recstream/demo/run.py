@@ -13,6 +13,8 @@ from typing import Any, Final
 import orjson
 from rich.console import Console
 
+from recstream.connectors.kafka.admin import ensure_topics
+from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.demo import report
 from recstream.demo.films import CREDIT, MovieLens, find_or_fetch, read_wheel
 from recstream.demo.folder import DemoFolder
@@ -22,10 +24,8 @@ from recstream.demo.people import Fan, fans, followed
 from recstream.demo.traffic import Outgoing, Sender, send_films, with_seasoning
 from recstream.demo.view import LiveScreen, PlainScreen, Screen
 from recstream.demo.watch import up_to_date, wait_for_catalogue, watch_events
-from recstream.io.kafka.admin import ensure_topics
-from recstream.io.kafka.broker import EmbeddedBroker
-from recstream.job_lock import job_lock
-from recstream.runner import Stop
+from recstream.runtime.locks import job_lock
+from recstream.runtime.runner import Stop
 
 __all__ = ["DemoOptions", "run_demo"]
 

@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 import orjson
 from confluent_kafka import Producer
 
+from recstream.connectors.kafka.client import client_config, client_log
 from recstream.demo.films import Film, Rating
-from recstream.io.kafka.client import client_config, client_log
 
 __all__ = ["Outgoing", "Sender", "producer", "send_films", "with_seasoning"]
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from recstream.config import Settings
+from recstream.config.settings import Settings
 from recstream.evaluation.log import Log, Stage, read_log
 from recstream.evaluation.metrics import figures
 from recstream.evaluation.passes import Pass, run_pass
 from recstream.evaluation.protocol import Plan, Protocol, plan_of
 from recstream.evaluation.recommender import Recommender, evaluation_rules
-from recstream.wiring import Wiring
+from recstream.runtime.wiring import Wiring
 
 __all__ = ["Done", "Job", "run_job"]
 
@@ -54,14 +54,14 @@ def run_job(job: Job, stage: Stage) -> Done:
     """Read the log and work it off.
 
     Raises:
-        FileFault, FuseError, EncoderError, UnencodableError: the world is not as the job says.
+        FileFault, RejectLimitError, EncoderError, UnencodableError: the world is not as the job says.
     """
     wiring = Wiring(job.settings)
     try:
         rules = evaluation_rules(wiring)
         log = read_log(wiring, rules, job.events, job.items, job.limit, stage)
         known = frozenset(row.item_id for row in log.rows if not row.deleted)
-        plan = plan_of(log.events, rules.profile.decode.actions, known, job.protocol)
+        plan = plan_of(log.events, rules.user_state.decode.actions, known, job.protocol)
         recommender = Recommender(wiring, rules, log) if job.own else None
         return _done(job, log, plan, recommender, stage)
     finally:

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import orjson
 
-from recstream.core.decoding import decode_events, decode_items
-from recstream.core.events import Event
-from recstream.core.fuse import Fuse
-from recstream.core.source import RawBatch
-from recstream.engine.encode import encoded_events, item_rows
-from recstream.engine.services import EngineRules
-from recstream.io.files.formats import FileFault
-from recstream.io.files.source import FileSource
-from recstream.ports import ItemRow
-from recstream.wiring import Wiring
+from recstream.connectors.files.formats import FileFault
+from recstream.connectors.files.source import FileSource
+from recstream.dataflow.encode import encoded_events, item_rows
+from recstream.dataflow.services import DataflowRules
+from recstream.items.rows import ItemRow
+from recstream.records.decode import decode_events, decode_items
+from recstream.records.event import Event
+from recstream.records.reject_limit import RejectLimit
+from recstream.records.transport import RawBatch
+from recstream.runtime.wiring import Wiring
 
 __all__ = ["Log", "Stage", "check_files", "read_log"]
 
@@ -58,13 +58,13 @@ def check_files(events: str, items: str | None) -> None:
 
 
 def read_log(
-    wiring: Wiring, rules: EngineRules, events: str, items: str | None, limit: int, stage: Stage
+    wiring: Wiring, rules: DataflowRules, events: str, items: str | None, limit: int, stage: Stage
 ) -> Log:
     """Read both files; texts are encoded through the wiring's cache.
 
     Raises:
         FileFault: as `check_files`.
-        FuseError: too many of the records are rejected.
+        RejectLimitError: too many of the records are rejected.
         EncoderError: the encoder cannot be had.
     """
     check_files(events, items)
@@ -73,11 +73,11 @@ def read_log(
         _read_items(wiring, rules, items, log, stage)
     source = _source(events, limit or None)
     stage("events", source.progress)
-    fuse = Fuse("events", rules.fuse)
-    decode = rules.profile.decode
+    reject_limit = RejectLimit("events", rules.reject_limit)
+    decode = rules.user_state.decode
     for raw in _batches(source):
         decoded, rejects = decode_events(raw, rules=decode, now=log.read_at, loads=orjson.loads)
-        fuse.observe_batch(raw.offsets, rejects)
+        reject_limit.observe_batch(raw.offsets, rejects)
         log.rejected.update(reject.reason for reject in rejects)
         done = encoded_events(decoded, wiring.encoder)
         log.rejected.update(reject.reason for reject in done.rejects)
@@ -86,14 +86,14 @@ def read_log(
     return log
 
 
-def _read_items(wiring: Wiring, rules: EngineRules, items: str, log: Log, stage: Stage) -> None:
+def _read_items(wiring: Wiring, rules: DataflowRules, items: str, log: Log, stage: Stage) -> None:
     source = _source(items, None)
     stage("items", source.progress)
-    fuse = Fuse("items", rules.fuse)
+    reject_limit = RejectLimit("items", rules.reject_limit)
     last: dict[str, ItemRow] = {}
     for raw in _batches(source):
-        decoded, rejects = decode_items(raw, rules=rules.profile.decode, loads=orjson.loads)
-        fuse.observe_batch(raw.offsets, rejects)
+        decoded, rejects = decode_items(raw, rules=rules.user_state.decode, loads=orjson.loads)
+        reject_limit.observe_batch(raw.offsets, rejects)
         log.rejected.update(f"items/{reject.reason}" for reject in rejects)
         rows, failed = item_rows(decoded, wiring.encoder)
         log.rejected.update("items/unencodable" for _ in failed)

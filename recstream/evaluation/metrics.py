@@ -7,9 +7,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from recstream.core.arrays import Matrix
 from recstream.evaluation.passes import Pass, Targets
 from recstream.evaluation.scoring import Scored
+from recstream.records.arrays import Matrix
 
 __all__ = ["COLD", "Interval", "bootstrap", "figures", "gains"]
 

@@ -13,8 +13,8 @@ from typing import TypeVar
 from recstream.evaluation.job import Done, Job, run_job
 from recstream.evaluation.log import Stage, read_log
 from recstream.evaluation.recommender import evaluation_rules
-from recstream.supervisor import JobError
-from recstream.wiring import Wiring
+from recstream.runtime.supervisor import JobError
+from recstream.runtime.wiring import Wiring
 
 __all__ = ["run_jobs"]
 
@@ -28,7 +28,7 @@ def run_jobs(jobs: Mapping[K, Job], processes: int, stage: Stage) -> dict[K, Don
 
     Raises:
         JobError: a process died; it was perhaps out of memory.
-        FileFault, FuseError, EncoderError, UnencodableError: as of one job.
+        FileFault, RejectLimitError, EncoderError, UnencodableError: as of one job.
     """
     if len(jobs) == 1:
         return {name: run_job(job, stage) for name, job in jobs.items()}

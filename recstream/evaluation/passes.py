@@ -9,13 +9,13 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from recstream.core.arrays import Matrix
 from recstream.evaluation.baselines import BASELINES, Baseline, World
 from recstream.evaluation.baselines.base import top_of
 from recstream.evaluation.log import Log
 from recstream.evaluation.protocol import Plan, Protocol, Trial
 from recstream.evaluation.recommender import Recommender
 from recstream.evaluation.scoring import Board, Scored
+from recstream.records.arrays import Matrix
 
 __all__ = ["OWN", "Learned", "Pass", "Targets", "run_pass"]
 
@@ -62,7 +62,7 @@ class Learned:
     """What the ranking learned on the way."""
 
     effects: list[tuple[int, dict[str, float]]] = field(default_factory=list)
-    """What each signal is worth (`Blend.effect`), by how many events of the log were taken in."""
+    """What each signal is worth (`RankingModel.effect`), by how many events of the log were taken in."""
     examples: int = 0
     """Choices it was learned from, in the end."""
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from recstream.core.events import Event
-from recstream.core.rules import Action
+from recstream.records.actions import Action
+from recstream.records.event import Event
 
 __all__ = ["Moment", "Plan", "Protocol", "Target", "Ties", "Trial", "When", "plan_of"]
 

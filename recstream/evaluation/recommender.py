@@ -9,18 +9,18 @@ from typing import TypeVar
 import orjson
 from typing_extensions import override
 
-from flows.backfill import replay_rules
-from recstream.core.events import Event
-from recstream.core.signals import Query
-from recstream.core.source import Partition
-from recstream.engine.list_maker import ListMaker
-from recstream.engine.lists import Listed
-from recstream.engine.services import EngineRules, Services
-from recstream.engine.step import Dues, Received, Step
-from recstream.engine.worker import Worker
+from recstream.dataflow.graph import replay_rules
+from recstream.dataflow.list_builder import ListBuilder
+from recstream.dataflow.lists import EncodedList
+from recstream.dataflow.messages import BatchResult, DueLists, EventBatch
+from recstream.dataflow.services import DataflowRules, Services
+from recstream.dataflow.worker import Worker
 from recstream.evaluation.log import Log
-from recstream.memory_stores import MemoryItemStore, MemoryModelStore, MemoryStatisticsStore, MemoryUserStore
-from recstream.wiring import Wiring
+from recstream.ranking.query import Query
+from recstream.records.event import Event
+from recstream.records.transport import Partition
+from recstream.runtime.wiring import Wiring
+from recstream.stores.memory import MemoryItemStore, MemoryModelStore, MemoryStatisticsStore, MemoryUserStore
 
 __all__ = ["Recommender", "evaluation_rules"]
 
@@ -28,7 +28,7 @@ X = TypeVar("X")
 _REQUESTS = Partition("eval-requests", "eval-requests@eval")
 
 
-def evaluation_rules(wiring: Wiring) -> EngineRules:
+def evaluation_rules(wiring: Wiring) -> DataflowRules:
     """The rules of ``recstream backfill --refresh event``.
 
     With ``backfill.drift`` lists of idle users are made again; these count where lists are scored as emitted.
@@ -36,14 +36,14 @@ def evaluation_rules(wiring: Wiring) -> EngineRules:
     return replay_rules(wiring.rules(), "event", job="eval")
 
 
-class _Nobody(ListMaker):
+class _Nobody(ListBuilder):
     """Makes no lists, where nobody will look at them."""
 
     def __init__(self) -> None:
         pass
 
     @override
-    def queries(self, due: Dues) -> list[Query]:
+    def queries(self, due: DueLists) -> list[Query]:
         return []
 
 
@@ -55,7 +55,7 @@ class Recommender:
     event`` on the same log, with a ``request`` event at each such moment.
     """
 
-    def __init__(self, wiring: Wiring, rules: EngineRules, log: Log) -> None:
+    def __init__(self, wiring: Wiring, rules: DataflowRules, log: Log) -> None:
         dim = wiring.encoder.dim
         items, users, statistics = MemoryItemStore(dim), MemoryUserStore(dim), MemoryStatisticsStore()
         items.upsert([row._replace(seq=n) for n, row in enumerate(log.rows)])
@@ -74,20 +74,20 @@ class Recommender:
         self._maker, self._nobody = self.worker.lists, _Nobody()
         self._asked = 0
         self._is_grown = True
-        self.drifts = rules.drift is not None
+        self.drifts = rules.idle_refresh is not None
         """Whether lists of idle users are made again between events."""
 
     @property
     def effects(self) -> dict[str, float]:
         """What each signal that is used is worth now: the score of an item that has it alone, and in full."""
         used = self.worker.recommender.rules.weights
-        effect = self.worker.recommender.blend.effect
+        effect = self.worker.recommender.model.effect
         return {name: worth for name, worth in effect.items() if used[name] != 0.0}
 
     @property
     def examples(self) -> int:
         """Choices that this was learned from."""
-        return int(self.worker.recommender.blend.examples)
+        return int(self.worker.recommender.model.examples)
 
     def learn(self, events: Sequence[Event]) -> None:
         """Take events in, in their order.
@@ -117,21 +117,21 @@ class Recommender:
         asked = Event(user_id, ts, "request", None, None, None, None, None, None, _REQUESTS, self._asked, b"")
         return self.emit([asked]).get(user_id, [])
 
-    def _step(self, events: Sequence[Event]) -> Step:
+    def _step(self, events: Sequence[Event]) -> BatchResult:
         if not events:
-            return Step([], [], [], [], [], [])
+            return BatchResult([], [], [], [], [], [])
         brought = {e.offset: self._log.brought[e.offset] for e in events if e.item is not None}
-        self.worker.inbox.append(Received(self._log.read_at, list(events), brought))
+        self.worker.inbox.append(EventBatch(self._log.read_at, list(events), brought))
         done = self.worker.step()
         self._log.rejected.update(reject.reason for reject in done.rejects)
         return done
 
 
-def _lists_of(done: Step) -> dict[str, list[str]]:
+def _lists_of(done: BatchResult) -> dict[str, list[str]]:
     return {
         listed.user_id: [item["item_id"] for item in orjson.loads(listed.value)["items"]]
         for listed in done.lists
-        if isinstance(listed, Listed)
+        if isinstance(listed, EncodedList)
     }
 
 

@@ -7,11 +7,11 @@ from datetime import datetime, timezone
 from html import escape
 from typing import Any, Final
 
-from recstream.core.signals import SIGNALS
 from recstream.evaluation.comparison import Difference
 from recstream.evaluation.job import Done
 from recstream.evaluation.plots import line_plot
 from recstream.evaluation.series import Series, by_age, effects_over_time, over_time
+from recstream.ranking.signals import SIGNALS
 
 __all__ = ["html_report"]
 

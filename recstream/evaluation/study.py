@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from recstream.config import Settings
+from recstream.config.settings import Settings
 from recstream.evaluation.comparison import Difference, best_baseline, difference
 from recstream.evaluation.job import Done, Job
 from recstream.evaluation.log import Stage
@@ -78,7 +78,7 @@ def run_study(
 
     Raises:
         ConfigError: a name of ``ablate`` is unknown.
-        JobError, FileFault, FuseError, EncoderError, UnencodableError: as `run_jobs`.
+        JobError, FileFault, RejectLimitError, EncoderError, UnencodableError: as `run_jobs`.
     """
     alone = replace(job, against=())
     jobs = {("base", ""): job}

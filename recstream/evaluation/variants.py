@@ -8,8 +8,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
-from recstream.config import ConfigError, Settings
-from recstream.core.signals import DEFAULT_WEIGHTS, SIGNALS
+from recstream.config.settings import ConfigError, Settings
+from recstream.ranking.signals import DEFAULT_WEIGHTS, SIGNALS
 
 if sys.version_info >= (3, 11):
     import tomllib

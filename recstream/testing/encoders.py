@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 import pytest
 
-from recstream.core.arrays import Matrix
-from recstream.ports import Encoder, UnencodableError, VectorCache
+from recstream.encoders.base import Encoder, UnencodableError, VectorCache
+from recstream.records.arrays import Matrix
 
 __all__ = [
     "TEXTS",
@@ -110,12 +110,12 @@ class EncoderContract(ABC):
 class FussyEncoder:
     """An encoder that cannot encode the texts it is told not to; else as the one inside.
 
-    >>> from recstream.io.encoders import EncoderSpec, open_encoder
+    >>> from recstream.encoders import EncoderSpec, open_encoder
     >>> fussy = FussyEncoder(open_encoder(EncoderSpec(backend="hashing")), {"brawl"})
     >>> fussy.encode(["jazz", "brawl"])
     Traceback (most recent call last):
         ...
-    recstream.ports.UnencodableError: 1 of 2 texts cannot be encoded; text 1: this fake was told to refuse it
+    recstream.encoders.base.UnencodableError: 1 of 2 texts cannot be encoded; text 1: told to refuse it
     """
 
     def __init__(self, inner: Encoder, refused: Collection[str]) -> None:
@@ -145,11 +145,7 @@ class FussyEncoder:
             UnencodableError: a refused text is among them.
         """
         rows = self._inner.encode(texts)
-        why = {
-            place: "this fake was told to refuse it"
-            for place, text in enumerate(texts)
-            if text in self.refused
-        }
+        why = {place: "told to refuse it" for place, text in enumerate(texts) if text in self.refused}
         if why:
             raise UnencodableError(why, rows)
         return rows

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from recstream.ports import ModelRow, ModelStore
+from recstream.stores.base import ModelRow, ModelStore
 from recstream.testing.hostile_texts import HOSTILE_TEXTS
 
 __all__ = ["ModelStoreContract", "model_row"]
@@ -19,7 +19,7 @@ def model_row(name: str, seq: int = 1, **fields: Any) -> ModelRow:
 
 
 class ModelStoreContract(ABC):
-    """Every :class:`recstream.ports.ModelStore` passes these."""
+    """Every :class:`recstream.stores.base.ModelStore` passes these."""
 
     @abstractmethod
     def make(self) -> ModelStore:

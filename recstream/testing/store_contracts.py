@@ -11,9 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recstream.core.arrays import Vector
-from recstream.ports import ItemRow, ItemStore, StatisticsRow, StatisticsStore, UserRow, UserStore
+from recstream.items.rows import ItemRow, StatisticsRow
+from recstream.records.arrays import Vector
+from recstream.stores.base import ItemStore, StatisticsStore, UserStore
 from recstream.testing.hostile_texts import HOSTILE_TEXTS
+from recstream.users.row import UserRow
 
 __all__ = [
     "ItemStoreContract",
@@ -78,7 +80,7 @@ UNFINISHED_ROWS = (("d", 2, 1), ("a", 1, 6), ("b", 1, 0), ("c", 3, 1), ("e", 2, 
 
 
 class UserStoreContract(ABC):
-    """Every :class:`recstream.ports.UserStore` passes these."""
+    """Every :class:`recstream.stores.base.UserStore` passes these."""
 
     @abstractmethod
     def make(self) -> UserStore:
@@ -255,7 +257,7 @@ class UserStoreContract(ABC):
 
 
 class ItemStoreContract(ABC):
-    """Every :class:`recstream.ports.ItemStore` passes these."""
+    """Every :class:`recstream.stores.base.ItemStore` passes these."""
 
     @abstractmethod
     def make(self) -> ItemStore:
@@ -333,7 +335,7 @@ class ItemStoreContract(ABC):
 
 
 class StatisticsStoreContract(ABC):
-    """Every :class:`recstream.ports.StatisticsStore` passes these."""
+    """Every :class:`recstream.stores.base.StatisticsStore` passes these."""
 
     @abstractmethod
     def make(self) -> StatisticsStore:

@@ -27,7 +27,7 @@ import orjson
 
 from tests.bench import trends
 from tests.bench.report import emit
-from tests.flows.support import HASHING, command, environment, write_lines
+from tests.support.live import HASHING, command, environment, write_lines
 
 Record = dict[str, Any]
 AT = 10
@@ -71,14 +71,23 @@ def score(log: list[Record], lists: list[Record], last: float = 0.2) -> dict[str
     return {"scored": scored, "hr": round(hits / scored, 4), "ndcg": round(gains / scored, 4)}
 
 
-def replayed(items: Path, log: list[Record], drift: float, encoder: tuple[str, ...]) -> tuple[Any, ...]:
+def replayed(
+    items: Path, log: list[Record], idle_refresh: float, encoder: tuple[str, ...]
+) -> tuple[Any, ...]:
     """Replay a log; gives its score, the drift lists written an event, and how long it took."""
     with tempfile.TemporaryDirectory() as folder:
         events, out = write_lines(Path(folder) / "events.jsonl", log), Path(folder) / "lists.jsonl"
         begin = time.perf_counter()
         args: tuple[str | Path, ...] = (
             *("backfill", "--items", items, "--events", events, "--out", out, "--refresh", "event"),
-            *("--state", Path(folder) / "state", "--top-n", str(KEPT), "--set", f"backfill.drift={drift}"),
+            *(
+                "--state",
+                Path(folder) / "state",
+                "--top-n",
+                str(KEPT),
+                "--set",
+                f"backfill.drift={idle_refresh}",
+            ),
             *encoder,
         )
         done = subprocess.run(command(*args), env=environment(), capture_output=True, text=True, check=False)
@@ -120,14 +129,19 @@ def main() -> None:
             "stale": {**stale, "seconds": took},
             "requested": requested,
         }
-        for drift in chosen.drift:
-            fresh, written, took = replayed(items, log, drift, encoder)
+        for idle_refresh in chosen.idle_refresh:
+            fresh, written, took = replayed(items, log, idle_refresh, encoder)
             won = {
                 f"won_back_{name}": round((fresh[name] - stale[name]) / (requested[name] - stale[name]), 3)
                 for name in ("hr", "ndcg")
                 if requested[name] > stale[name]
             }
-            figures[f"drift_{drift:g}"] = {**fresh, **won, "written_an_event": written, "seconds": took}
+            figures[f"drift_{idle_refresh:g}"] = {
+                **fresh,
+                **won,
+                "written_an_event": written,
+                "seconds": took,
+            }
     emit("drift", figures, "bytewax", "lancedb")
 
 

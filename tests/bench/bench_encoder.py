@@ -18,11 +18,11 @@ from importlib.metadata import version
 
 import torch
 
-from recstream.io.encoders import EncoderSpec
-from recstream.io.encoders.cached import CachedEncoder, open_cached_encoder
-from recstream.io.encoders.hashing import HashingEncoder
-from recstream.io.encoders.transformers import TransformersEncoder
-from recstream.io.vector_cache import LmdbVectorCache
+from recstream.encoders import EncoderSpec
+from recstream.encoders.cached import CachedEncoder, open_cached_encoder
+from recstream.encoders.disk_cache import LmdbVectorCache
+from recstream.encoders.hashing import HashingEncoder
+from recstream.encoders.transformers import TransformersEncoder
 
 MFLOP_A_TOKEN = 21.2
 """MiniLM-L6: 6 layers of 4 products 384x384 and 2 of 384x1536, two operations a weight."""

@@ -31,12 +31,12 @@ from typing import Any, NamedTuple
 import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from recstream.io.kafka.admin import ensure_topics
-from recstream.io.kafka.broker import EmbeddedBroker
+from recstream.connectors.kafka.admin import ensure_topics
+from recstream.connectors.kafka.broker import EmbeddedBroker
 from tests.bench.graph import prepared_store, run_graph
 from tests.bench.report import Figures, emit, is_quick, percentiles
 from tests.bench.world import DIM, batches, item_numbers, log
-from tests.flows.support import live_job
+from tests.support.live import live_job
 
 RATE = 500
 USERS = 2_000

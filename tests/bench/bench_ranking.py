@@ -18,19 +18,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from recstream.core import evidence, evidence_kernels, ranking
-from recstream.core.arrays import Matrix, Vector
-from recstream.core.blend import Blend
-from recstream.core.catalogue import Catalogue
-from recstream.core.events import Event
-from recstream.core.lexicon import pack, text_terms
-from recstream.core.profile import AsOf, Profile, ProfileRules
-from recstream.core.ranking import RankingRules, Recommender
-from recstream.core.rules import DecodeRules
-from recstream.core.signals import Query, query_of
-from recstream.core.source import Partition
-from recstream.core.statistics import ItemStatistics, Touch
-from recstream.engine.lists import Listed
+from recstream.dataflow.lists import EncodedList
+from recstream.items.catalogue import Catalogue
+from recstream.items.statistics import Interaction, ItemStatistics
+from recstream.items.terms import pack, text_terms
+from recstream.ranking import features as evidence
+from recstream.ranking import recommender as ranking
+from recstream.ranking.kernels import features as evidence_kernels
+from recstream.ranking.model import RankingModel
+from recstream.ranking.query import Query, query_of
+from recstream.ranking.recommender import RankingRules, Recommender
+from recstream.records.actions import DecodeRules
+from recstream.records.arrays import Matrix, Vector
+from recstream.records.event import Event
+from recstream.records.transport import Partition
+from recstream.users.state import AsOf, UserState, UserStateRules
 from tests.bench.report import Figures, emit, interleaved, is_quick, ratio, seconds, spread
 from tests.bench.world import DIM, T0
 
@@ -83,7 +85,7 @@ class People:
         self._members = [(rows, 1.0 / np.arange(1, len(rows) + 1)) for rows in members]
         self._tastes = random.integers(0, GROUPS, (users, 3))
 
-    def touches(self, user: int, count: int) -> list[int]:
+    def interactions(self, user: int, count: int) -> list[int]:
         """Handles of what the user touches in turn."""
         random, found = self._random, []
         for group in random.choice(self._tastes[user], count):
@@ -92,7 +94,7 @@ class People:
         return found
 
 
-def world(*, items: int, users: int, touches: int, lessons: int) -> World:
+def world(*, items: int, users: int, interactions: int, replay_buffer: int) -> World:
     """A stream of so many touches by a thousand people, then ``users`` with a history each."""
     random = np.random.default_rng(1)
     groups = random.integers(0, GROUPS, items).tolist()
@@ -100,20 +102,20 @@ def world(*, items: int, users: int, touches: int, lessons: int) -> World:
     recommender = Recommender(catalogue, statistics, RankingRules(top_n=TOP))
     people = People(random, groups, 1000 + users)
     last: dict[int, tuple[int, ...]] = {}
-    batch: list[Touch] = []
-    for user in random.integers(0, 1000, touches // 5).tolist():
-        for item in people.touches(user, 5):
+    batch: list[Interaction] = []
+    for user in random.integers(0, 1000, interactions // 5).tolist():
+        for item in people.interactions(user, 5):
             before = tuple(other for other in last.get(user, ()) if other != item)[:PREVIOUS]
-            batch.append(Touch(item, before))
+            batch.append(Interaction(item, before))
             last[user] = (item, *before)
             recommender.sessions.add(f"u{user}", item, statistics.tick + len(batch))
         if len(batch) >= 1000:
             statistics.count(batch)
             batch = []
     statistics.count(batch)
-    found = [_asked(random, people.touches(1000 + k, HISTORY + 1), catalogue, k) for k in range(users)]
+    found = [_asked(random, people.interactions(1000 + k, HISTORY + 1), catalogue, k) for k in range(users)]
     queries, chosen = [query for query, _ in found], [item for _, item in found]
-    for k in range(lessons):
+    for k in range(replay_buffer):
         recommender.learn(queries[k % users], chosen[k % users])
     return World(recommender, queries, chosen)
 
@@ -122,7 +124,7 @@ def _asked(
     random: np.random.Generator, items: list[int], catalogue: Catalogue, number: int
 ) -> tuple[Query, int]:
     """A user with a history, some with words, lists shown and dislikes; and what they touch next."""
-    profile, rules = Profile(f"user-{number}"), ProfileRules(DecodeRules())
+    user_state, rules = UserState(f"user-{number}"), UserStateRules(DecodeRules())
     *history, following = items
     for at, item in enumerate(history):
         action = ACTIONS[int(random.integers(0, len(ACTIONS)))]
@@ -136,10 +138,22 @@ def _asked(
             offset = 3 * at + len(name) % 3
             moment = T0 + 60.0 * at
             one = Event(
-                profile.user_id, moment, name, about, None, stars, None, None, None, LOG, offset, b"", vector
+                user_state.user_id,
+                moment,
+                name,
+                about,
+                None,
+                stars,
+                None,
+                None,
+                None,
+                LOG,
+                offset,
+                b"",
+                vector,
             )
-            profile.observe(one, catalogue, rules, 0.0)
-    asked = query_of(profile, AsOf(T0 + 60.0 * HISTORY, LOG.name, 10**6), "event", 0.0)
+            user_state.observe(one, catalogue, rules, 0.0)
+    asked = query_of(user_state, AsOf(T0 + 60.0 * HISTORY, LOG.name, 10**6), "event", 0.0)
     return asked, following
 
 
@@ -147,10 +161,10 @@ STAGES: dict[str, tuple[Any, str]] = {
     "directions": (evidence, "text_directions"),
     "products": (Catalogue, "likeness"),
     "evidence": (evidence_kernels, "gather_all"),
-    "score": (Blend, "score"),
+    "score": (RankingModel, "score"),
     "select": (Recommender, "_best"),
     "reasons": (ranking, "reasons"),
-    "json": (Listed, "of"),
+    "json": (EncodedList, "of"),
 }
 """Functions whose time is told apart; the rest is what is done in Python."""
 
@@ -171,7 +185,7 @@ def stopwatches(spent: dict[str, float]) -> Iterator[None]:
     kept = {name: (owner.__dict__[attribute]) for name, (owner, attribute) in STAGES.items()}
     for name, (owner, attribute) in STAGES.items():
         work = watched(name, getattr(owner, attribute))
-        setattr(owner, attribute, staticmethod(work) if owner is Listed else work)
+        setattr(owner, attribute, staticmethod(work) if owner is EncodedList else work)
     try:
         yield
     finally:
@@ -188,9 +202,11 @@ def breakdown(work: Callable[[], object], lists: int) -> Figures:
     return {name: round(took / lists * 1e6, 1) for name, took in spent.items()}
 
 
-def measure(*, items: int, users: int, touches: int, least: int, rounds: int) -> dict[str, Any]:
+def measure(*, items: int, users: int, interactions: int, least: int, rounds: int) -> dict[str, Any]:
     """All figures; ``least`` lists are made a measurement."""
-    recommender, queries, chosen = world(items=items, users=users, touches=touches, lessons=2 * users)
+    recommender, queries, chosen = world(
+        items=items, users=users, interactions=interactions, replay_buffer=2 * users
+    )
     catalogue = recommender.catalogue
     matrix: Matrix = np.array([catalogue.vector(row) for row in range(items)])
     found: dict[str, Any] = {}
@@ -205,7 +221,7 @@ def measure(*, items: int, users: int, touches: int, least: int, rounds: int) ->
         def emitted(some: list[Query] = some, times: int = times) -> None:
             for _ in range(times):
                 for query, made in zip(some, recommender.rank(some), strict=True):
-                    Listed.of(query, made, catalogue, "encoder", 0.0)
+                    EncodedList.of(query, made, catalogue, "encoder", 0.0)
 
         def product(tastes: Matrix = tastes, times: int = times) -> None:
             for _ in range(times):
@@ -237,7 +253,7 @@ def measure(*, items: int, users: int, touches: int, least: int, rounds: int) ->
             "us_a_list": breakdown(emitted, lists),
         }
 
-    def lessons() -> None:
+    def replay_buffer() -> None:
         for query, item in zip(queries, chosen, strict=True):
             recommender.learn(query, item)
 
@@ -245,11 +261,11 @@ def measure(*, items: int, users: int, touches: int, least: int, rounds: int) ->
         "items": items,
         "dim": DIM,
         "top_n": TOP,
-        "touches": touches,
-        "candidates": round(sum(len(one.items) for one in recommender.gatherer.gather(queries)) / users),
+        "touches": interactions,
+        "candidates": round(sum(len(one.items) for one in recommender.extractor.gather(queries)) / users),
         "rounds": rounds,
         "by_batch": found,
-        "lessons_per_s": spread([users / seconds(lessons) for _ in range(rounds)]),
+        "lessons_per_s": spread([users / seconds(replay_buffer) for _ in range(rounds)]),
     }
 
 

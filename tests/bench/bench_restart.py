@@ -23,17 +23,18 @@ from typing import Any
 import orjson
 from confluent_kafka import Producer
 
-from recstream.io.kafka.admin import ensure_topics
-from recstream.io.kafka.broker import EmbeddedBroker
+from recstream.connectors.kafka.admin import ensure_topics
+from recstream.connectors.kafka.broker import EmbeddedBroker
 from tests.bench.report import emit, interleaved, ratio, seconds, spread
 from tests.bench.stored import populated_store
 from tests.bench.world import DIM
-from tests.flows.support import Reader, environment, live_job
+from tests.support.live import Reader, environment, live_job
 
 FEW = 10_000
 GIVE_UP_S = 120.0
 IMPORTS = (
-    "import flows.recommend, recstream.wiring, lancedb; from recstream.core.ranking import warm_up; warm_up()"
+    "import recstream.dataflow.graph, recstream.runtime.wiring, lancedb; "
+    "from recstream.ranking.recommender import warm_up; warm_up()"
 )
 
 

@@ -34,14 +34,14 @@ from bytewax.run import cli_main
 from bytewax.testing import TestingSource
 from typing_extensions import override
 
-from flows.recommend import build
-from recstream.config import Settings
-from recstream.core.catalogue import Catalogue
-from recstream.core.decay import decay
-from recstream.core.decoding import decode_events
-from recstream.core.profile import Profile, ProfileRules
-from recstream.core.rules import DecodeRules
-from recstream.core.source import RawBatch
+from recstream.config.settings import Settings
+from recstream.dataflow.graph import recommend_flow
+from recstream.items.catalogue import Catalogue
+from recstream.records.actions import DecodeRules
+from recstream.records.decode import decode_events
+from recstream.records.transport import RawBatch
+from recstream.users.decayed_sum import decay
+from recstream.users.state import UserState, UserStateRules
 from tests.bench.graph import Timed, build_state, in_copy, prepared_store, run_graph
 from tests.bench.report import emit, interleaved, is_quick, ratio, seconds, spread
 from tests.bench.world import DIM, batches, item_rows, log
@@ -169,15 +169,15 @@ def vectorised(made: list[RawBatch], rows: dict[str, int], matrix: Any, users: i
 
 def core_loop(made: list[RawBatch], catalogue: Catalogue) -> None:
     """Recstream's decoder and profiles in a loop: what the engine and the store add to is this."""
-    rules = ProfileRules(DecodeRules())
-    profiles: dict[str, Profile] = {}
+    rules = UserStateRules(DecodeRules())
+    user_states: dict[str, UserState] = {}
     for batch in made:
         now = time.time()
         for event in decode_events(batch, rules=rules.decode, now=now, loads=orjson.loads)[0]:
-            profile = profiles.get(event.user_id)
-            if profile is None:
-                profile = profiles[event.user_id] = Profile(event.user_id)
-            profile.observe(event, catalogue, rules, now)
+            user_state = user_states.get(event.user_id)
+            if user_state is None:
+                user_state = user_states[event.user_id] = UserState(event.user_id)
+            user_state.observe(event, catalogue, rules, now)
 
 
 def measure(folder: Path, *, events: int, users: int, items: int, rounds: int) -> dict[str, Any]:
@@ -206,7 +206,7 @@ def measure(folder: Path, *, events: int, users: int, items: int, rounds: int) -
         later = [
             batch._replace(partition=batch.partition._replace(identity="events/0@later")) for batch in made
         ]
-        one = run_graph(folder / "run", later, lists=False, graph=build)
+        one = run_graph(folder / "run", later, lists=False, graph=recommend_flow)
         timed["stored_users"].append(one)
         return one.events / one.seconds
 
@@ -214,7 +214,7 @@ def measure(folder: Path, *, events: int, users: int, items: int, rounds: int) -
         {
             "state": lambda: ours("state", build_state),
             "replay": lambda: ours("replay", build_state, Settings().backfill.epoch_s),
-            "with_statistics": lambda: ours("with_statistics", build),
+            "with_statistics": lambda: ours("with_statistics", recommend_flow),
             "stored_users": again,
             "windows": lambda: part / seconds(lambda: windows(some, vectors, ordered=True)),
             "windows_unordered": lambda: part / seconds(lambda: windows(some, vectors, ordered=False)),

@@ -21,11 +21,13 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 
-from recstream.io.lance import LanceDatabase, Upkeep
-from recstream.io.lance.arrow import user_schema, users_table
-from recstream.io.lance.maintenance import disk_bytes
-from recstream.ports import ItemRow, StoreMeta, UserRow
-from recstream.wiring import SCHEMA
+from recstream.items.rows import ItemRow
+from recstream.runtime.wiring import SCHEMA
+from recstream.stores.base import StoreMeta
+from recstream.stores.lance import LanceDatabase, Upkeep
+from recstream.stores.lance.arrow import user_schema, users_table
+from recstream.stores.lance.maintenance import disk_bytes
+from recstream.users.row import UserRow
 
 DIM = 384
 STATE = 4096

@@ -15,18 +15,18 @@ from bytewax.dataflow import Dataflow, Stream
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from typing_extensions import override
 
-from flows.recommend import Inputs, Outputs, build
-from recstream.config import Settings
-from recstream.core.source import RawBatch
-from recstream.engine.decode import decode
-from recstream.engine.encode import encode_events
-from recstream.engine.outputs import dead_letters, emit, none_of
-from recstream.engine.services import EngineRules, PerWorker, Services
-from recstream.engine.users import users
-from recstream.engine.worker import Worker
-from recstream.io.null_sink import NullSink
-from recstream.runner import recovery_dir, run_flow
-from recstream.wiring import Wiring
+from recstream.config.settings import Settings
+from recstream.connectors.discard import NullSink
+from recstream.dataflow.decode import decode
+from recstream.dataflow.encode import encode_events
+from recstream.dataflow.graph import recommend_flow
+from recstream.dataflow.outputs import Inputs, Outputs, dead_letters, emit, none_of
+from recstream.dataflow.services import DataflowRules, PerWorker, Services
+from recstream.dataflow.users import users
+from recstream.dataflow.worker import Worker
+from recstream.records.transport import RawBatch
+from recstream.runtime.runner import recovery_dir, run_flow
+from recstream.runtime.wiring import Wiring
 from tests.bench.world import DIM, item_rows
 
 
@@ -99,19 +99,19 @@ class Timed:
 
 
 def build_state(
-    inputs: Inputs, outputs: Outputs, services: Services, rules: EngineRules, *, name: str = "recommend"
+    inputs: Inputs, outputs: Outputs, services: Services, rules: DataflowRules, *, name: str = "recommend"
 ) -> Dataflow:
     """The graph without what belongs to ranking: no item statistics are counted, no list is made."""
     df = Dataflow(name)
     worker = PerWorker(lambda: Worker(services, rules))
-    decoding = (rules.profile.decode, services.meters, services.now, rules.fuse)
+    decoding = (rules.user_state.decode, services.meters, services.now, rules.reject_limit)
     heard = decode("decode_events", op.input("events", df, inputs.events), "events", *decoding)
     spoken = encode_events(
-        "encode_events", heard.events, lambda: worker().encoder, services.meters, rules.fuse
+        "encode_events", heard.events, lambda: worker().encoder, services.meters, rules.reject_limit
     )
     done = users("users", spoken.events, worker, rules)
     unused: list[tuple[str, Stream[Any]]] = [("items", heard.items), ("due", done.due), ("lists", done.lists)]
-    unused += [("brought", spoken.items), ("touches", done.touches), ("sessions", done.sessions)]
+    unused += [("brought", spoken.items), ("touches", done.interactions), ("sessions", done.sessions)]
     rejects = [heard.rejects, spoken.rejects, done.rejects]
     rejects += [none_of(f"no_{step}", stream) for step, stream in unused]
     letters = dead_letters("dead_letters", op.merge("all_rejects", *rejects), services.now)
@@ -124,7 +124,7 @@ def run_graph(
     batches: list[RawBatch],
     *,
     lists: bool,
-    graph: Callable[..., Dataflow] = build,
+    graph: Callable[..., Dataflow] = recommend_flow,
     epoch_s: float | None = None,
 ) -> Timed:
     """Run the graph over the batches: recovery store, epochs (by default the live job's) and metrics.

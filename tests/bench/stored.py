@@ -7,14 +7,14 @@ from pathlib import Path
 
 import orjson
 
-from recstream.core.catalogue import Catalogue
-from recstream.core.decoding import decode_events
-from recstream.core.profile import Profile
-from recstream.core.shards import shard_of
-from recstream.engine.rows import user_row
-from recstream.io.lance.maintenance import Maintenance, Upkeep
-from recstream.ports import UserRow
-from recstream.wiring import Wiring
+from recstream.items.catalogue import Catalogue
+from recstream.records.decode import decode_events
+from recstream.runtime.wiring import Wiring
+from recstream.stores.lance.maintenance import Maintenance, Upkeep
+from recstream.users.codec import user_row
+from recstream.users.row import UserRow
+from recstream.users.shards import shard_of
+from recstream.users.state import UserState
 from tests.bench.graph import settings_of
 from tests.bench.world import batches, item_rows, log
 
@@ -28,13 +28,15 @@ def template_rows(wiring: Wiring, *, items: int, history: int) -> list[UserRow]:
     catalogue = Catalogue(wiring.encoder.dim)
     for row in item_rows(items):
         catalogue.put(row.item_id, row.vector)
-    profiles: dict[str, Profile] = {}
+    user_states: dict[str, UserState] = {}
     lines = log(TEMPLATES * history, users=TEMPLATES, items=items, seed=5)
     for batch in batches(lines, "earlier/0"):
-        for event in decode_events(batch, rules=rules.profile.decode, now=time.time(), loads=orjson.loads)[0]:
-            profile = profiles.setdefault(event.user_id, Profile(event.user_id))
-            profile.observe(event, catalogue, rules.profile, 0.0)
-    return [user_row(profile, catalogue, rules.shards) for profile in profiles.values()]
+        for event in decode_events(batch, rules=rules.user_state.decode, now=time.time(), loads=orjson.loads)[
+            0
+        ]:
+            user_state = user_states.setdefault(event.user_id, UserState(event.user_id))
+            user_state.observe(event, catalogue, rules.user_state, 0.0)
+    return [user_row(user_state, catalogue, rules.shards) for user_state in user_states.values()]
 
 
 def populated_store(folder: Path, *, users: int, items: int, history: int = 40) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import orjson
 
-from recstream.core.source import Partition, RawBatch
-from recstream.ports import ItemRow
+from recstream.items.rows import ItemRow
+from recstream.records.transport import Partition, RawBatch
 
 DIM = 384
 POLL = 1000

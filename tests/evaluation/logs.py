@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
-from recstream.core.events import Event, event_from
-from recstream.core.rules import DEFAULT_ACTIONS, DecodeRules
-from recstream.core.source import Partition
+from recstream.records.actions import DEFAULT_ACTIONS, DecodeRules
+from recstream.records.event import Event, event_from
+from recstream.records.transport import Partition
 
 Record = dict[str, Any]
 WORDS = ("space", "love", "war", "sea", "jazz", "tax", "garden", "ghost", "train", "snow")

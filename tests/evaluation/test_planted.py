@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 
-from recstream.config import Settings
+from recstream.config.settings import Settings
 from recstream.evaluation.baselines import BASELINES
 from recstream.evaluation.job import Done, Job, run_job
 from recstream.evaluation.log import read_log
@@ -19,9 +19,9 @@ from recstream.evaluation.passes import OWN
 from recstream.evaluation.protocol import Protocol
 from recstream.evaluation.recommender import Recommender, evaluation_rules
 from recstream.evaluation.variants import GROUPS
-from recstream.testing.world import PlantedWorld, sequence_world, text_world, trend_world
-from recstream.wiring import Wiring
+from recstream.runtime.wiring import Wiring
 from tests.evaluation.logs import Record, write
+from tests.support.planted_worlds import PlantedWorld, sequence_world, text_world, trend_world
 
 WORLDS: dict[str, Callable[..., PlantedWorld]] = {
     "text": text_world,

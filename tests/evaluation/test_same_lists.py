@@ -8,16 +8,16 @@ from pathlib import Path
 import orjson
 import pytest
 
-from recstream.config import Settings
-from recstream.core.signals import DEFAULT_WEIGHTS
+from recstream.config.settings import Settings
 from recstream.evaluation.log import Log, read_log
 from recstream.evaluation.metrics import figures
 from recstream.evaluation.passes import OWN, run_pass
 from recstream.evaluation.protocol import Plan, Protocol, When, plan_of
 from recstream.evaluation.recommender import Recommender, evaluation_rules
-from recstream.replay import replay
-from recstream.runner import Stop
-from recstream.wiring import Wiring
+from recstream.ranking.signals import DEFAULT_WEIGHTS
+from recstream.runtime.replay import replay
+from recstream.runtime.runner import Stop
+from recstream.runtime.wiring import Wiring
 from tests.evaluation.logs import Record, items_of, log_of, with_requests, write
 
 HASHING = {"encoder.backend": "hashing", "ranking.top_n": 30, "events.actions": {"ask": 1.0}}
@@ -65,7 +65,7 @@ def opened(
     items, events = write(folder / "items.jsonl", items_of(60)), write(folder / "log.jsonl", log)
     read = read_log(wiring, rules, str(events), str(items), 0, lambda *_: None)
     known = frozenset(row.item_id for row in read.rows)
-    plan = plan_of(read.events, rules.profile.decode.actions, known, protocol)
+    plan = plan_of(read.events, rules.user_state.decode.actions, known, protocol)
     return read, plan, Recommender(wiring, rules, read)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from recstream.config import ConfigError, Settings
-from recstream.core.signals import DEFAULT_WEIGHTS, SIGNALS
+from recstream.config.settings import ConfigError, Settings
 from recstream.evaluation.variants import GROUPS, grid_points, left_out
+from recstream.ranking.signals import DEFAULT_WEIGHTS, SIGNALS
 
 
 def test_each_signal_that_weighs_anything_is_left_out_once() -> None:

@@ -22,14 +22,14 @@ import numpy as np
 import orjson
 import pytest
 
-from recstream.accounting import accounting
-from recstream.core.catalogue import Catalogue
-from recstream.core.compare import differences
-from recstream.core.rejects import RAW_MOST, REASONS, raw_of
-from recstream.engine.rows import profile_of
-from recstream.io.kafka.broker import EmbeddedBroker
-from recstream.io.lance import LanceDatabase
-from tests.flows.support import (
+from recstream.connectors.kafka.broker import EmbeddedBroker
+from recstream.items.catalogue import Catalogue
+from recstream.metrics.accounting import accounting
+from recstream.records.reject import RAW_MOST, REASONS, raw_of
+from recstream.stores.lance import LanceDatabase
+from recstream.users.codec import user_state_of
+from recstream.users.state_diff import differences
+from tests.support.live import (
     T0,
     Reader,
     Record,
@@ -215,7 +215,7 @@ def assert_same_states(one: Path, other: Path, also: dict[str, int] | None = Non
         assert meta is not None
         users, catalogue = LanceDatabase.open(store, meta, create=False).users, Catalogue(DIM)
         rows = users.fetch(users.ids())
-        states.append(({user: profile_of(row, catalogue) for user, row in rows.items()}, catalogue.ids))
+        states.append(({user: user_state_of(row, catalogue) for user, row in rows.items()}, catalogue.ids))
     (mine, ids), (theirs, other_ids) = states
     for user, version in (also or {}).items():
         assert mine.pop(user).version == version

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from recstream.core.rejects import raw_of
-from recstream.job_lock import job_lock
-from tests.flows.support import (
+from recstream.records.reject import raw_of
+from recstream.runtime.locks import job_lock
+from tests.support.live import (
     HASHING,
     T0,
     Record,

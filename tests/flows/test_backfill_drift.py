@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.flows.support import HASHING, Record, events, item, read_lines, recstream, write_lines
+from tests.support.live import HASHING, Record, events, item, read_lines, recstream, write_lines
 
 EVENTS = 300
 
 
-def backfill(folder: Path, log: list[Record], drift: float) -> list[Record]:
+def backfill(folder: Path, log: list[Record], idle_refresh: float) -> list[Record]:
     """The lists of a log, in the order in which they were made."""
     files = {
         "--items": write_lines(folder / "items.jsonl", [item(number) for number in range(40)]),
@@ -19,7 +19,15 @@ def backfill(folder: Path, log: list[Record], drift: float) -> list[Record]:
     }
     named = [part for pair in files.items() for part in pair]
     done = recstream(
-        "backfill", *named, "--refresh", "event", *HASHING, "--set", f"backfill.drift={drift}", "--top-n", "8"
+        "backfill",
+        *named,
+        "--refresh",
+        "event",
+        *HASHING,
+        "--set",
+        f"backfill.drift={idle_refresh}",
+        "--top-n",
+        "8",
     )
     assert done.returncode == 0, done.stderr
     lists = read_lines(folder / "lists.jsonl")

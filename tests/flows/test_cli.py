@@ -15,9 +15,9 @@ from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from recstream.cli import app
-from recstream.config import Settings
-from tests.flows import warm
-from tests.flows.support import (
+from recstream.config.settings import Settings
+from tests.support import warm
+from tests.support.live import (
     HASHING,
     Record,
     command,

@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 import pytest
 
-from recstream.core.rejects import Reason, Reject, reject_record
-from recstream.core.source import Partition
-from tests.flows.support import Record, command, environment, read_lines, recstream, write_lines
+from recstream.records.reject import Reason, Reject, reject_record
+from recstream.records.transport import Partition
+from tests.support.live import Record, command, environment, read_lines, recstream, write_lines
 
 VIEW = {"user_id": "u1", "ts": 5, "action": "view", "item_id": "i1"}
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\u202e[bold]red[/bold]\x9b31m"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from recstream.config import Settings
-from recstream.core.rejects import raw_of
-from recstream.io.kafka.broker import EmbeddedBroker
-from recstream.runner import Stop
-from recstream.supervisor import Supervisor
-from tests.flows.support import (
+from recstream.config.settings import Settings
+from recstream.connectors.kafka.broker import EmbeddedBroker
+from recstream.records.reject import raw_of
+from recstream.runtime.runner import Stop
+from recstream.runtime.supervisor import Supervisor
+from tests.support.live import (
     HASHING,
     Reader,
     events,

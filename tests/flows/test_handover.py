@@ -14,9 +14,8 @@ import orjson
 import pytest
 from confluent_kafka import OFFSET_INVALID, Consumer, TopicPartition
 
-from recstream.io.kafka.broker import EmbeddedBroker
-from tests.flows.scenes import Placed, Scene, rich_log, spread
-from tests.flows.support import (
+from recstream.connectors.kafka.broker import EmbeddedBroker
+from tests.support.live import (
     HASHING,
     Reader,
     Record,
@@ -29,6 +28,7 @@ from tests.flows.support import (
     versions_after,
     wait_until,
 )
+from tests.support.scenes import Placed, Scene, rich_log, spread
 
 pytestmark = pytest.mark.kafka
 

@@ -11,11 +11,11 @@ import jsonschema
 import orjson
 import pytest
 
-from recstream.accounting import accounting
-from recstream.core.rejects import raw_of
-from recstream.core.schema import all_schemas
-from recstream.io.kafka.broker import EmbeddedBroker
-from tests.flows.support import LiveJob, Reader, Record, live_job, produce, wait_until
+from recstream.connectors.kafka.broker import EmbeddedBroker
+from recstream.metrics.accounting import accounting
+from recstream.records.reject import raw_of
+from recstream.records.schema import all_schemas
+from tests.support.live import LiveJob, Reader, Record, live_job, produce, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.model]
 NOW = time.time()
@@ -113,7 +113,7 @@ class Ran:
 @pytest.fixture(scope="module")
 def ran(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """All records go through one job; the tests look at what came out."""
-    from recstream.io.kafka.admin import ensure_topics
+    from recstream.connectors.kafka.admin import ensure_topics
 
     folder = tmp_path_factory.mktemp("live")
     names = ("events", "items", "lists", "letters", "sessions")

@@ -10,13 +10,13 @@ from typer.testing import CliRunner
 
 from recstream.cli import app
 from recstream.cli.options import load_settings
-from recstream.core.signals import SIGNALS
-from recstream.engine.kept_sessions import SESSIONS
-from recstream.engine.worker import Worker
-from recstream.io.lance import StoreError
-from recstream.job_lock import StoreBusyError, job_lock
-from recstream.wiring import Wiring
-from tests.flows.support import HASHING, Record, events, item, recstream, write_lines
+from recstream.dataflow.model_state.session_index import SESSIONS
+from recstream.dataflow.worker import Worker
+from recstream.ranking.signals import SIGNALS
+from recstream.runtime.locks import StoreBusyError, job_lock
+from recstream.runtime.wiring import Wiring
+from recstream.stores.lance import StoreError
+from tests.support.live import HASHING, Record, events, item, recstream, write_lines
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from recstream.io.kafka.broker import EmbeddedBroker
-from recstream.stored_model import inspect_model
-from recstream.wiring import Wiring
-from tests.flows.scenes import Scene, rich_log, spread
-from tests.flows.support import HASHING, recstream, wait_until
+from recstream.connectors.kafka.broker import EmbeddedBroker
+from recstream.operations.model import inspect_model
+from recstream.runtime.wiring import Wiring
+from tests.support.live import HASHING, recstream, wait_until
+from tests.support.scenes import Scene, rich_log, spread
 
 
 def model(scene: Scene) -> dict[str, Any]:

@@ -18,24 +18,24 @@ from bytewax.inputs import FixedPartitionedSource, Source, StatefulSourcePartiti
 from bytewax.testing import TestingSink, TestingSource
 from typing_extensions import override
 
-from flows import catalogue, recommend
-from recstream.accounting import Accounting, accounting
-from recstream.core.catalogue import Catalogue
-from recstream.core.messages import Message
-from recstream.core.profile import Profile, ProfileRules
-from recstream.core.ranking import RankingRules
-from recstream.core.rejects import raw_of
-from recstream.core.rules import DecodeRules
-from recstream.core.signals import DEFAULT_WEIGHTS
-from recstream.core.source import Partition, RawBatch
-from recstream.core.statistics import SCALES
-from recstream.engine.learner import LearningRules
-from recstream.engine.rows import profile_of
-from recstream.engine.services import EngineRules, Services
-from recstream.io.encoders import EncoderSpec, open_encoder
-from recstream.metrics import PrometheusMeters
-from recstream.testing.stores import MemoryItemStore, MemoryModelStore, MemoryStatisticsStore, MemoryUserStore
-from tests.flows.support import T0, Record, assert_same_users, events, item, versions_after
+from recstream.dataflow.graph import catalogue_flow, recommend_flow
+from recstream.dataflow.outputs import Inputs, Outputs
+from recstream.dataflow.services import DataflowRules, Services
+from recstream.encoders import EncoderSpec, open_encoder
+from recstream.items.catalogue import Catalogue
+from recstream.items.statistics import SCALES
+from recstream.metrics.accounting import Accounting, accounting
+from recstream.metrics.prometheus import PrometheusMeters
+from recstream.ranking.online_learning import LearningRules
+from recstream.ranking.recommender import RankingRules
+from recstream.ranking.signals import DEFAULT_WEIGHTS
+from recstream.records.actions import DecodeRules
+from recstream.records.reject import raw_of
+from recstream.records.transport import Message, Partition, RawBatch
+from recstream.stores.memory import MemoryItemStore, MemoryModelStore, MemoryStatisticsStore, MemoryUserStore
+from recstream.users.codec import user_state_of
+from recstream.users.state import UserState, UserStateRules
+from tests.support.live import T0, Record, assert_same_users, events, item, versions_after
 
 Run = Callable[..., None]
 DIM = 64
@@ -46,7 +46,7 @@ TEXT_ONLY = {
 EVER = SCALES.index(math.inf)
 """Where a row of statistics counts everything."""
 WORKERS = pytest.mark.parametrize("workers", [1, 2])
-Step = RawBatch | float
+BatchResult = RawBatch | float
 """What a scripted source does next: give a batch, or say nothing for so many seconds."""
 
 
@@ -67,7 +67,7 @@ def raw(
 class Script(FixedPartitionedSource[RawBatch, int]):
     """Batches with pauses between them: what happens while nothing is read can then be seen."""
 
-    def __init__(self, *steps: Step) -> None:
+    def __init__(self, *steps: BatchResult) -> None:
         self._steps = steps
 
     @override
@@ -80,7 +80,7 @@ class Script(FixedPartitionedSource[RawBatch, int]):
 
 
 class _Steps(StatefulSourcePartition[RawBatch, int]):
-    def __init__(self, steps: list[Step]) -> None:
+    def __init__(self, steps: list[BatchResult]) -> None:
         self._steps = steps
         self._awake: datetime | None = None
 
@@ -132,9 +132,9 @@ class Job:
             now=time.time,
         )
 
-    def rules(self, **more: Any) -> EngineRules:
-        return EngineRules(
-            profile=ProfileRules(DecodeRules(dim=DIM)),
+    def rules(self, **more: Any) -> DataflowRules:
+        return DataflowRules(
+            user_state=UserStateRules(DecodeRules(dim=DIM)),
             ranking=RankingRules(top_n=5, weights=self.weights),
             processes=self.workers,
             **{"refresh_s": 0.05, **more},
@@ -142,18 +142,18 @@ class Job:
 
     def know(self, records: Sequence[Record] = ITEMS) -> None:
         """Load a catalogue, by the flow that does it."""
-        flow = catalogue.build(
+        flow = catalogue_flow(
             TestingSource(raw(records, "items/0")), TestingSink(self.letters), self.services(), self.rules()
         )
         self.run_flow(flow, workers=self.workers)
 
     def flow(self, heard: Source[RawBatch], items: Source[RawBatch] | None = None, **rules: Any) -> Dataflow:
-        outputs = recommend.Outputs(
+        outputs = Outputs(
             TestingSink(self.messages),
             TestingSink(self.letters),
             TestingSink(self.sessions) if rules.get("sessions") else None,
         )
-        return recommend.build(recommend.Inputs(heard, items), outputs, self.services(), self.rules(**rules))
+        return recommend_flow(Inputs(heard, items), outputs, self.services(), self.rules(**rules))
 
     def hear(self, records: Iterable[Record | bytes], *, first: int = 0, **rules: Any) -> None:
         """Work a log off."""
@@ -171,9 +171,9 @@ class Job:
     def account(self) -> Accounting:
         return accounting(self.meters.snapshot())
 
-    def profile(self, user_id: str) -> tuple[Profile, Catalogue]:
+    def profile(self, user_id: str) -> tuple[UserState, Catalogue]:
         known = Catalogue(DIM)
-        return profile_of(self.users.rows[user_id], known), known
+        return user_state_of(self.users.rows[user_id], known), known
 
     def reasons(self) -> dict[tuple[str, int], str]:
         """Dead letters: reason by source."""

@@ -9,12 +9,12 @@ import orjson
 import pytest
 from bytewax.testing import TestingSource
 
-from recstream.core.fuse import FuseError, FuseRules
-from recstream.core.rejects import raw_of
-from recstream.engine.services import Services
+from recstream.dataflow.services import Services
+from recstream.records.reject import raw_of
+from recstream.records.reject_limit import RejectLimitError, RejectLimitRules
 from recstream.testing.encoders import FussyEncoder
-from tests.flows.support import T0, Record, assert_same_users, events
 from tests.flows.test_recommend import ITEMS, WORKERS, Job, Run, raw, view
+from tests.support.live import T0, Record, assert_same_users, events
 
 BAD = "unspeakable words"
 BAD_ITEM: Record = {"item_id": "bad", "title": "Unspeakable title"}
@@ -166,18 +166,20 @@ def test_read_again_after_a_crash_it_is_rejected_again(run_flow: Run) -> None:
 def test_texts_of_which_most_cannot_be_encoded_stop_the_flow(run_flow: Run, stream: str) -> None:
     job = FussyJob(run_flow)
     job.know()
-    fuse = FuseRules(share=0.5, records=8, run=0)
+    reject_limit = RejectLimitRules(share=0.5, records=8, run=0)
     many = [view("u1", "i1", T0 + n) for n in range(20)]  # says nothing of the texts
     log: list[Record | bytes] = [*many, *(search("u1", BAD, T0 + 30 + n) for n in range(8))]
     if stream == "events":
-        flow = job.flow(TestingSource(raw(log)), fuse=fuse)
+        flow = job.flow(TestingSource(raw(log)), reject_limit=reject_limit)
     else:
         bad = [{**BAD_ITEM, "item_id": f"bad{n}"} for n in range(8)]
-        flow = job.flow(TestingSource(raw(many)), TestingSource(raw(bad, "items/0")), fuse=fuse)
+        flow = job.flow(
+            TestingSource(raw(many)), TestingSource(raw(bad, "items/0")), reject_limit=reject_limit
+        )
     with pytest.raises(RuntimeError) as caught:
         run_flow(flow)
     cause: BaseException | None = caught.value
-    while cause is not None and not isinstance(cause, FuseError):
+    while cause is not None and not isinstance(cause, RejectLimitError):
         cause = cause.__cause__
     assert f"{stream} with a text to encode: 8 of the last 8 records were rejected, 8 as unencodable" in str(
         cause

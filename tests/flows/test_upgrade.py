@@ -14,22 +14,22 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from recstream.accounting import accounting
-from recstream.core.catalogue import Catalogue
-from recstream.core.compare import differences
-from recstream.core.counting import counting_rules
-from recstream.core.lexicon import unpack
-from recstream.core.profile import Profile
-from recstream.core.rules import actions_with
-from recstream.engine.rows import profile_of
-from recstream.io.kafka.admin import ensure_topics, topics
-from recstream.io.kafka.broker import EmbeddedBroker
-from recstream.io.lance import LanceDatabase
-from recstream.io.lance.meta import write_meta
-from recstream.ports import ItemRow
+from recstream.connectors.kafka.admin import ensure_topics, topics
+from recstream.connectors.kafka.broker import EmbeddedBroker
+from recstream.items.catalogue import Catalogue
+from recstream.items.rows import ItemRow
+from recstream.items.terms import unpack
+from recstream.metrics.accounting import accounting
+from recstream.records.actions import actions_with
+from recstream.stores.lance import LanceDatabase
+from recstream.stores.lance.meta import write_meta
 from recstream.testing.store_contracts import same_row
-from tests.flows.support import Reader, live_job, produce, read_lines, recstream, wait_until, write_lines
+from recstream.users.codec import user_state_of
+from recstream.users.counting_rules import counting_rules
+from recstream.users.state import UserState
+from recstream.users.state_diff import differences
 from tests.golden.stores import FIRST, LATE, SETTINGS, contents, unpacked
+from tests.support.live import Reader, live_job, produce, read_lines, recstream, wait_until, write_lines
 
 TOPICS = {"events": 2, "items": 1, "lists": 1, "dead_letter": 1}
 
@@ -45,11 +45,11 @@ def database(store: Path) -> LanceDatabase:
     return LanceDatabase.open(store, meta, create=False)
 
 
-def profiles(store: Path) -> tuple[dict[str, Profile], list[str]]:
+def profiles(store: Path) -> tuple[dict[str, UserState], list[str]]:
     """All users, and the item ids of their handles."""
     users, catalogue = database(store).users, Catalogue(8)
     rows = users.fetch(users.ids())
-    return {user: profile_of(row, catalogue) for user, row in rows.items()}, catalogue.ids
+    return {user: user_state_of(row, catalogue) for user, row in rows.items()}, catalogue.ids
 
 
 def assert_same_stores(one: Path, other: Path) -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from recstream.engine.rows import user_row
-from recstream.io.kafka.broker import EmbeddedBroker
-from recstream.job_lock import job_lock
-from recstream.testing.stores import MemoryUserStore
-from recstream.verify import compare_users
-from tests.builders import DIM, arrived, catalogue_of, event, profile_after
-from tests.flows.scenes import Placed, Scene, distinct, rich_log, spread
-from tests.flows.support import HASHING, item, recstream, wait_until, write_lines
+from recstream.connectors.kafka.broker import EmbeddedBroker
+from recstream.operations.verify import compare_users
+from recstream.runtime.locks import job_lock
+from recstream.stores.memory import MemoryUserStore
+from recstream.users.codec import user_row
+from tests.support.builders import DIM, arrived, catalogue_of, event, user_state_after
+from tests.support.live import HASHING, item, recstream, wait_until, write_lines
+from tests.support.scenes import Placed, Scene, distinct, rich_log, spread
 
 LOG = rich_log(200)
 
@@ -28,7 +28,7 @@ def store_of(versions: dict[str, int]) -> MemoryUserStore:
     store = MemoryUserStore(DIM)
     for user, count in versions.items():
         log = arrived([event(float(k), "view", f"i{k % 4}", user=user) for k in range(count)])
-        store.upsert([user_row(profile_after(log, catalogue, user=user), catalogue, 32, sessions=False)])
+        store.upsert([user_row(user_state_after(log, catalogue, user=user), catalogue, 32, sessions=False)])
     store.calls.clear()
     return store
 

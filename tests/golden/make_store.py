@@ -22,9 +22,9 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from recstream.io.kafka.admin import ensure_topics
-from recstream.io.kafka.broker import EmbeddedBroker
-from tests.flows.support import Reader, Record, item, live_job, produce, recstream, wait_until, write_lines
+from recstream.connectors.kafka.admin import ensure_topics
+from recstream.connectors.kafka.broker import EmbeddedBroker
+from tests.support.live import Reader, Record, item, live_job, produce, recstream, wait_until, write_lines
 
 FIRST = 60
 KNOWN, LATE = 12, 4

@@ -25,14 +25,14 @@ from zlib import crc32
 import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from recstream.child import ADDRESSES, PROCESS_ID, summary_path
-from recstream.config import Settings
-from recstream.runner import recovery_dir
-from recstream.supervisor import _die_with_parent, _free_ports
-from recstream.wiring import Wiring
-from tests.flows.support import LiveJob, environment, item, wait_until
+from recstream.config.settings import Settings
+from recstream.runtime.process import ADDRESSES, PROCESS_ID, summary_path
+from recstream.runtime.runner import recovery_dir
+from recstream.runtime.supervisor import _die_with_parent, _free_ports
+from recstream.runtime.wiring import Wiring
 from tests.recovery.saboteur import MUTATION, ORDERS
 from tests.recovery.trouble import GAP_S, ITEMS, LATENESS_S, MAX_WAITING, Sent, Trouble
+from tests.support.live import LiveJob, environment, item, wait_until
 
 __all__ = ["Crash", "Kill", "Listener", "Ran", "seed_of"]
 
@@ -349,7 +349,7 @@ class Crash:
 
     def _start_twin(self, lateness_s: float = LATENESS_S) -> None:
         settings = self._settings(self.twin, 1, lateness_s)
-        self._twin_life = Processes("recstream.child", self.twin, settings, None)
+        self._twin_life = Processes("recstream.runtime.process", self.twin, settings, None)
 
     def _end(self) -> None:
         life, self._life = self._life, None

@@ -1,7 +1,7 @@
 """A process of the job that dies where it is told to, or that lacks a mechanism.
 
-``python -m tests.recovery.saboteur`` is ``python -m recstream.child`` with wrappers around the methods that
-crash tests are about. Two variables of the environment give it its orders:
+``python -m tests.recovery.saboteur`` is ``python -m recstream.runtime.process`` with wrappers around the
+methods that crash tests are about. Two variables of the environment give it its orders:
 
 * ``CRASH_ORDERS``: a file, looked at whenever one of `POINTS` is passed. It holds ``point n delay_ms``: the
   process kills itself (SIGKILL) when the point is passed for the n-th time since the file came. At points
@@ -23,26 +23,26 @@ from typing import Any, Final
 
 import lancedb.table
 
-import recstream.core.profile as profile_module
-from recstream import child
-from recstream.core.events import Event
-from recstream.core.profile import Profile
-from recstream.core.sessions import Session
-from recstream.engine import hot_set
-from recstream.engine.hot_set import HotSet
-from recstream.engine.outbox import Outbox
-from recstream.engine.worker import Worker
-from recstream.io.kafka.mirror import GroupMirror
-from recstream.io.kafka.partition import KafkaPartition
-from recstream.io.kafka.sink import KafkaSink, TopicWriter
-from recstream.io.lance import database, journalled
-from recstream.io.lance.items import LanceItemStore
-from recstream.io.lance.journal import Journal
-from recstream.io.lance.journalled import JournalledUserStore
-from recstream.io.lance.statistics import LanceStatisticsStore
-from recstream.io.lance.users import LanceUserStore
-from recstream.ports import OPEN_SESSION
-from recstream.supervisor import _die_with_parent
+from recstream.connectors.kafka.mirror import GroupMirror
+from recstream.connectors.kafka.partition import KafkaPartition
+from recstream.connectors.kafka.sink import KafkaSink, TopicWriter
+from recstream.dataflow import user_cache
+from recstream.dataflow.outbox import Outbox
+from recstream.dataflow.user_cache import UserCache
+from recstream.dataflow.worker import Worker
+from recstream.records.event import Event
+from recstream.runtime import process as child
+from recstream.runtime.supervisor import _die_with_parent
+from recstream.stores.lance import database, journalled
+from recstream.stores.lance.items import LanceItemStore
+from recstream.stores.lance.journal import Journal
+from recstream.stores.lance.journalled import JournalledUserStore
+from recstream.stores.lance.statistics import LanceStatisticsStore
+from recstream.stores.lance.users import LanceUserStore
+from recstream.users import state as user_state_module
+from recstream.users.row import OPEN_SESSION
+from recstream.users.sessions import Session
+from recstream.users.state import UserState
 
 __all__ = ["INSTRUMENTS", "MUTATIONS", "POINTS", "main"]
 
@@ -119,7 +119,7 @@ def wrap(owner: Any, name: str) -> Callable[[Callable[..., Any]], None]:
 
 def around_users(orders: Orders) -> None:
     """Before, in, between and after the calls that write users, and after the one that erases some."""
-    hot_set._UPSERT_ROWS = ROWS_A_CALL  # type: ignore[misc]  # the constant of this process only
+    user_cache._UPSERT_ROWS = ROWS_A_CALL  # type: ignore[misc]  # the constant of this process only
     journalled._EVERY_S = 0.5  # type: ignore[misc]  # likewise: so that merges are under way often
     calls = [0]
 
@@ -151,8 +151,8 @@ def around_users(orders: Orders) -> None:
         original(store, users)
         orders.at("users.erased")
 
-    @wrap(HotSet, "flush")
-    def _(original: Any, users: HotSet, **last: Any) -> int:
+    @wrap(UserCache, "flush")
+    def _(original: Any, users: UserCache, **last: Any) -> int:
         calls[0] = 0
         written: int = original(users, **last)
         if written:
@@ -171,8 +171,8 @@ def around_the_barrier(orders: Orders) -> None:
 
     written = [0]
 
-    @wrap(HotSet, "flush")
-    def _(original: Any, users: HotSet, **last: Any) -> int:
+    @wrap(UserCache, "flush")
+    def _(original: Any, users: UserCache, **last: Any) -> int:
         written[0] = original(users, **last)
         return written[0]
 
@@ -228,8 +228,8 @@ def around_what_no_event_causes(orders: Orders) -> None:
             if orders.reached(point) is not None:
                 state["wanted"] = True
 
-    @wrap(Profile, "settle")
-    def _(original: Any, profile: Profile, *args: Any, now: float, wait_s: float) -> Any:
+    @wrap(UserState, "settle")
+    def _(original: Any, profile: UserState, *args: Any, now: float, wait_s: float) -> Any:
         long_here = {id(event) for received_at, event in profile.waiting if now - received_at > _LONG_S}
         applied, given_up = original(profile, *args, now=now, wait_s=wait_s)
         if any(id(event) in long_here for event, _ in applied) and orders.reached("unsent.list") is not None:
@@ -331,7 +331,7 @@ POINTS: Final = (
 def without_the_fence() -> None:
     """No event is ever known to be absorbed."""
 
-    @wrap(profile_module, "is_absorbed")
+    @wrap(user_state_module, "is_absorbed")
     def _(_original: Any, _ranges: Any, _offset: Any) -> bool:
         return False
 
@@ -345,8 +345,8 @@ def without_the_barrier() -> None:
         ending[0] = worker.ending
         original(worker)
 
-    @wrap(HotSet, "flush")
-    def _(original: Any, users: HotSet, **last: Any) -> int:
+    @wrap(UserCache, "flush")
+    def _(original: Any, users: UserCache, **last: Any) -> int:
         written: int = original(users, **last) if ending[0] else 0
         return written
 
@@ -390,8 +390,8 @@ def without_refusals() -> None:
 def without_open_sessions() -> None:
     """Sessions that were open at the crash are not looked for."""
 
-    @wrap(HotSet, "unfinished")
-    def _(original: Any, users: HotSet, shards: Any) -> dict[str, int]:
+    @wrap(UserCache, "unfinished")
+    def _(original: Any, users: UserCache, shards: Any) -> dict[str, int]:
         return {user: why & ~OPEN_SESSION for user, why in original(users, shards).items()}
 
 

@@ -15,14 +15,15 @@ import numpy as np
 import orjson
 import pytest
 
-from recstream.io.kafka.broker import EmbeddedBroker
-from recstream.io.lance import LanceDatabase, Upkeep, memory
-from recstream.io.lance import database as database_module
-from recstream.io.lance.maintenance import Maintenance, disk_bytes
-from recstream.ports import UserRow
+from recstream.connectors.kafka.broker import EmbeddedBroker
+from recstream.stores.lance import LanceDatabase, Upkeep, memory
+from recstream.stores.lance import database as database_module
+from recstream.stores.lance.maintenance import Maintenance, disk_bytes
 from recstream.testing.store_contracts import unit, user_row
+from recstream.users.row import UserRow
 from tests.bench.bench_memory import memory as memory_of
-from tests.flows.support import (
+from tests.stores.test_lance_database import META
+from tests.support.live import (
     HASHING,
     T0,
     Reader,
@@ -40,7 +41,6 @@ from tests.flows.support import (
     versions_after,
     write_lines,
 )
-from tests.io.test_lance_database import META
 
 STATE = 4_000
 NOISE = np.random.default_rng(0).bytes(10 * STATE)

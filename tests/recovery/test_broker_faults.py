@@ -15,11 +15,13 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from recstream.io.kafka.admin import KafkaFault, ensure_topics, topics
-from recstream.io.kafka.broker import EmbeddedBroker
-from recstream.io.kafka.source import KafkaSource
-from recstream.positions import kept_identities
-from tests.flows.support import (
+from recstream.connectors.kafka.admin import KafkaFault, ensure_topics, topics
+from recstream.connectors.kafka.broker import EmbeddedBroker
+from recstream.connectors.kafka.source import KafkaSource
+from recstream.runtime.positions import kept_identities
+from tests.recovery.relay import Relay
+from tests.recovery.test_restart import ITEMS, World
+from tests.support.live import (
     LiveJob,
     Reader,
     Record,
@@ -31,8 +33,6 @@ from tests.flows.support import (
     versions_after,
     wait_until,
 )
-from tests.recovery.relay import Relay
-from tests.recovery.test_restart import ITEMS, World
 
 pytestmark = pytest.mark.kafka
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
-from recstream.engine.services import Services
-from tests.builders import HOUR, Bench, Clock, arrived, event
-from tests.flows.support import events, live_job, produce, wait_until
+from recstream.dataflow.services import Services
 from tests.recovery.clocks import WallClock
 from tests.recovery.test_restart import ITEMS, World, world
+from tests.support.builders import HOUR, Bench, Clock, arrived, event
+from tests.support.live import events, live_job, produce, wait_until
 
 __all__ = ["world"]  # a fixture
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from recstream.io.kafka.broker import EmbeddedBroker
+from recstream.connectors.kafka.broker import EmbeddedBroker
 from tests.recovery.driver import Crash, Kill, seed_of
 from tests.recovery.saboteur import POINTS
 from tests.recovery.verdict import violations

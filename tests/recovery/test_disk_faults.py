@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recstream.core.messages import Message
-from recstream.io.files.formats import FileFault
-from recstream.io.files.sink import JsonLinesSink
-from recstream.io.vector_cache import LmdbVectorCache
-from tests.flows.support import (
+from recstream.connectors.files.formats import FileFault
+from recstream.connectors.files.sink import JsonLinesSink
+from recstream.encoders.disk_cache import LmdbVectorCache
+from recstream.records.transport import Message
+from tests.recovery.disks import Disk
+from tests.recovery.test_restart import ITEMS, World, world
+from tests.support.live import (
     HASHING,
     LiveJob,
     assert_same_users,
@@ -30,8 +32,6 @@ from tests.flows.support import (
     wait_until,
     write_lines,
 )
-from tests.recovery.disks import Disk
-from tests.recovery.test_restart import ITEMS, World, world
 
 __all__ = ["world"]  # a fixture
 

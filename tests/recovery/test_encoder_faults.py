@@ -11,13 +11,13 @@ from typing import Any
 import orjson
 import pytest
 
-from recstream.accounting import Accounting, accounting, merge_summaries
-from recstream.config import Settings
-from recstream.core.rejects import raw_of
-from recstream.io.kafka.broker import EmbeddedBroker
-from recstream.ports import UserRow
-from recstream.wiring import Wiring
-from tests.flows.support import (
+from recstream.config.settings import Settings
+from recstream.connectors.kafka.broker import EmbeddedBroker
+from recstream.metrics.accounting import Accounting, accounting, merge_summaries
+from recstream.records.reject import raw_of
+from recstream.runtime.wiring import Wiring
+from recstream.users.row import UserRow
+from tests.support.live import (
     LiveJob,
     Reader,
     Record,
@@ -30,7 +30,7 @@ from tests.flows.support import (
     versions_after,
     wait_until,
 )
-from tests.servers import Answer, EmbeddingsServer, Question, embedding_server, words
+from tests.support.servers import Answer, EmbeddingsServer, Question, embedding_server, words
 
 pytestmark = pytest.mark.kafka
 DIM = 32

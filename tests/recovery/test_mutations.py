@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recstream.io.kafka.broker import EmbeddedBroker
+from recstream.connectors.kafka.broker import EmbeddedBroker
 from tests.recovery.driver import Crash, Kill, seed_of
 from tests.recovery.verdict import violations
 

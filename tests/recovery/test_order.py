@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from recstream.io.kafka.broker import EmbeddedBroker
-from tests.flows.scenes import Placed, Scene, distinct, rich_log, spread
-from tests.flows.support import Record, produce, versions_after
+from recstream.connectors.kafka.broker import EmbeddedBroker
+from tests.support.live import Record, produce, versions_after
+from tests.support.scenes import Placed, Scene, distinct, rich_log, spread
 
 pytestmark = pytest.mark.kafka
 
@@ -82,7 +82,7 @@ def test_a_user_may_be_spread_over_partitions(scene: Scene, partitions: int) -> 
     name = f"partitions-{partitions}"
     scene.replay(name, events, **BOUNDS)
     assert_as_wanted(scene, name)
-    assert {len(one.fence) for one in scene.profiles(name).values()} == {partitions}
+    assert {len(one.offset_ranges) for one in scene.profiles(name).values()} == {partitions}
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from typing import Any
 import orjson
 import pytest
 
-from recstream.accounting import accounting, merge_summaries
-from recstream.io.kafka.broker import EmbeddedBroker
-from recstream.ports import UserRow
-from tests.flows.support import (
+from recstream.connectors.kafka.broker import EmbeddedBroker
+from recstream.metrics.accounting import accounting, merge_summaries
+from recstream.users.row import UserRow
+from tests.support.live import (
     HASHING,
     LiveJob,
     Reader,

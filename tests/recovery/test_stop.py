@@ -19,10 +19,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from recstream.accounting import Accounting, accounting, merge_summaries
-from recstream.io.kafka.broker import EmbeddedBroker
-from tests.flows.scenes import Scene
-from tests.flows.support import (
+from recstream.connectors.kafka.broker import EmbeddedBroker
+from recstream.metrics.accounting import Accounting, accounting, merge_summaries
+from tests.support.live import (
     LiveJob,
     Reader,
     Record,
@@ -34,7 +33,8 @@ from tests.flows.support import (
     versions_after,
     wait_until,
 )
-from tests.servers import embedding_server
+from tests.support.scenes import Scene
+from tests.support.servers import embedding_server
 
 pytestmark = pytest.mark.kafka
 STOP_TIMEOUT_S = 30.0
@@ -309,7 +309,7 @@ def test_stopped_while_no_broker_answers_at_the_start_all_processes_end_without_
         nobody.bind(("127.0.0.1", 0))  # and does not listen
         stage.environ["RECSTREAM_KAFKA__BOOTSTRAP"] = f"127.0.0.1:{nobody.getsockname()[1]}"
         with stage.job(2) as job:
-            wait_until(lambda: job.text().count("recstream.runner flow=") == 2, job.text)
+            wait_until(lambda: job.text().count("recstream.runtime.runner flow=") == 2, job.text)
             job.sigterm()
             assert job.ended("SIGTERM, no broker") == 0, job.text()
             assert "no broker" not in job.text()
@@ -494,7 +494,7 @@ def test_as_process_one_it_buries_the_orphans_that_it_inherits(
 def test_as_process_one_it_hears_the_signal_while_it_still_imports() -> None:
     if not may_unshare():
         pytest.skip("this user may not make a PID namespace (unshare --pid)")
-    code = "import recstream.first_process as f, time; print(f.IS_FIRST, flush=True); time.sleep(60)"
+    code = "import recstream.runtime.first_process as f, time; print(f.IS_FIRST, flush=True); time.sleep(60)"
     with subprocess.Popen(
         ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code], stdout=subprocess.PIPE
     ) as process:
@@ -506,4 +506,4 @@ def test_as_process_one_it_hears_the_signal_while_it_still_imports() -> None:
     code = "import recstream.cli, sys; print(*sys.modules, sep='\\n')"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     names = loaded.stdout.splitlines()
-    assert names.index("recstream.first_process") < names.index("numpy"), "before all that takes long"
+    assert names.index("recstream.runtime.first_process") < names.index("numpy"), "before all that takes long"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from recstream.io.kafka.admin import ensure_topics
-from recstream.io.kafka.broker import EmbeddedBroker
-from tests.flows.support import (
+from recstream.connectors.kafka.admin import ensure_topics
+from recstream.connectors.kafka.broker import EmbeddedBroker
+from tests.support.live import (
     Reader,
     Record,
     events,

@@ -8,13 +8,13 @@ from typing import Any, TypeAlias
 import msgspec
 import orjson
 
-from recstream.accounting import accounting, merge_summaries
-from recstream.child import summary_path
-from recstream.core.rejects import raw_of
-from recstream.ports import UserRow
-from tests.flows.support import assert_same_users, stored_users
+from recstream.metrics.accounting import accounting, merge_summaries
+from recstream.records.reject import raw_of
+from recstream.runtime.process import summary_path
+from recstream.users.row import UserRow
 from tests.recovery.driver import Crash, Ran
 from tests.recovery.trouble import versions
+from tests.support.live import assert_same_users, stored_users
 
 __all__ = ["KINDS", "violations"]
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from recstream.core.arrays import AnyArray, Handles
 from recstream.evaluation.baselines.base import Scores
+from recstream.records.arrays import AnyArray, Handles
 
 __all__ = ["Adjacency"]
 

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from recstream.core.arrays import Handles
+from recstream.records.arrays import Handles
 
 __all__ = ["Baseline", "Scores", "World", "top_of"]
 

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numba import njit
 
-from recstream.core.arrays import AnyArray
 from recstream.evaluation.baselines.base import Scores, World
+from recstream.records.arrays import AnyArray
 
 __all__ = ["SessionKnn"]
 

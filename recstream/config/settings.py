@@ -1,0 +1,248 @@
+"""The settings: one frozen model from a TOML file, the environment and the command line, in rising order.
+
+Names are ``section.field``: ``[kafka] group = "a"`` in the file, ``RECSTREAM_KAFKA__GROUP=a`` in the
+environment. All problems are reported at once. Nothing here reads `os.environ`: it is handed in.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from typing_extensions import Self
+
+from recstream.config.sections import (
+    Backfill,
+    Cache,
+    Drift,
+    Encoder,
+    Events,
+    Kafka,
+    Profile,
+    Ranking,
+    Run,
+    Store,
+)
+from recstream.config.sources import CONFIG_VARIABLE, PREFIX, ConfigError, Gathered, Schema, gather
+from recstream.config.values import Conflict, Section
+
+__all__ = ["CONFIG_VARIABLE", "ConfigError", "Settings", "is_secret"]
+
+MASK = "**********"
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_SECRET = re.compile(r"password|secret|token|api_key|jaas|\.pem$|oauthbearer\.config|\.key\.", re.IGNORECASE)
+
+
+def is_secret(key: str) -> bool:
+    """Whether the value of a dotted setting must not be shown.
+
+    >>> is_secret("kafka.client.sasl.password"), is_secret("kafka.client.sasl.username")
+    (True, False)
+    >>> is_secret("encoder.max_tokens")
+    False
+    """
+    return key == "encoder.api_key" or (key.startswith("kafka.client.") and _SECRET.search(key) is not None)
+
+
+class Settings(Section):
+    """Everything an operator can choose; ``Settings()`` is all defaults."""
+
+    kafka: Kafka = Field(default=Kafka(), description=str(Kafka.__doc__))
+    store: Store = Field(default=Store(), description=str(Store.__doc__))
+    encoder: Encoder = Field(default=Encoder(), description=str(Encoder.__doc__))
+    cache: Cache = Field(default=Cache(), description=str(Cache.__doc__))
+    events: Events = Field(default=Events(), description=str(Events.__doc__))
+    profile: Profile = Field(default=Profile(), description=str(Profile.__doc__))
+    ranking: Ranking = Field(default=Ranking(), description=str(Ranking.__doc__))
+    drift: Drift = Field(default=Drift(), description=str(Drift.__doc__))
+    run: Run = Field(default=Run(), description=str(Run.__doc__))
+    backfill: Backfill = Field(default=Backfill(), description=str(Backfill.__doc__))
+
+    @classmethod
+    def load(
+        cls, path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object] = _NOTHING
+    ) -> Self:
+        """Build the settings from a file, the environment, and ``{"section.field": value}`` overrides.
+
+        The later wins. Without ``path`` the file is the one that RECSTREAM_CONFIG names, or none. An
+        override of None says nothing, so that unset command line options can be passed as they are.
+
+        Raises:
+            ConfigError: with every problem of all three sources at once.
+
+        >>> Settings.load(None, {"RECSTREAM_RANKING__TOP_N": "5"}, {"ranking.repeats": "never"}).ranking.top_n
+        5
+        """
+        built, problems = cls.examine(path, environ, overrides)
+        if problems:
+            raise ConfigError(problems, built)
+        return built
+
+    @classmethod
+    def examine(
+        cls, path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object] = _NOTHING
+    ) -> tuple[Self, list[str]]:
+        """The settings with defaults for what is wrong, and all that is wrong: what a doctor looks at."""
+        gathered = gather(path, environ, overrides, _schema())
+        problems, built = list(gathered.problems), None
+        bad: set[str] = set()
+        values = gathered.nested()
+        while built is None:
+            try:
+                built = cls.model_validate(values)
+            except ValidationError as err:
+                for problem in err.errors(include_url=False):
+                    problems += _describe(problem, gathered, bad)
+                    _drop(values, problem["loc"])
+        return built, problems
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """A process without a shard would have nothing to do."""
+        if self.run.processes > self.store.shards:
+            text = (
+                f"run.processes is {self.run.processes} and store.shards {self.store.shards}: "
+                "wanted at most as many processes as shards"
+            )
+            yield Conflict(("run.processes", "store.shards"), text)
+
+    @property
+    def store_dir(self) -> Path:
+        """Folder of the store."""
+        return Path(self.store.path)
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder of the vector cache."""
+        return Path(self.cache.path) if self.cache.path else self.store_dir / "cache"
+
+    def as_toml(self) -> str:
+        """The whole effective configuration as a file that `load` reads back; secrets are only named.
+
+        >>> print(Settings().as_toml().split("[store]")[1].split("shards =")[0].strip())
+        # Folder of the store and its positions.
+        path = "state"
+        # User shards: fixed when the store is made, the most processes it allows.
+        """
+        return "\n".join(line for name in type(self).model_fields for line in _section_toml(self, name))
+
+    def environ_for_child(self, base: Mapping[str, str] = _NOTHING) -> dict[str, str]:
+        """Environment from which a child process builds these very settings, secrets included.
+
+        ``base`` is the environment to extend: its own RECSTREAM_* variables are left out, because
+        they could contradict the command line's.
+
+        >>> Settings().environ_for_child({"HOME": "/"})["RECSTREAM_RANKING__REPEATS"]
+        'auto'
+        """
+        child = {k: v for k, v in base.items() if not k.startswith(PREFIX)}
+        for name in type(self).model_fields:
+            section = getattr(self, name)
+            for field in type(section).model_fields:
+                child[f"{PREFIX}{name}__{field}".upper()] = _env_text(getattr(section, field))
+        return child
+
+
+def _schema() -> Schema:
+    """Known fields by section; True for those that are tables of free keys."""
+    fields = {}
+    for name, section in Settings.model_fields.items():
+        inner: dict[str, FieldInfo] = type(section.default).model_fields
+        fields[name] = {field: isinstance(info.default, dict) for field, info in inner.items()}
+    return fields
+
+
+def _env_text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _toml_value(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _section_toml(settings: Settings, name: str) -> Iterator[str]:
+    section = getattr(settings, name)
+    yield f"# {type(section).__doc__}"
+    yield f"[{name}]"
+    tables: list[str] = []
+    for field, info in type(section).model_fields.items():
+        value, key = getattr(section, field), f"{name}.{field}"
+        if isinstance(value, dict):
+            tables += ["", f"# {info.description}", f"[{key}]"]
+            for entry, inner in sorted(value.items()):
+                tables.append(_line(f"{key}.{entry}", _toml_value(entry), inner))
+            continue
+        yield f"# {info.description}"
+        yield _line(key, field, value)
+    yield from [*tables, ""]
+
+
+def _line(key: str, left: str, value: object) -> str:
+    plain = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if not is_secret(key):
+        return f"{left} = {_toml_value(plain)}"
+    section, field, *rest = key.split(".")
+    inner = ["_".join(rest)] if rest else []
+    variable = PREFIX + "__".join([section, field, *inner]).upper()
+    return f"# {left} = {_toml_value(MASK if plain else '')}  # give it as {variable}"
+
+
+_WANTED = {
+    "int_parsing": "wanted a whole number",
+    "int_type": "wanted a whole number",
+    "int_from_float": "wanted a whole number",
+    "float_parsing": "wanted a number",
+    "float_type": "wanted a number",
+    "finite_number": "wanted a finite number",
+    "bool_parsing": "wanted true or false",
+    "bool_type": "wanted true or false",
+    "string_type": "wanted text",
+    "dict_type": "wanted a table of names and values",
+    "greater_than_equal": "wanted at least {ge}",
+    "greater_than": "wanted more than {gt}",
+    "less_than_equal": "wanted at most {le}",
+    "less_than": "wanted less than {lt}",
+    "literal_error": "wanted {expected}",
+    "string_pattern_mismatch": "wanted text that matches {pattern}",
+    "string_too_short": "wanted text that is not empty",
+    "value_error": "{error}",
+}
+
+
+def _describe(problem: Any, gathered: Gathered, bad: set[str]) -> Iterator[str]:
+    """Say where, got and wanted; a conflict with a field that is wrong by itself says nothing new."""
+    key = ".".join(str(part) for part in problem["loc"])
+    context = problem.get("ctx", {})
+    if problem["type"] == "conflict":
+        for conflict in context["conflicts"]:
+            names = [f"{key}.{field}" if key else field for field in conflict.fields]
+            if not any(name in bad or name.partition(".")[0] in bad for name in names):
+                places = sorted({where for name in names for where in gathered.places(name)})
+                yield "; ".join([", ".join(places), conflict.text] if places else [conflict.text])
+        bad.add(key)
+        return
+    bad.update({key, ".".join(key.split(".")[:2])})
+    wanted = _WANTED.get(problem["type"], problem["msg"]).format(**context)
+    got = MASK if is_secret(key) else repr(problem["input"])
+    where = ", ".join(gathered.places(key)[:1]) or key
+    yield f"{where}: got {got}, {wanted}"
+
+
+def _drop(values: dict[str, Any], loc: tuple[int | str, ...]) -> None:
+    """Leave the offending value out, so that the next round finds what it hid."""
+    *path, last = [str(part) for part in loc] or [""]
+    if not last:
+        values.clear()
+        return
+    for part in path:
+        values = values.get(part, {})
+    values.pop(last, None)

@@ -1,0 +1,201 @@
+"""Record files as a bytewax source: one partition a file, exact to resume, able to stop cleanly."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from typing_extensions import override
+
+from recstream.connectors.files.formats import MAX_RECORD, SUFFIXES, FileFault, suffix_of
+from recstream.connectors.files.records import count_records, fingerprint, open_records
+from recstream.records.transport import Partition, RawBatch
+
+__all__ = [
+    "MAX_RECORD",
+    "SUFFIXES",
+    "FileFault",
+    "FileSource",
+    "FileState",
+    "count_records",
+    "file_partition",
+    "fingerprint",
+    "open_records",
+]
+
+FileState = tuple[str, int, int | None]
+"""Identity of the log, number of the next record, and where it begins in the file if that is known."""
+
+
+log = logging.getLogger(__name__)
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class _Reading:
+    batch_size: int
+    limit: int | None
+    max_record: int
+    stopping: Callable[[], bool]
+
+
+class FileSource(FixedPartitionedSource[RawBatch, FileState]):
+    """Records of `.jsonl`, `.jsonl.gz`, `.jsonl.zst` and `.parquet` files, as batches of raw bytes.
+
+    * Offsets count records (non-blank lines, rows) from 0; a partition is named by the file's base name,
+      and by its folders too, as far as needed, where several files have the same one.
+    * Blank lines, a byte order mark at the start and CRs before line ends are dropped; any other byte passes.
+    * A record beyond ``max_record`` bytes is cut to it and logged, so that a decoder refuses it as too large.
+    * A resumed partition goes on with the next record; when the file was replaced by another log meanwhile
+      (its fingerprint differs), it starts from that log's first record.
+    * ``limit``: only the first so many records of each file. ``stopping``: asked before each batch; when it
+      says yes the source ends, which bytewax takes for a clean end.
+
+    Making one opens nothing; :meth:`check` does, and names what is wrong before a dataflow starts.
+
+    Raises:
+        FileFault: no file, a name with an unknown ending, or the same file twice.
+
+    >>> FileSource(["a/events.jsonl", "b/events.jsonl", "b/more.parquet"]).list_parts()
+    ['a/events.jsonl', 'b/events.jsonl', 'more.parquet']
+    """
+
+    def __init__(
+        self,
+        paths: Path | str | Sequence[Path | str],
+        *,
+        batch_size: int = 512,
+        limit: int | None = None,
+        max_record: int = MAX_RECORD,
+        stopping: Callable[[], bool] = _never,
+    ) -> None:
+        given = [paths] if isinstance(paths, (Path, str)) else paths
+        self._paths = _named([Path(path) for path in given])
+        for path in self._paths.values():
+            suffix_of(path)
+        self._reading = _Reading(batch_size, limit, max_record, stopping)
+        self._is_checked = False
+        self._progress = dict.fromkeys(self._paths, 0.0)
+
+    def check(self) -> list[Partition]:
+        """Open every file and read its first record; give the partitions.
+
+        Raises:
+            FileFault: a file is missing or unreadable, or two are the same log by name and first record.
+        """
+        partitions = [file_partition(path, name) for name, path in self._paths.items()]
+        for identity, count in Counter(p.identity for p in partitions).items():
+            if count > 1:
+                twins = [str(self._paths[p.name]) for p in partitions if p.identity == identity]
+                raise FileFault(
+                    "two files are one log",
+                    " and ".join(twins),
+                    "the same base name and the same first record",
+                    "each log once",
+                    "leave one out, or rename it if it is another log",
+                )
+        self._is_checked = True
+        return partitions
+
+    def progress(self) -> float:
+        """Share of all files read in this process, 0 to 1; may be asked from any thread."""
+        shares = list(self._progress.values())
+        return sum(shares) / len(shares)
+
+    @override
+    def list_parts(self) -> list[str]:
+        return list(self._paths)
+
+    @override
+    def build_part(self, step_id: str, for_part: str, resume_state: FileState | None) -> _FilePartition:
+        if not self._is_checked:
+            self.check()
+        path = self._paths[for_part]
+        partition = file_partition(path, for_part)
+        offset, byte = 0, None
+        if resume_state is not None and resume_state[0] == partition.identity:
+            _, offset, byte = resume_state
+        elif resume_state is not None:
+            log.warning("file=%s was replaced by another log: reading it from its start", path.name)
+
+        def report(share: float) -> None:
+            self._progress[for_part] = share
+
+        return _FilePartition(self._reading, path, partition, offset, byte, report)
+
+
+class _FilePartition(StatefulSourcePartition[RawBatch, FileState]):
+    """One file. Holds at most one batch and the reader's buffers."""
+
+    def __init__(
+        self,
+        reading: _Reading,
+        path: Path,
+        partition: Partition,
+        offset: int,
+        byte: int | None,
+        report: Callable[[float], None],
+    ) -> None:
+        self._reading, self._partition, self._report = reading, partition, report
+        self._reader = open_records(path, offset=offset, byte=byte, max_record=reading.max_record)
+        if self._reader.offset < offset:
+            log.warning("file=%s resumed at record %d, was at %d", path.name, self._reader.offset, offset)
+
+    def progress(self) -> float:
+        """Share of what will be read of this file, 0 to 1."""
+        limit = self._reading.limit
+        share = self._reader.progress()
+        return share if not limit else max(share, min(self._reader.offset / limit, 1.0))
+
+    @override
+    def next_batch(self) -> Iterable[RawBatch]:
+        if self._reading.stopping():
+            raise StopIteration
+        limit, size = self._reading.limit, self._reading.batch_size
+        first = self._reader.offset
+        wanted = size if limit is None else min(size, limit - first)
+        values = self._reader.read(wanted) if wanted > 0 else []
+        if not values:
+            self._report(1.0)
+            raise StopIteration
+        self._report(self.progress())
+        return [RawBatch(self._partition, list(range(first, first + len(values))), values)]
+
+    @override
+    def snapshot(self) -> FileState:
+        return (self._partition.identity, self._reader.offset, self._reader.byte)
+
+    @override
+    def close(self) -> None:
+        self._reader.close()
+
+
+def file_partition(path: Path, name: str | None = None) -> Partition:
+    """Give the partition of a file; ``identity`` is ``<base name>@<fingerprint>``, wherever the file lies.
+
+    Raises:
+        FileFault: the file is missing or unreadable.
+    """
+    return Partition(path.name if name is None else name, f"{path.name}@{fingerprint(path)}")
+
+
+def _named(paths: Sequence[Path]) -> dict[str, Path]:
+    if not paths:
+        raise FileFault("nothing to read", "the list of files", "no file", "at least one", "name a file")
+    depth, parts = [1] * len(paths), [path.absolute().parts for path in paths]
+    if len(set(parts)) < len(parts):
+        twice = next(str(p) for p, n in Counter(paths).items() if n > 1)
+        raise FileFault("the same file twice", twice, "it twice", "each file once", "leave one out")
+    while True:
+        names = ["/".join(p[-d:]) for p, d in zip(parts, depth, strict=True)]
+        clashes = {name for name, n in Counter(names).items() if n > 1}
+        if not clashes:
+            return dict(zip(names, paths, strict=True))
+        depth = [d + (name in clashes) for d, name in zip(depth, names, strict=True)]

@@ -1,0 +1,124 @@
+"""What every Kafka client here shares: its settings, its fault, and how long it waits."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+__all__ = [
+    "NO_GROUP",
+    "KafkaFault",
+    "admin_client",
+    "bad_settings",
+    "client_config",
+    "client_log",
+    "redact",
+    "result_of",
+    "unreachable",
+]
+
+_QUIET_S: Final = 10.0
+
+
+class _Seldom(logging.Filter):
+    """Lets a line pass once in ten seconds: during an outage each client says the same 20 times a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = _DIGITS.sub("#", record.getMessage())
+        now = time.monotonic()
+        if now - self._said.get(text, -_QUIET_S) < _QUIET_S:
+            return False
+        if len(self._said) > 256:
+            self._said.clear()
+        self._said[text] = now
+        return True
+
+
+_DIGITS: Final = re.compile(r"\d+")
+
+client_log = logging.getLogger("recstream.connectors.kafka.client")
+"""Where librdkafka's own lines go, repeats left out."""
+client_log.addFilter(_Seldom())
+
+NO_GROUP: Final = "recstream-no-group"
+"""librdkafka wants a group name even from a reader that never joins or commits."""
+
+_SECRET_WORDS: Final = ("password", "secret", "token", "key.pem", "jaas", "oauthbearer.config")
+
+
+class KafkaFault(Exception):
+    """Kafka did not do what was asked; the message says what, where, got, and how to mend it.
+
+    One text argument, so that it survives pickling and being raised across bytewax.
+    """
+
+
+def redact(text: str, client: Mapping[str, str] | None) -> str:
+    """Replace the values of secret settings in a text.
+
+    >>> redact("bad value hunter2", {"sasl.password": "hunter2"})
+    'bad value ***'
+    """
+    for name, value in (client or {}).items():
+        if value and any(word in name for word in _SECRET_WORDS):
+            text = text.replace(str(value), "***")
+    return text
+
+
+def client_config(
+    bootstrap: str, client: Mapping[str, str] | None = None, /, **ours: object
+) -> dict[str, object]:
+    """Settings for a confluent-kafka client: ours, then what the operator set, which wins.
+
+    Names are written with ``_`` for ``.``.
+
+    >>> client_config("k:9092", {"linger.ms": "5"}, linger_ms=2, acks="all")
+    {'linger.ms': '5', 'acks': 'all', 'bootstrap.servers': 'k:9092'}
+    """
+    config: dict[str, object] = {name.replace("_", "."): value for name, value in ours.items()}
+    return {**config, **(client or {}), "bootstrap.servers": bootstrap}
+
+
+def admin_client(bootstrap: str, client: Mapping[str, str] | None) -> Any:
+    """An AdminClient; keep it in a name while its futures are awaited, they die with it."""
+    try:
+        return AdminClient(client_config(bootstrap, client), logger=client_log)
+    except KafkaException as err:
+        raise bad_settings(err, client) from None
+
+
+def bad_settings(err: Exception, client: Mapping[str, str] | None) -> KafkaFault:
+    """The fault for client settings that librdkafka refuses."""
+    msg = f"Kafka client settings {sorted(client or {})} are refused: {redact(str(err), client)}"
+    return KafkaFault(msg)
+
+
+def result_of(future: Future[Any], deadline: float) -> Any:
+    """The future's result; the extra second is for librdkafka's own time-out to tell more than ours."""
+    try:
+        return future.result(max(0.0, deadline - time.monotonic()) + 1.0)
+    except FutureTimeout:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None  # noqa: SLF001 - its public name
+
+
+def unreachable(
+    bootstrap: str, err: Exception, client: Mapping[str, str] | None, *, what: str = "asking for the topics"
+) -> KafkaFault:
+    """The fault for a request that was not answered as wished."""
+    msg = (
+        f"Kafka at {bootstrap}, {what}: {redact(str(err), client)}; "
+        "check that the broker runs, the address, and the security settings"
+    )
+    return KafkaFault(msg)

@@ -1,0 +1,125 @@
+"""Reading a topic outside a dataflow: what `recstream tail` and tests use."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, TopicPartition
+
+from recstream.connectors.kafka.admin import topics
+from recstream.connectors.kafka.bounds import first_offset, parse_bound
+from recstream.connectors.kafka.client import (
+    NO_GROUP,
+    KafkaFault,
+    bad_settings,
+    client_config,
+    client_log,
+    redact,
+)
+from recstream.connectors.kafka.offsets import watermarks
+
+__all__ = ["TopicRecord", "read_topic"]
+
+
+class TopicRecord(NamedTuple):
+    """One record of a topic, as it was read."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    """None for a tombstone."""
+    headers: tuple[tuple[str, bytes], ...]
+    ts: float | None
+    """The record's own timestamp, Unix seconds."""
+
+
+def read_topic(
+    bootstrap: str,
+    topic: str,
+    *,
+    start: str = "latest",
+    follow: bool = True,
+    until: Callable[[TopicRecord], bool] | None = None,
+    idle_s: float | None = None,
+    timeout_s: float | None = None,
+    client: Mapping[str, str] | None = None,
+) -> Iterator[TopicRecord]:
+    """Read all partitions, each in its order, without a group and without leaving a trace.
+
+    ``start`` is ``earliest`` or ``latest`` and holds from this call on, not from the first ``next()``.
+    Ends after the record for which ``until`` is true, after ``idle_s`` without a record, after
+    ``timeout_s`` in all, or, without ``follow``, at the end as of now.
+
+    Raises:
+        KafkaFault: no such topic, or Kafka does not let us read it.
+    """
+    found = topics(bootstrap, [topic], client=client)
+    if topic not in found:
+        msg = f"Kafka at {bootstrap} has no topic {topic!r}; create it, or check its name"
+        raise KafkaFault(msg)
+    bound = parse_bound(start, "start")
+    marks = watermarks(bootstrap, [(topic, number) for number in found[topic].partitions], client=client)
+    ours = client_config(bootstrap, client, fetch_wait_max_ms=10, fetch_queue_backoff_ms=20)
+    fixed = {
+        "group.id": NO_GROUP,
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "auto.offset.reset": "earliest",
+    }
+    try:
+        consumer = Consumer({**ours, **fixed}, logger=client_log)
+    except KafkaException as err:
+        raise bad_settings(err, client) from None
+    nexts = {n: first_offset(f"{topic}/{n}", bound, mark, None) for (_, n), mark in marks.items()}
+    ends = {n: mark.high for (_, n), mark in marks.items()}
+    consumer.assign([TopicPartition(topic, number, offset) for number, offset in nexts.items()])
+
+    def reached() -> bool:
+        return not follow and all(nexts[number] >= end for number, end in ends.items())
+
+    def records() -> Iterator[TopicRecord]:
+        began = heard = time.monotonic()
+        try:
+            while not reached():
+                now = time.monotonic()
+                if timeout_s is not None and now - began > timeout_s:
+                    return
+                if idle_s is not None and now - heard > idle_s:
+                    return
+                for message in consumer.consume(500, timeout=0.02):
+                    record = _record(message, bootstrap, client)
+                    number = message.partition()
+                    nexts[number] = max(nexts[number], message.offset() + (record is not None))
+                    if record is None or not (follow or record.offset < ends[number]):
+                        continue
+                    heard = time.monotonic()
+                    yield record
+                    if until is not None and until(record):
+                        return
+        finally:
+            consumer.close()
+
+    return records()
+
+
+def _record(message: Any, bootstrap: str, client: Mapping[str, str] | None) -> TopicRecord | None:
+    """The record, or None for the end of a partition."""
+    error = message.error()
+    if error is not None:
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+            return None
+        text = redact(error.str(), client)
+        msg = f"Kafka at {bootstrap} refuses to read {message.topic()}/{message.partition()}: {text}"
+        raise KafkaFault(msg)
+    kind, ms = message.timestamp()
+    return TopicRecord(
+        message.partition(),
+        message.offset(),
+        message.key(),
+        message.value(),
+        tuple(message.headers() or ()),
+        None if kind == TIMESTAMP_NOT_AVAILABLE else ms / 1000.0,
+    )

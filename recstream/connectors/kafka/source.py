@@ -1,0 +1,224 @@
+"""Topics in: one bytewax partition for each Kafka partition, positions in the recovery store."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import NamedTuple
+
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from typing_extensions import override
+
+from recstream.connectors.kafka.admin import Topic, topics
+from recstream.connectors.kafka.bounds import (
+    At,
+    Position,
+    check_names,
+    first_offset,
+    parse_bound,
+    resumed_offset,
+    stop_offset,
+)
+from recstream.connectors.kafka.client import KafkaFault
+from recstream.connectors.kafka.offsets import Watermarks, offsets_at, watermarks
+from recstream.connectors.kafka.partition import KafkaPartition, Reading
+from recstream.records.transport import Partition, RawBatch
+
+__all__ = ["KafkaSource"]
+
+_log = logging.getLogger(__name__)
+
+
+def _never() -> bool:
+    return False
+
+
+class _Survey(NamedTuple):
+    """The cluster as seen when the run started."""
+
+    topics: dict[str, Topic]
+    marks: dict[tuple[str, int], Watermarks]
+    at_times: dict[tuple[str, int], int]
+
+
+class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
+    """Reads whole topics, without consumer-group rebalancing: bytewax divides the partitions.
+
+    * A partition's key is ``"events/3"``; its identity adds a digest of the topic's id. A stored
+      position whose identity differs belongs to a topic that was re-created since: the partition then
+      begins at ``start``, with a warning.
+    * ``start`` (``earliest``, ``latest``, ``ts=...``, or offsets by partition) holds where nothing is
+      stored. ``latest`` and ``ts`` are fixed when the run starts. At a time, older records are dropped.
+    * Events know the first offset of the unbroken run that reads them (``Partition.since``), so that an
+      earlier part of a topic can be replayed after a later one. At a time that is the first record kept.
+    * ``stop`` (``end``, ``ts=...``, offsets, which are exclusive) ends the source there; ``end`` is the
+      end when the run starts, and so is the end for ``ts``: younger records before it are dropped.
+    * When ``stopping()`` says so, every partition ends after what it has emitted: the clean stop.
+    * Positions are mirrored to consumer group ``group`` for lag tools, at most once a second and only
+      once the *next* snapshot is asked for, by when bytewax has closed the epoch of the earlier one;
+      bytewax tells nobody when it has committed, so the mirror is never read back. A clean stop
+      leaves it at the last snapshot.
+    * ``on_lag(name, lag)`` hears at most once a second how many offsets a partition is behind.
+    * A cluster out of reach is waited for, ``down_after_s`` at most; one that keeps its connections and
+      answers nothing, twice that (and 60 s more at most).
+    * Partitions added to a topic while the source runs are read from the next start on (`PartitionWatch`
+      notices them): from their beginning when ``known``, the identities that have a position, has others of
+      their topic: what is in them came after the job began. Only a ``start`` at a time holds for them, too.
+
+    * ``kept`` names partitions that have a stored position. Those which the topics do not have (any more)
+      are passed over and keep it: the job may have read another topic before, or one with more partitions.
+
+    Raises:
+        KafkaFault: settings that make no sense (here), topics missing, positions lost, Kafka out of
+            reach (when bytewax builds and runs it).
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topics: Sequence[str],
+        *,
+        start: str | Mapping[str, int] = "earliest",
+        stop: str | Mapping[str, int] | None = None,
+        group: str | None = None,
+        client: Mapping[str, str] | None = None,
+        stopping: Callable[[], bool] = _never,
+        on_lag: Callable[[str, int], None] | None = None,
+        poll_max: int = 2000,
+        idle_s: float = 0.002,
+        down_after_s: float = 60.0,
+        timeout_s: float = 15.0,
+        buffer_kib: int = 8192,
+        known: Collection[str] = (),
+        kept: Collection[str] = (),
+    ) -> None:
+        if not topics or isinstance(topics, str) or len(set(topics)) != len(topics):
+            msg = f"topics={topics!r}: name each topic once, at least one"
+            raise KafkaFault(msg)
+        self._bootstrap = bootstrap
+        self._topics = list(topics)
+        self._start = parse_bound(start, "start")
+        self._stop = None if stop is None else parse_bound(stop, "stop")
+        self._client = client
+        self._known = frozenset(known)
+        self._kept = frozenset(kept)
+        self._timeout_s = timeout_s
+        self._reading = Reading(
+            bootstrap=bootstrap,
+            client=client,
+            group=group,
+            stopping=stopping,
+            on_lag=on_lag,
+            poll_max=poll_max,
+            idle=timedelta(seconds=idle_s),
+            down_after_s=down_after_s,
+            buffer_kib=buffer_kib,
+            before_ms=self._stop.ms if isinstance(self._stop, At) else None,
+        )
+        self._lock = threading.Lock()
+        self._survey: _Survey | None = None
+
+    @override
+    def list_parts(self) -> list[str]:
+        survey = self._look()
+        with self._lock:
+            self._survey = survey
+        names = [f"{topic}/{number}" for topic, number in survey.marks]
+        new = [
+            f"{topic}/{number}"
+            for topic, number in survey.marks
+            if self._is_new(survey.topics[topic], number)
+        ]
+        check_names(self._start, "start", names, new)
+        check_names(self._stop, "stop", names)
+        return [*names, *sorted(self._kept.difference(names))]
+
+    @override
+    def build_part(
+        self, step_id: str, for_part: str, resume_state: Position | None
+    ) -> StatefulSourcePartition[RawBatch, Position]:
+        with self._lock:
+            survey = self._survey or self._look()
+        name, _, number = for_part.rpartition("/")
+        part = (name, int(number))
+        if part not in survey.marks:
+            if resume_state is None:
+                msg = f"step {step_id}: Kafka at {self._bootstrap} has no partition {for_part}; start again"
+                raise KafkaFault(msg)
+            _log.warning(
+                "partition=%s: not read any more (another topic is, or it has fewer partitions now); its "
+                "position is kept",
+                for_part,
+            )
+            return _Retired(resume_state)
+        marks, identity = survey.marks[part], survey.topics[name].identity(part[1])
+        if resume_state is not None and resume_state["identity"] == identity:
+            offset, from_ms = resumed_offset(for_part, resume_state, marks), resume_state["from_ms"]
+            since = resume_state.get("since", resume_state["offset"])
+        else:
+            if resume_state is not None:
+                _log.warning(
+                    "partition=%s stored=%s now=%s: the topic was re-created, starting at %s",
+                    for_part,
+                    resume_state["identity"],
+                    identity,
+                    self._start,
+                )
+            start = self._start
+            if self._is_new(survey.topics[name], part[1]) and not isinstance(start, At):
+                _log.warning(
+                    "partition=%s: new in a topic that was read before, from its beginning", for_part
+                )
+                start = "earliest"
+            offset = first_offset(for_part, start, marks, survey.at_times.get(part))
+            from_ms = self._start.ms if isinstance(self._start, At) else None
+            since = offset if from_ms is None else None
+        return KafkaPartition(
+            Partition(for_part, identity),
+            Position(identity=identity, offset=offset, from_ms=from_ms, since=since),
+            stop=stop_offset(for_part, self._stop, marks),
+            reading=self._reading,
+            now=_utc_now,
+        )
+
+    def _is_new(self, topic: Topic, number: int) -> bool:
+        """Whether it was added to a topic that an earlier run has read."""
+        return topic.identity(number) not in self._known and any(
+            topic.identity(other) in self._known for other in topic.partitions
+        )
+
+    def _look(self) -> _Survey:
+        found = topics(self._bootstrap, self._topics, client=self._client, timeout_s=self._timeout_s)
+        missing = [name for name in self._topics if name not in found]
+        if missing:
+            msg = f"Kafka at {self._bootstrap} has no topic {missing}; create it, or check its name"
+            raise KafkaFault(msg)
+        parts = [(name, number) for name in self._topics for number in found[name].partitions]
+        marks = watermarks(self._bootstrap, parts, client=self._client, timeout_s=self._timeout_s)
+        times: dict[tuple[str, int], int] = {}
+        if isinstance(self._start, At):
+            times = offsets_at(
+                self._bootstrap, parts, self._start.ms, client=self._client, timeout_s=self._timeout_s
+            )
+        return _Survey(found, {part: marks[part] for part in parts}, times)
+
+
+class _Retired(StatefulSourcePartition[RawBatch, Position]):
+    """A partition that has a position and is not read: bytewax wants each it knows to be there."""
+
+    def __init__(self, position: Position) -> None:
+        self._position = position
+
+    @override
+    def next_batch(self) -> list[RawBatch]:
+        raise StopIteration
+
+    @override
+    def snapshot(self) -> Position:
+        return self._position
+
+
+def _utc_now() -> datetime:
+    return datetime.now(timezone.utc)

@@ -1,0 +1,109 @@
+"""Notices that a topic has got more partitions: a running source does not read them, a new start does."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Final
+
+from recstream.connectors.kafka.admin import Topic, topics
+from recstream.connectors.kafka.client import KafkaFault
+
+__all__ = ["PartitionWatch"]
+
+_log = logging.getLogger(__name__)
+
+_FIRST_S: Final = 1.0
+"""Pace until the first answer."""
+_WAIT_S: Final = 2.0
+
+
+class PartitionWatch:
+    """Looks at the partitions of some topics again and again, in a thread of its own, within ``with``.
+
+    A cluster out of reach is asked again at the next turn. A topic that is gone, or that was made again
+    under its name, is for those who read it to report.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        names: Sequence[str],
+        *,
+        client: Mapping[str, str] | None = None,
+        every_s: float = 30.0,
+        timeout_s: float = 5.0,
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._names = list(names)
+        self._client = client
+        self._every_s = every_s
+        self._timeout_s = timeout_s
+        self._wake = threading.Event()
+        self._over = False
+        self._lock = threading.Lock()
+        self._is_due = True
+        self._read: dict[str, Topic] = {}
+        self._found: dict[str, Topic] = {}
+        self._is_away = False
+        self._thread = threading.Thread(target=self._watch, name="recstream-partitions", daemon=True)
+
+    def __enter__(self) -> PartitionWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over = True
+        self._wake.set()
+        self._thread.join(1.0)  # one that waits for an answer is left behind
+
+    def begin(self, stopping: Callable[[], bool]) -> None:
+        """Take what there is now for what will be read; call it before the reading begins.
+
+        Waits two seconds for an answer at most, and not once ``stopping()``. Without one what was read before
+        stands, or else the first answer to come.
+        """
+        with self._lock:
+            self._is_due = True
+        self._wake.set()
+        deadline = time.monotonic() + _WAIT_S
+        while self._is_due and time.monotonic() < deadline and not stopping():
+            time.sleep(0.01)
+
+    def grown(self) -> str:
+        """Which topic has more partitions than are read, for a log; empty when none has."""
+        with self._lock:
+            for name, topic in self._found.items():
+                read = self._read.get(name)
+                if read is None or read.id != topic.id:
+                    continue
+                was, now = len(read.partitions), len(topic.partitions)
+                if was < now:
+                    return f"topic {name} has {now} partitions, of which {was} are read"
+        return ""
+
+    def _watch(self) -> None:
+        while not self._over:
+            self._wake.clear()
+            self._look()
+            self._wake.wait(self._every_s if self._read else _FIRST_S)
+
+    def _look(self) -> None:
+        try:
+            found = topics(self._bootstrap, self._names, client=self._client, timeout_s=self._timeout_s)
+        except KafkaFault as fault:
+            if not self._is_away:
+                _log.warning("partitions of %s not looked at: %s", self._names, fault)
+            self._is_away = True
+            self._is_due = not self._read
+            return
+        self._is_away = False
+        with self._lock:
+            self._found = found
+            if self._is_due:
+                self._read, self._is_due = found, False

@@ -1,0 +1,1 @@
+"""Bytewax operators and the worker: they decide *when* pure code runs."""

@@ -1,0 +1,217 @@
+"""The replica of items and their statistics in one worker: loads, follows, and writes what it owns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import numpy as np
+
+from recstream.dataflow.background import Later, at_once
+from recstream.items.catalogue import Catalogue
+from recstream.items.codec import put_statistics, statistics_row
+from recstream.items.rows import ItemRow, StatisticsRow
+from recstream.items.statistics import ItemStatistics
+from recstream.metrics.base import Meters
+from recstream.stores.base import ItemStore, StatisticsStore
+from recstream.users.shards import shard_of
+
+__all__ = ["CatalogueReplica"]
+
+_OVERLAP_NS: Final = 10 * 10**9
+"""Rows this much older than the newest seen are read again: writers' clocks and commits overlap."""
+
+
+_STATISTICS_A_FLUSH: Final = 500
+"""Rows of statistics written at a barrier even if most of them could wait."""
+
+_ROWS_A_WRITE: Final = 4000
+_WRITES_MOST: Final = 3
+"""After so many slow writes in a row of the same rows others may have to wait for their next change."""
+
+_NO_VECTOR: Final = np.zeros(0, np.float32)
+"""Kept in place of a stored item's vector, which the catalogue has (and which would pin a whole batch)."""
+
+
+R = TypeVar("R", ItemRow, StatisticsRow)
+
+
+class CatalogueReplica:
+    """Catalogue and statistics of one worker, kept in step with the tables by their version.
+
+    A worker applies its own writes at once; others see them once they are flushed and refreshed.
+    """
+
+    def __init__(
+        self,
+        items: ItemStore,
+        statistics: StatisticsStore,
+        meters: Meters,
+        *,
+        dim: int,
+        neighbours: int,
+        keys: int,
+        now: Callable[[], float],
+        refresh_s: float,
+    ) -> None:
+        self.catalogue = Catalogue(dim)
+        self.statistics = ItemStatistics(neighbours)
+        self._items = items
+        self._rows = statistics
+        self._meters = meters
+        self._keys = keys
+        self._now = now
+        self._refresh_s = refresh_s
+        self._owned: set[int] = set()
+        self._written: dict[str, ItemRow] = {}
+        self._unwritten: dict[str, ItemRow] = {}
+        self._versions = (-1, -1)
+        self._seqs = (-1, -1)
+        self._refreshed_at = float("-inf")
+        self._flushed_at = 0
+        self.arrived: list[str] = []
+        """Items that became known since `take_arrived` was last called."""
+        self.refresh()
+
+    def own(self, key: int) -> None:
+        """Note that this worker counts the statistics under ``key``, and writes them."""
+        self._owned.add(key)
+
+    @property
+    def ticks_each(self) -> float:
+        """Events of the whole stream that each touch counted here stands for."""
+        return self._keys / max(len(self._owned), 1)
+
+    @property
+    def newest_seq(self) -> int:
+        """Greatest number of a row met so far: what is written from now on must have a greater one."""
+        return max(self._seqs)
+
+    def take_arrived(self) -> list[str]:
+        """Items that became known since the last call."""
+        arrived, self.arrived = self.arrived, []
+        return arrived
+
+    def put(self, row: ItemRow) -> bool:
+        """Take an item in at once and write it at the next flush; False when nothing about it changed."""
+        known = self._unwritten.get(row.item_id) or self._written.get(row.item_id)
+        if known is not None and _same(known, row):
+            return False
+        self._take(row)
+        self._unwritten[row.item_id] = row
+        return True
+
+    def see(self, row: ItemRow) -> None:
+        """Take an item in at once that another shard's owner will write."""
+        if row.item_id not in self._unwritten and row.item_id not in self._written:
+            self._take(row)
+
+    def refresh(self, *, force: bool = True) -> None:
+        """Read what other processes wrote; without ``force`` only when ``refresh_s`` has passed."""
+        now = self._now()
+        if not force and now - self._refreshed_at < self._refresh_s:
+            return
+        self._refreshed_at = now
+        first = self._versions == (-1, -1)
+        items_at = self._items.version()
+        if items_at != self._versions[0]:
+            for row in self._items.changed_since(self._seqs[0] - _OVERLAP_NS if not first else -1):
+                self._seqs = (max(self._seqs[0], row.seq), self._seqs[1])
+                held = self._written.get(row.item_id)
+                if row.item_id not in self._unwritten and (held is None or held.seq < row.seq):
+                    self._take(row)
+                    self._written[row.item_id] = row._replace(vector=_NO_VECTOR)
+            self.catalogue.version = items_at
+        statistics_at = self._versions[1]
+        if first or len(self._owned) < self._keys:
+            statistics_at = self._rows.version()
+            if statistics_at != self._versions[1]:
+                for learned in self._rows.changed_since(self._seqs[1] - _OVERLAP_NS if not first else -1):
+                    self._seqs = (self._seqs[0], max(self._seqs[1], learned.seq))
+                    if first or shard_of(learned.item_id, self._keys) not in self._owned:
+                        put_statistics(learned, self.statistics, self.catalogue)
+        self._versions = (items_at, statistics_at)
+        self._tell()
+
+    def flush_items(self, next_seq: Callable[[], int]) -> int:
+        """Write the items taken in; gives how many."""
+        rows = list(self._unwritten.values())
+        if rows:
+            for row in self._in_time(self._items.upsert, rows, next_seq):
+                self._written[row.item_id] = row._replace(vector=_NO_VECTOR)
+            self._unwritten.clear()
+            self.catalogue.version = self._items.version()
+            self._tell()
+        return len(rows)
+
+    def flush_statistics(
+        self,
+        next_seq: Callable[[], int],
+        *,
+        turn: int = 0,
+        all_of_it: bool = True,
+        later: Later = at_once,
+    ) -> int:
+        """Write the statistics that changed, ``later``; gives how many rows.
+
+        Without ``all_of_it`` only those that have waited longest, once a ``turn``: an eighth of them but at
+        least 500. Each event changes some forty rows, and writing all of them every second would hold up the
+        events behind. A row then waits for some ten barriers, and a crash loses its counts of these.
+        """
+        learned = []
+        for handle in self.statistics.take_dirty(self._due_statistics(turn, all_of_it)):
+            key = shard_of(self.catalogue.ids[handle], self._keys)
+            learned.append(statistics_row(handle, self.statistics, self.catalogue, shard=key, seq=0))
+        if learned:
+            later(lambda: self._in_time(self._rows.upsert, learned, next_seq))
+        return len(learned)
+
+    def _in_time(
+        self, upsert: Callable[[list[R]], None], rows: list[R], next_seq: Callable[[], int]
+    ) -> list[R]:
+        """Write rows under new numbers, and again where that took so long that others may miss them.
+
+        Others read what is at most `_OVERLAP_NS` older than the newest they know; maintenance, or a busy
+        disk, can hold up a write for longer. A lone process (one key) has no others.
+        """
+        numbered: list[R] = []
+        for at in range(0, len(rows), _ROWS_A_WRITE):
+            for _ in range(1 if self._keys == 1 else _WRITES_MOST):
+                begin = self._now()
+                part = [row._replace(seq=next_seq()) for row in rows[at : at + _ROWS_A_WRITE]]
+                upsert(part)
+                if (self._now() - begin) * 1e9 < _OVERLAP_NS / 2:
+                    break
+            numbered += part
+        return numbered
+
+    def _due_statistics(self, turn: int, all_of_them: bool) -> int:
+        """How many rows are written now: none again while the other shards come to the same barrier."""
+        before, self._flushed_at = self._flushed_at, turn
+        if all_of_them:
+            return self.statistics.dirty
+        return 0 if turn == before else max(_STATISTICS_A_FLUSH, self.statistics.dirty // 8)
+
+    def _tell(self) -> None:
+        self._meters.set("catalogue_items", self.catalogue.known)
+        self._meters.set("catalogue_version", self.catalogue.version)
+
+    def _take(self, row: ItemRow) -> None:
+        if row.deleted and self.catalogue.handle(row.item_id) is None:
+            return
+        new = self.catalogue.handle(row.item_id) is None
+        self.catalogue.put(
+            row.item_id,
+            row.vector,
+            available=row.available and not row.deleted,
+            title=row.title,
+            categories=row.categories,
+            published_at=row.published_at,
+            terms=row.terms,
+        )
+        if new:
+            self.arrived.append(row.item_id)
+
+
+def _same(one: ItemRow, other: ItemRow) -> bool:
+    return one._replace(seq=0, vector=other.vector) == other._replace(seq=0)

@@ -1,0 +1,95 @@
+"""Raw batches in; decoded events, items and rejects out, each with its whole batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import bytewax.operators as op
+import orjson
+from bytewax.dataflow import Stream, operator
+
+from recstream.dataflow.messages import EventBatch
+from recstream.dataflow.services import PerWorker
+from recstream.metrics.base import Meters
+from recstream.records.actions import DecodeRules
+from recstream.records.decode import decode_events, decode_items
+from recstream.records.event import Event
+from recstream.records.item import Item
+from recstream.records.reject import Reject
+from recstream.records.reject_limit import RejectLimit, RejectLimitRules
+from recstream.records.transport import RawBatch
+
+__all__ = ["DecodeOut", "decode"]
+
+
+@dataclass(frozen=True)
+class DecodeOut:
+    """All must be consumed: a flow which drops ``rejects`` loses data in silence."""
+
+    events: Stream[EventBatch]
+    items: Stream[list[Item]]
+    """Records of an items source; what events bring along stays with them."""
+    rejects: Stream[Reject]
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    received: EventBatch
+    items: list[Item]
+    rejects: list[Reject]
+
+
+@operator
+def decode(
+    step_id: str,
+    batches: Stream[RawBatch],
+    kind: str,
+    rules: DecodeRules,
+    meters: Meters,
+    now: Callable[[], float],
+    reject_limit: RejectLimitRules,
+) -> DecodeOut:
+    """Decode batches of events or of items (``kind`` is ``"events"`` or ``"items"``).
+
+    Bad data is a value: every record ends up in exactly one of the streams. Too much of it stops the flow
+    (`RejectLimitError`) before anything of the batch leaves.
+    """
+    if kind not in ("events", "items"):
+        msg = f"step {step_id!r}: kind is {kind!r}, wanted 'events' or 'items'"
+        raise ValueError(msg)
+
+    reject_limits = PerWorker(lambda: RejectLimit(kind, reject_limit))
+
+    def shim(raw: RawBatch) -> _Decoded:
+        at = now()
+        events: list[Event] = []
+        items: list[Item] = []
+        if kind == "events":
+            events, rejects = decode_events(raw, rules=rules, now=at, loads=orjson.loads)
+        else:
+            items, rejects = decode_items(raw, rules=rules, loads=orjson.loads)
+        reject_limits().observe_batch(raw.offsets, rejects)
+        meters.add("records_read", len(raw.values), stream=kind)
+        for reject in rejects:
+            meters.add("records_rejected", stream=kind, reason=reject.reason)
+        return _Decoded(EventBatch(at, events), items, rejects)
+
+    decoded = op.map("decode", batches, shim)
+    return DecodeOut(
+        op.filter_map("events", decoded, _events),
+        op.filter_map("items", decoded, _items),
+        op.flat_map("rejects", decoded, _rejects),
+    )
+
+
+def _events(decoded: _Decoded) -> EventBatch | None:
+    return decoded.received if decoded.received.events else None
+
+
+def _items(decoded: _Decoded) -> list[Item] | None:
+    return decoded.items or None
+
+
+def _rejects(decoded: _Decoded) -> Iterable[Reject]:
+    return decoded.rejects

@@ -1,0 +1,69 @@
+"""Makes lists: of users as they are now, by the worker's catalogue and statistics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from recstream.dataflow.idle_refresh.refresh import IdleRefresh
+from recstream.dataflow.lists import EncodedList
+from recstream.dataflow.messages import DueLists
+from recstream.dataflow.services import DataflowRules, Services
+from recstream.dataflow.user_cache import UserCache
+from recstream.ranking.query import Query, Trigger, query_of
+from recstream.ranking.recommender import Recommender
+
+__all__ = ["ListBuilder"]
+
+
+class ListBuilder:
+    """The lists of one worker."""
+
+    def __init__(
+        self,
+        users: UserCache,
+        recommender: Recommender,
+        idle_refresh: IdleRefresh | None,
+        services: Services,
+        rules: DataflowRules,
+        *,
+        encoder: str,
+    ) -> None:
+        self._users = users
+        self._recommender = recommender
+        self._idle_refresh = idle_refresh
+        self._rules = rules
+        self._meters = services.meters
+        self._now = services.now
+        self._encoder = encoder
+
+    def queries(self, due: DueLists) -> list[Query]:
+        """What ranking needs of the users whose lists are due; none of a user without any event."""
+        queries = []
+        for user_id, (trigger, position, at) in due.items():
+            user_state = self._users.get(user_id)
+            as_of = position or user_state.as_of
+            if as_of is not None:
+                queries.append(query_of(user_state, as_of, trigger, at))
+        return queries
+
+    def rank(self, queries: Sequence[Query]) -> list[EncodedList | None]:
+        """Make these lists, now; None in place of one that says nothing new, and does not leave."""
+        if not queries or not self._rules.lists:
+            return [None] * len(queries)
+        catalogue = self._recommender.catalogue
+        lists = self._recommender.rank(queries)
+        now = self._now()
+        made: list[EncodedList | None] = []
+        emitted: Counter[Trigger] = Counter()
+        for query, ranked in zip(queries, lists, strict=True):
+            if self._idle_refresh is not None and not self._idle_refresh.leaves(query, ranked):
+                made.append(None)
+                continue
+            made.append(EncodedList.of(query, ranked, catalogue, self._encoder, now))
+            emitted[query.trigger] += 1
+            if query.trigger != "drift":  # no event asked for it
+                self._meters.observe("event_to_list_seconds", max(now - query.received_at, 0.0))
+        for trigger, count in emitted.items():
+            self._meters.add("lists_emitted", count, trigger=trigger)
+        return made

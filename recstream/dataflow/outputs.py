@@ -1,0 +1,105 @@
+"""What leaves: lists, tombstones, sessions and rejects as keyed messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+import bytewax.operators as op
+import orjson
+from bytewax.dataflow import Stream, operator
+from bytewax.inputs import Source
+from bytewax.operators import KeyedStream
+from bytewax.outputs import DynamicSink, FixedPartitionedSink
+
+from recstream.dataflow.lists import EncodedList, session_message, tombstone
+from recstream.dataflow.messages import ClosedSession, Forgotten
+from recstream.dataflow.worker import Worker
+from recstream.records.reject import Reject, reject_record
+from recstream.records.transport import Message, RawBatch
+
+__all__ = [
+    "Inputs",
+    "MessageSink",
+    "Outputs",
+    "dead_letters",
+    "emit",
+    "list_messages",
+    "none_of",
+    "session_messages",
+]
+
+X = TypeVar("X")
+Messages: TypeAlias = KeyedStream[Message]
+MessageSink: TypeAlias = DynamicSink[Message] | FixedPartitionedSink[Message, Any]
+"""A sink of messages (Kafka, a test's list), or one that bytewax hands pairs by key (a file)."""
+
+
+def emit(step_id: str, messages: Messages, sink: MessageSink) -> None:
+    """End a stream in a sink; dynamic sinks get the messages alone, for they carry their key."""
+    if isinstance(sink, FixedPartitionedSink):
+        op.output(step_id, messages, sink)
+    else:
+        op.output(step_id, op.key_rm(f"{step_id}_key_rm", messages), sink)
+
+
+@operator
+def list_messages(step_id: str, lists: Stream[EncodedList | Forgotten]) -> Messages:
+    """Each list under its user's key, and a null value for every erased user, in their order."""
+    return op.map("message", lists, _list_message)
+
+
+def _list_message(one: EncodedList | Forgotten) -> tuple[str, Message]:
+    return one.user_id, tombstone(one.user_id) if isinstance(one, Forgotten) else one.message()
+
+
+@operator
+def session_messages(step_id: str, sessions: Stream[ClosedSession], worker: Callable[[], Worker]) -> Messages:
+    """Each closed session under its user's key."""
+
+    def shim(closed: ClosedSession) -> tuple[str, Message]:
+        ids = worker().replica.catalogue.ids
+        return closed.user_id, session_message(
+            closed.user_id, closed.session, [ids[i] for i in closed.session.items]
+        )
+
+    return op.map("message", sessions, shim)
+
+
+@operator
+def dead_letters(step_id: str, rejects: Stream[Reject], now: Callable[[], float]) -> Messages:
+    """Each reject as a record under its source partition's name."""
+
+    def shim(reject: Reject) -> tuple[str, Message]:
+        name = reject.partition.name
+        return name, Message(name.encode(), orjson.dumps(reject_record(reject, at=now())))
+
+    return op.map("message", rejects, shim)
+
+
+@operator
+def none_of(step_id: str, up: Stream[X]) -> Stream[Reject]:
+    """Consume a stream that has nothing for the outputs, so that every stream ends in one."""
+
+    def shim(_: X) -> Iterable[Reject]:
+        return ()
+
+    return op.flat_map("drop", up, shim)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where records come from."""
+
+    events: Source[RawBatch]
+    items: Source[RawBatch] | None = None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where results go: sinks of messages, or of ``(key, message)`` pairs if they are partitioned."""
+
+    lists: MessageSink
+    rejects: MessageSink
+    sessions: MessageSink | None = None

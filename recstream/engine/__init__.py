@@ -1,1 +1,0 @@
-"""Bytewax operators and logics: they decide *when* core code runs, and nothing else."""

@@ -1,1 +1,0 @@
-"""Adapters to the world (Kafka, files, LanceDB, encoders, cache): they decide *how*, and nothing else."""

@@ -1,0 +1,1 @@
+"""The catalogue, and what is known of items across users."""

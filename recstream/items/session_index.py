@@ -1,0 +1,283 @@
+"""The newest sessions of all users, and which of them hold an item: what session-kNN looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from recstream.records.arrays import Handles
+
+__all__ = ["SESSION_ITEMS", "SessionArrays", "SessionChunk", "SessionIndex"]
+
+SESSION_ITEMS: Final = 50
+"""Distinct items in a session, which is a run of a user's engagements; when it is full the next begins."""
+_PER_ITEM: Final = 200
+"""Newest sessions remembered of each item."""
+_SCALES: Final = (1.0 / np.sqrt(np.maximum(np.arange(SESSION_ITEMS + 1), 1.0))).astype(np.float32)
+"""1 over the root of each length."""
+
+
+class SessionArrays(NamedTuple):
+    """The window as the compiled loops see it."""
+
+    items: npt.NDArray[np.int32]
+    """Shape ``(sessions, SESSION_ITEMS)``, in order of arrival."""
+    lengths: npt.NDArray[np.int32]
+    scales: npt.NDArray[np.float32]
+    """1 over the root of each length; 0 where there is no session."""
+    ticks: npt.NDArray[np.float64]
+    """Stream position at each session's newest item."""
+    of_item: npt.NDArray[np.int64]
+    """Shape ``(items, kept an item)``: numbers of the sessions that hold it, a ring; -1 where free."""
+    cycle: int
+    """Number of the newest session that ever was in the first slot: those from it on stand there in order,
+    those before it in the slots behind, and those that were before these have left."""
+    next: int
+    """Number of the next session."""
+
+
+class SessionChunk(NamedTuple):
+    """One session as it goes from one window to another."""
+
+    tick: float
+    """Stream position at its newest item."""
+    items: Sequence[int]
+    """In order of arrival."""
+    turns: Sequence[int]
+    """Which engagement of the whole window each item came with: growing; the first one names the session."""
+
+
+class SessionIndex:
+    """A bounded window of sessions: the oldest makes room for the newest.
+
+    >>> window = SessionIndex(most=4)
+    >>> window.add("u1", 7, 1.0), window.add("u1", 8, 2.0), window.add("u2", 7, 3.0)
+    (0, 0, 1)
+    >>> window.items_of(0), window.current("u2"), window.current("u3")
+    ([7, 8], 1, -1)
+    """
+
+    def __init__(self, most: int = 20_000, *, per_item: int = _PER_ITEM) -> None:
+        self.most = most
+        self._items = np.zeros((0, SESSION_ITEMS), np.int32)
+        self._lengths = np.zeros(0, np.int32)
+        self._numbers = np.zeros(0, np.int64)
+        self._ticks = np.zeros(0)
+        self._scales = np.zeros(0, np.float32)
+        self._of_item = np.full((0, per_item), -1, np.int64)
+        self._places = np.zeros(0, np.int64)
+        self._turns = np.zeros((0, SESSION_ITEMS), np.int64)
+        self._turn = 0
+        self._next = 0
+        self._open: dict[str, int] = {}
+        self._users: dict[int, str] = {}
+        self._numbers_of: dict[str, list[int]] = {}
+        self._changed: dict[str, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    @property
+    def arrays(self) -> SessionArrays:
+        """The arrays: do not keep them across an `add`."""
+        cycle = max(self._next - 1, 0) // self.most * self.most
+        return SessionArrays(
+            self._items, self._lengths, self._scales, self._ticks, self._of_item, cycle, self._next
+        )
+
+    def reserve(self, items: int) -> None:
+        """Make room for item handles below ``items``."""
+        have = len(self._of_item)
+        if items > have:
+            rows = max(1024, items, 2 * have)
+            self._of_item = np.concatenate(
+                [self._of_item, np.full((rows - have, self._of_item.shape[1]), -1, np.int64)]
+            )
+            self._places = np.concatenate([self._places, np.zeros(rows - have, np.int64)])
+
+    def add(self, user_id: str, item: int, tick: float) -> int:
+        """Note that a user engaged with an item at a stream position; gives the session's number."""
+        number = self._open.get(user_id, -1)
+        slot = number % self.most
+        if number < 0 or self._lengths[slot] >= SESSION_ITEMS:
+            number = self.begin(user_id)
+            slot = number % self.most
+        self._ticks[slot] = tick
+        self._changed[user_id] = None
+        if item not in self._items[slot, : self._lengths[slot]].tolist():  # faster than numpy's search of few
+            self._append(number, item, self._turn)
+        return number
+
+    def begin(self, user_id: str) -> int:
+        """A new session of the user begins, in the slot of the oldest when the window is full."""
+        number, self._next = self._next, self._next + 1
+        slot = number % self.most
+        if slot >= len(self._lengths):
+            self._grow(min(self.most, max(256, 2 * (slot + 1))))
+        self._drop(int(self._numbers[slot]))
+        self._lengths[slot], self._numbers[slot], self._ticks[slot], self._scales[slot] = 0, number, 0.0, 0.0
+        self._open[user_id] = number
+        self._users[number] = user_id
+        self._numbers_of.setdefault(user_id, []).append(number)
+        return number
+
+    def current(self, user_id: str) -> int:
+        """Number of the session that a user is in, -1 without one."""
+        return self._open.get(user_id, -1)
+
+    def items_of(self, number: int) -> list[int]:
+        """Items of a session, in order of arrival; none if it has left the window."""
+        if number not in self._users:
+            return []
+        slot = number % self.most
+        items: list[int] = self._items[slot, : self._lengths[slot]].tolist()
+        return items
+
+    def tick_of(self, number: int) -> float:
+        """Stream position at the newest item of a session in the window."""
+        return float(self._ticks[number % self.most])
+
+    def forget(self, user_id: str) -> list[int]:
+        """Drop all sessions of a user; gives their numbers."""
+        gone = list(self._numbers_of.get(user_id, ()))
+        for number in gone:
+            self._drop(number)
+        if gone:
+            self._changed[user_id] = None
+        return gone
+
+    def take_changed(self) -> list[str]:
+        """Users whose sessions have changed here since this was last asked; what only left does not count."""
+        changed = list(self._changed)
+        self._changed.clear()
+        return changed
+
+    def sessions_of(self, user_id: str) -> list[SessionChunk]:
+        """A user's sessions in the window, oldest first."""
+        found = []
+        for number in self._numbers_of.get(user_id, ()):
+            slot = number % self.most
+            length = self._lengths[slot]
+            if not length:
+                continue
+            items, turns = self._items[slot, :length].tolist(), self._turns[slot, :length].tolist()
+            found.append(SessionChunk(float(self._ticks[slot]), items, turns))
+        return found
+
+    def put(self, sessions: Mapping[str, Sequence[SessionChunk]]) -> None:
+        """Replace these users' sessions by those that another window held; others stay as they are.
+
+        Of more than there is room for, the oldest are left out.
+
+        >>> window, other = SessionIndex(most=4), SessionIndex(most=4)
+        >>> window.add("u1", 7, 1.0), window.add("u2", 7, 2.0), window.add("u1", 8, 3.0)
+        (0, 1, 0)
+        >>> other.put({user: window.sessions_of(user) for user in ("u2", "u1")})
+        >>> other.items_of(other.current("u1")), other.tick_of(other.current("u1"))
+        ([7, 8], 3.0)
+        """
+        oldest = self._oldest()
+        begun: list[tuple[int, str, SessionChunk]] = []
+        added: list[tuple[int, SessionChunk]] = []
+        for user_id, theirs in sessions.items():
+            mine = {int(self._turns[n % self.most, 0]): n for n in self._numbers_of.get(user_id, ())}
+            for session in theirs:
+                number = mine.pop(session.turns[0], None)
+                if number is None:
+                    if session.turns[0] > oldest:
+                        begun.append((session.turns[0], user_id, session))
+                    continue
+                slot = number % self.most
+                self._ticks[slot] = session.tick
+                have = int(self._lengths[slot])
+                if have < len(session.items):
+                    added.append(
+                        (number, SessionChunk(session.tick, session.items[have:], session.turns[have:]))
+                    )
+            for number in mine.values():
+                self._drop(number)
+        begun.sort(key=lambda one: one[:2])
+        for _, user_id, session in begun[-self.most :]:
+            number = self.begin(user_id)
+            self._ticks[number % self.most] = session.tick
+            added.append((number, session))
+        self._append_all([(number, session) for number, session in added if number in self._users])
+
+    def _oldest(self) -> int:
+        """First turn of the session that leaves next; what began before it would have left; -1: none."""
+        slot = self._next % self.most
+        is_full = slot < len(self._lengths) and self._lengths[slot] > 0
+        return int(self._turns[slot, 0]) if is_full else -1
+
+    def _append_all(self, added: Sequence[tuple[int, SessionChunk]]) -> None:
+        """As `_append` of each item in the order of turns, but in a few passes: a start brings many."""
+        if not added:
+            return
+        lengths = [len(session.items) for _, session in added]
+        numbers = np.repeat(np.array([number for number, _ in added], np.int64), lengths)
+        turns = np.concatenate([np.asarray(session.turns, np.int64) for _, session in added])
+        items = np.concatenate([np.asarray(session.items, np.int64) for _, session in added])
+        order = np.argsort(turns, kind="stable")
+        numbers, turns, items = numbers[order], turns[order], items[order]
+        self.reserve(int(items.max()) + 1)
+        slots = numbers % self.most
+        places = self._lengths[slots] + _ranks(slots)
+        self._items[slots, places], self._turns[slots, places] = items, turns
+        self._lengths += np.bincount(slots, minlength=len(self._lengths)).astype(np.int32)
+        self._scales[slots] = _SCALES[self._lengths[slots]]
+        rings = (self._places[items] + _ranks(items)) % self._of_item.shape[1]
+        self._of_item[items, rings] = numbers  # of several in one place the last one stays
+        self._places += np.bincount(items, minlength=len(self._places))
+        self._turn = max(self._turn, int(turns[-1]) + 1)
+
+    def _append(self, number: int, item: int, turn: int) -> None:
+        slot = number % self.most
+        length = self._lengths[slot]
+        self.reserve(item + 1)
+        self._items[slot, length], self._turns[slot, length] = item, turn
+        self._lengths[slot] = length + 1
+        self._scales[slot] = _SCALES[length + 1]
+        self._of_item[item, self._places[item] % self._of_item.shape[1]] = number
+        self._places[item] += 1
+        self._turn = max(self._turn, turn + 1)
+
+    def _drop(self, number: int) -> None:
+        user = self._users.pop(number, None)
+        if user is None:
+            return
+        numbers = self._numbers_of[user]
+        numbers.remove(number)
+        if not numbers:
+            del self._numbers_of[user]
+        if self._open.get(user) == number:
+            del self._open[user]
+        slot = number % self.most
+        self._lengths[slot], self._numbers[slot], self._scales[slot] = 0, -1, 0.0
+
+    def _grow(self, slots: int) -> None:
+        have = len(self._lengths)
+        for name, empty in (
+            *(("_items", 0), ("_turns", 0)),
+            *(("_lengths", 0), ("_numbers", -1), ("_ticks", 0), ("_scales", 0)),
+        ):
+            old: Handles = getattr(self, name)
+            new = np.full((slots, *old.shape[1:]), empty, old.dtype)
+            new[:have] = old
+            setattr(self, name, new)
+
+
+def _ranks(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """How many equal values stand before each.
+
+    >>> _ranks(np.array([7, 3, 7, 7, 3])).tolist()
+    [0, 0, 1, 2, 1]
+    """
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    begins = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    ranks = np.empty(len(values), np.int64)
+    ranks[order] = np.arange(len(values)) - np.repeat(begins, np.diff(np.r_[begins, len(values)]))
+    return ranks

@@ -1,0 +1,287 @@
+"""What is wrong with a set-up, and how to mend it: settings, broker, topics, model, store, cache, disk, port.
+
+Nothing here changes anything or raises for a broken set-up, and every check runs whatever the others found,
+but for those that would make no sense (topics of a broker that does not answer).
+"""
+
+from __future__ import annotations
+
+import http.client
+import math
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from recstream.config.settings import ConfigError, Settings
+from recstream.config.sources import closest
+from recstream.encoders.base import Encoder
+
+__all__ = ["Finding", "diagnose"]
+
+FREE_MB = 1024
+"""Less free disk than this is a finding: a store that cannot grow stops the job."""
+
+
+class Finding(NamedTuple):
+    """One thing looked at."""
+
+    name: str
+    """What: ``settings``, ``broker``, ``topic events``, ``model``, ``encode``, ``store``, ..."""
+    ok: bool
+    detail: str
+    """What was found."""
+    mend: str = ""
+    """What to do about it; empty when all is well."""
+
+
+def diagnose(settings: Settings | Callable[[], Settings], *, timeout_s: float = 5.0) -> list[Finding]:
+    """Look at everything; ``settings`` may be what loads them, so that a ConfigError becomes findings too.
+
+    Where a setting is wrong the other checks go on with its default. ``timeout_s`` is for each answer.
+    """
+    problems: list[str] = []
+    if not isinstance(settings, Settings):
+        try:
+            settings = settings()
+        except ConfigError as err:
+            problems = err.problems
+            settings = err.usable if isinstance(err.usable, Settings) else Settings()
+    return _looked_at(settings, problems, timeout_s)
+
+
+def _looked_at(settings: Settings, problems: list[str], timeout_s: float) -> list[Finding]:
+    findings = list(_settings(problems))
+    findings += _guarded("broker", lambda: _kafka(settings, timeout_s))
+    encoders: list[Encoder] = []
+    findings += _guarded("model", lambda: _model(settings, timeout_s, encoders))
+    try:
+        findings += _guarded("store", lambda: _store(settings, encoders[0] if encoders else None))
+    finally:
+        for encoder in encoders:
+            encoder.close()
+    findings += _guarded("cache", lambda: _cache(settings))
+    findings += _guarded("disk", lambda: _disk(settings))
+    findings += _guarded("metrics port", lambda: _port(settings.run.metrics_port))
+    return findings
+
+
+def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except Exception as err:  # a doctor reports what nobody foresaw, and goes on with the other checks
+        yield Finding(
+            name,
+            False,
+            f"the check itself failed: {type(err).__name__}: {err}",
+            "see the message; if the set-up looks right, report it as a fault of recstream",
+        )
+
+
+def _settings(problems: Sequence[str]) -> Iterator[Finding]:
+    for problem in problems:
+        what, asks, meant = problem.partition("; did you mean ")
+        mend = f"rename it to {meant.rstrip('?')}" if asks else "correct it; `recstream config` explains each"
+        yield Finding("settings", False, what, mend)
+    if not problems:
+        yield Finding("settings", True, "all known and in range")
+
+
+def _kafka(settings: Settings, timeout_s: float) -> Iterator[Finding]:
+    from recstream.connectors.kafka.admin import KafkaFault, list_topics
+
+    kafka = settings.kafka
+    try:
+        have = list_topics(kafka.bootstrap, client=kafka.client, timeout_s=timeout_s)
+    except KafkaFault as err:
+        mend = (
+            f"start a broker at {kafka.bootstrap}, or set kafka.bootstrap (and kafka.client for TLS or SASL)"
+        )
+        yield Finding("broker", False, str(err), mend)
+        return
+    yield Finding("broker", True, f"{kafka.bootstrap} answers and has {len(have)} topics")
+    for field in ("events_topic", "items_topic", "lists_topic", "dead_letter_topic", "sessions_topic"):
+        topic: str = getattr(kafka, field)
+        if topic:
+            yield _topic(field, topic, have, settings)
+
+
+def _topic(field: str, topic: str, have: dict[str, int], settings: Settings) -> Finding:
+    name = f"topic {topic}"
+    if topic in have:
+        return Finding(name, True, f"kafka.{field} has {have[topic]} partitions")
+    wanted = max(settings.run.processes, 4)
+    create = (
+        f"kafka-topics.sh --bootstrap-server {settings.kafka.bootstrap} --create --topic {topic} "
+        f"--partitions {wanted}"
+    )
+    near = closest(topic, [other for other in have if not other.startswith("__")])
+    mend = f"set kafka.{field} to {near!r} if that is meant, or create it: {create}" if near else create
+    return Finding(name, False, f"kafka.{field} is {topic!r}, which the broker does not have", mend)
+
+
+def _model(settings: Settings, timeout_s: float, opened: list[Encoder]) -> Iterator[Finding]:
+    from recstream.encoders import EncoderError, open_encoder
+    from recstream.runtime.wiring import encoder_spec
+
+    chosen = settings.encoder
+    name = f"{chosen.backend}:{chosen.model}"
+    try:
+        patient = encoder_spec(settings)
+        encoder = open_encoder(replace(patient, retries=0, timeout_s=min(timeout_s, patient.timeout_s)))
+        encoder.identity  # noqa: B018 - a server is asked for its dimension here
+    except EncoderError as err:
+        yield Finding(
+            "model", False, f"{name}: {_without_mend(err.what, err.got, err.wanted)}", _mend(err.mend)
+        )
+        return
+    opened.append(encoder)
+    yield Finding("model", True, f"{encoder.label}, {encoder.dim} numbers a vector")
+    try:
+        vectors = encoder.encode(["recstream doctor"])
+    except (EncoderError, ImportError, OSError, RuntimeError, ValueError) as err:
+        mend = getattr(err, "mend", "")
+        yield Finding("encode", False, f"{name}: {str(err).partition('; to mend it')[0]}", _mend(mend))
+        return
+    length = float(np.linalg.norm(vectors)) if vectors.shape == (1, encoder.dim) else math.nan
+    if math.isfinite(length) and abs(length - 1.0) < 1e-2:
+        yield Finding("encode", True, "a text became a unit vector")
+    else:
+        detail = f"{name}: one text gave shape {vectors.shape} of length {length}, wanted one unit vector"
+        yield Finding("encode", False, detail, "check encoder.model, encoder.dtype and encoder.dim")
+
+
+def _without_mend(what: str, got: str, wanted: str) -> str:
+    return ", ".join([what, *(f"{word} {text}" for word, text in (("got", got), ("wanted", wanted)) if text)])
+
+
+def _mend(text: str) -> str:
+    return text if text else "check the settings of section encoder"
+
+
+def _store(settings: Settings, encoder: Encoder | None) -> Iterator[Finding]:
+    from recstream.runtime.wiring import SCHEMA, counting, store_meta
+    from recstream.stores.lance import LanceDatabase, StoreError
+    from recstream.stores.lance.meta import misfits
+
+    path = settings.store_dir
+    yield from _writable("store", path, "store.path")
+    try:
+        found = LanceDatabase.inspect(path)
+    except StoreError as err:
+        if not path.exists() or path.is_dir():  # a file in the way was reported above
+            yield Finding("store contents", False, f"{path}: {err.problem}", err.mend)
+        return
+    if found is None:
+        yield Finding("store contents", True, f"no store at {path} yet; the first run makes it")
+        return
+    if encoder is None:
+        wanted = found._replace(schema=SCHEMA, shards=settings.store.shards, rules=counting(settings))
+    else:
+        wanted = store_meta(settings, encoder)
+    differing = list(misfits(path, found, wanted))
+    for name, problem, mend in differing:
+        yield Finding(f"store {name}", False, f"{path} {problem}", mend)
+    if not differing:
+        checked = (
+            "" if encoder is not None else "; whether with this encoder is not known, for it does not open"
+        )
+        yield Finding("store contents", True, f"{path} was made with these settings{checked}")
+
+
+def _cache(settings: Settings) -> Iterator[Finding]:
+    folder = settings.cache_dir
+    if not settings.cache.enabled:
+        yield Finding("cache", True, "off (cache.enabled)")
+        return
+    if not folder.exists():
+        yield from _writable("cache", folder, "cache.path")
+        return
+    import lmdb
+
+    from recstream.encoders.lmdb_environment import lease
+
+    try:
+        held = lease(folder, settings.cache.max_mb)
+    except (OSError, lmdb.Error) as err:
+        mend = f"delete {folder} (only time is lost), or set cache.path to a folder that can be written"
+        yield Finding("cache", False, f"{folder} does not open: {err}", mend)
+        return
+    try:
+        if held.can_write:
+            yield Finding("cache", True, f"{folder} opens, {held.fill():.0%} full")
+        else:
+            mend = "give this user the right to write there, or set cache.path to another folder"
+            yield Finding("cache", False, f"{folder} can only be read", mend)
+    finally:
+        held.release()
+
+
+def _writable(name: str, path: Path, setting: str) -> Iterator[Finding]:
+    """Whether files can be made in a folder, or in the one it would be made in; leaves nothing behind."""
+    nearest = _nearest(path)
+    if not nearest.is_dir():
+        mend = f"set {setting} to a folder, or move the file away"
+        yield Finding(name, False, f"{nearest} is a file, wanted a folder", mend)
+        return
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as err:
+        mend = f"give this user the right to write there, or set {setting} to another folder"
+        yield Finding(name, False, f"{nearest} cannot be written: {err.strerror}", mend)
+        return
+    there = nearest == path.expanduser().absolute()
+    yield Finding(name, True, f"{path} can be {'written' if there else 'made'}")
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or its closest ancestor that exists."""
+    path = path.expanduser().absolute()
+    return next(candidate for candidate in (path, *path.parents) if candidate.exists())
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    for folder in dict.fromkeys(_nearest(path) for path in (settings.store_dir, settings.cache_dir)):
+        free_mb = shutil.disk_usage(folder).free >> 20
+        if free_mb >= FREE_MB:
+            yield Finding("disk", True, f"{free_mb:,} MiB free at {folder}")
+        else:
+            detail = f"{free_mb:,} MiB free at {folder}, wanted at least {FREE_MB:,}"
+            yield Finding(
+                "disk", False, detail, "free disk space, or set store.path and cache.path elsewhere"
+            )
+
+
+def _port(port: int) -> Iterator[Finding]:
+    if port == 0:
+        yield Finding("metrics port", True, "off (run.metrics_port)")
+        return
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as err:
+            if _is_recstream(port):
+                yield Finding("metrics port", True, f"a running recstream serves its metrics on {port}")
+            else:
+                mend = "set run.metrics_port to a free port, or to 0 for none"
+                yield Finding("metrics port", False, f"{port} cannot be used: {err.strerror}", mend)
+            return
+    yield Finding("metrics port", True, f"{port} is free")
+
+
+def _is_recstream(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1.0)
+    try:
+        connection.request("GET", "/metrics")
+        return b"recstream_process_start" in connection.getresponse().read()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

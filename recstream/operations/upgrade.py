@@ -1,0 +1,62 @@
+"""Brings a store to the layout of this release and, if accepted, to the configured rules of counting."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from recstream.config.settings import Settings
+from recstream.items.catalogue import Catalogue
+from recstream.records.actions import actions_with
+from recstream.runtime.locks import job_lock
+from recstream.runtime.wiring import SCHEMA, counting
+from recstream.stores.lance import LanceDatabase, StoreMismatchError
+from recstream.stores.lance.migrations import upgrade as steps
+from recstream.users.codec import user_state_of
+from recstream.users.row import WAITING
+
+__all__ = ["upgrade"]
+
+_CHUNK: Final = 1000
+"""Users fetched at once."""
+
+
+def upgrade(settings: Settings, *, accept: bool = False, dry_run: bool = False) -> Iterator[str]:
+    """Upgrade the store of these settings; gives a sentence for each step done (or, ``dry_run``, to do).
+
+    Raises:
+        StoreBusyError: a job is running on it.
+        StoreError: there is none, or it cannot be changed.
+        StoreMismatchError: it is of a newer layout, its rules differ and are not accepted, or events wait
+            for their items whose action the configuration has no more.
+    """
+    with job_lock(settings.store_dir, "upgrade", create=False):
+        if accept:
+            _check_waiting(settings)
+        rules = counting(settings)
+        yield from steps(settings.store_dir, SCHEMA, rules, accept=accept, dry_run=dry_run)
+
+
+def _check_waiting(settings: Settings) -> None:
+    """An event that waits must find its action when its item comes."""
+    meta = LanceDatabase.inspect(settings.store_dir)
+    if meta is None or meta.schema > SCHEMA or not meta.rules:
+        return  # layout 1 knew no rules: those of the configuration are taken for its own
+    users, actions = (
+        LanceDatabase.users_alone(settings.store_dir, meta.dim),
+        actions_with(settings.events.actions, settings.events.seen),
+    )
+    ids = [user for user, why in users.unfinished(range(meta.shards)).items() if why & WAITING]
+    lost: Counter[str] = Counter()
+    for at in range(0, len(ids), _CHUNK):
+        for row in users.fetch(ids[at : at + _CHUNK]).values():
+            waiting = user_state_of(row, Catalogue(meta.dim)).waiting
+            lost.update(one.event.action for one in waiting if one.event.action not in actions)
+    if lost:
+        told = ", ".join(f"{count:,} of {action!r}" for action, count in sorted(lost.items()))
+        raise StoreMismatchError(
+            str(settings.store_dir),
+            f"events wait for their items whose actions the configuration has no more: {told}",
+            "keep these actions in events.actions until the items came or events.wait_for_item_s is over",
+        )

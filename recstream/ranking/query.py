@@ -1,0 +1,124 @@
+"""What ranking needs of one user: a view that later events do not change."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from recstream.items.jit import FADES
+from recstream.records.actions import OPINIONS
+from recstream.records.arrays import Handles, Vector
+from recstream.users.sessions import NO_ITEM
+from recstream.users.state import AsOf, UserState
+
+__all__ = ["Query", "Trigger", "query_of"]
+
+Trigger = Literal["event", "request", "drift"]
+RECENT_ITEMS: Final = 20
+"""How many of the user's last items speak for the short term and for what goes together."""
+_TURNED_ITEMS: Final = 5
+_DISLIKE: Final = 2.0
+_PASSED_ITEMS: Final = 50
+_AGAIN_ITEMS: Final = 40
+_AGAIN_WINDOW: Final = 10.0
+_PLACE_WEIGHTS: Final = tuple(FADES[:RECENT_ITEMS].tolist())
+
+
+class Query(NamedTuple):
+    """What ranking needs of one user: a view that later events do not change."""
+
+    user_id: str
+    version: int
+    as_of: AsOf
+    trigger: Trigger
+    received_at: float
+    """When the event that asks for this list was read, Unix seconds."""
+    recent: Handles
+    """Items engaged with, newest first, distinct, at most `RECENT_ITEMS`."""
+    recent_weights: npt.NDArray[np.float32]
+    """What each of them weighs in the short term: by place, and by the action's weight."""
+    words: Vector | None
+    """Weighted sum of the encoded words among the recent events, ``words_weight`` the sum of its weights."""
+    long_term: Vector | None
+    """Decayed sum, with ``long_term_weight`` the sum of its weights."""
+    long_term_weight: float
+    disliked: Vector | None
+    disliked_weight: float
+    hidden: Handles
+    """Never to be shown."""
+    excluded: Handles
+    """Hidden and seen items."""
+    words_weight: float
+    turned: Handles
+    """Items the user turned away from, newest first, distinct."""
+    turned_strength: float
+    """How decidedly, 0 to 1: a dislike is 1."""
+    again: Handles
+    """Items of the newest events, those that weigh most first, whether they may be shown again or not."""
+    again_weights: npt.NDArray[np.float32]
+    passed: Handles
+    """Items shown to the user and not touched since."""
+
+
+def query_of(user_state: UserState, as_of: AsOf, trigger: Trigger, received_at: float) -> Query:
+    """A user's view for ranking, copied so that it stays true to ``profile.version``."""
+    items: dict[int, float] = {}
+    turned: dict[int, float] = {}
+    again: dict[int, float] = {}
+    words: Vector | None = None
+    words_weight = 0.0
+    spoken = 0
+    for place, entry in enumerate(reversed(user_state.recent)):
+        if entry.weight < 0.0 and entry.action not in OPINIONS:
+            if entry.item != NO_ITEM and len(turned) < _TURNED_ITEMS and entry.item not in items:
+                turned.setdefault(entry.item, min(-entry.weight / _DISLIKE, 1.0))
+            continue
+        if entry.item != NO_ITEM:
+            again[entry.item] = again.get(entry.item, 0.0) + math.exp(-place / _AGAIN_WINDOW)
+        if len(items) == RECENT_ITEMS or place >= 2 * RECENT_ITEMS:
+            continue
+        # A rating at the middle of its scale, or below, says "engaged with", if nothing about liking.
+        weight = _PLACE_WEIGHTS[len(items)] * min(max(entry.weight, 0.5), 3.0)
+        if entry.item != NO_ITEM:
+            items.setdefault(entry.item, weight)
+        elif entry.digest in user_state.words:
+            weight *= 0.5**spoken  # what was said last is what is meant now
+            spoken += 1
+            part = np.float32(weight) * user_state.words[entry.digest]
+            words = part if words is None else words + part
+            words_weight += weight
+    again = dict(sorted(again.items(), key=lambda one: -one[1])[:_AGAIN_ITEMS])
+    hidden = np.fromiter(user_state.hidden, np.int32, len(user_state.hidden))
+    seen = np.fromiter(user_state.seen, np.int32, len(user_state.seen))
+    long_term, disliked = user_state.long_term, user_state.disliked
+    return Query(
+        user_id=user_state.user_id,
+        version=user_state.version,
+        as_of=as_of,
+        trigger=trigger,
+        received_at=received_at,
+        recent=np.fromiter(items, np.int32, len(items)),
+        recent_weights=np.fromiter(items.values(), np.float32, len(items)),
+        words=words,
+        long_term=None if long_term is None else long_term.total.astype(np.float32),
+        long_term_weight=0.0 if long_term is None else long_term.weight,
+        disliked=None if disliked is None else disliked.total.astype(np.float32),
+        disliked_weight=0.0 if disliked is None else disliked.weight,
+        hidden=hidden,
+        excluded=np.concatenate([seen, hidden]),
+        words_weight=words_weight,
+        turned=np.fromiter(turned, np.int32, len(turned)),
+        turned_strength=max(turned.values(), default=0.0),
+        again=np.fromiter(again, np.int32, len(again)),
+        again_weights=np.fromiter(again.values(), np.float32, len(again)),
+        passed=_passed_over(user_state),
+    )
+
+
+def _passed_over(user_state: UserState) -> Handles:
+    newest = sorted(user_state.shown.items(), key=lambda one: -one[1])[:_PASSED_ITEMS]
+    passed = [item for item, ts in newest if user_state.seen.get(item, -math.inf) < ts]
+    return np.array(passed, np.int32)

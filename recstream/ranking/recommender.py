@@ -1,0 +1,278 @@
+"""Ranking: users' lists by all signals, how much each is worth being learned from what users choose next."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from recstream.items.catalogue import Catalogue
+from recstream.items.jit import compiled
+from recstream.items.session_index import SessionIndex
+from recstream.items.statistics import Interaction, ItemStatistics
+from recstream.items.terms import pack, text_terms
+from recstream.ranking.explain import reasons
+from recstream.ranking.features import CandidateFeatures, FeatureExtractor
+from recstream.ranking.model import RankingModel
+from recstream.ranking.query import Query, query_of
+from recstream.ranking.rerank import Diversity, diversified
+from recstream.ranking.signals import CEILINGS, DEFAULT_WEIGHTS, SIGNALS
+from recstream.records.arrays import AnyArray, Handles, Matrix
+from recstream.users.sessions import RecentEvent
+from recstream.users.state import AsOf, UserState
+
+__all__ = ["RankedItem", "RankingRules", "Recommender", "rank", "warm_up"]
+
+_CAUSES: Final = 2
+"""Most items named in ``because``."""
+_REMEMBERED: Final = 512
+"""Newest lessons kept to learn from again."""
+_ENOUGH: Final = 16
+"""From so many on: to learn a few by heart would turn the weights by chance."""
+_REPLAYED: Final = 2
+"""So many of them with each new one."""
+_NAMES: Final = np.array([*SIGNALS, ""], object)
+"""Names of the signals by column; the last one stands for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankingRules:
+    """How lists are made."""
+
+    top_n: int = 20
+    weights: Mapping[str, float] = field(default_factory=lambda: DEFAULT_WEIGHTS)
+    """What each signal weighs before anything was learned; those of weight 0 are not used at all."""
+    repeats: bool | None = False
+    """Whether items the user has seen may be recommended again; None: if the stream shows that people do."""
+    diversity: Diversity = field(default_factory=Diversity)
+
+
+class RankedItem(NamedTuple):
+    """One item of a list."""
+
+    item: int
+    """Catalogue handle."""
+    score: float
+    signals: dict[str, float]
+    """What the greatest signals contributed, and ``other``: they add up to ``score`` (each is rounded)."""
+    because: tuple[int, ...]
+    """Handles of the user's own items that contributed most, strongest first."""
+
+
+class Recommender:
+    """Makes lists by what is known of items, and learns from what users chose.
+
+    A query's list does not depend on the other queries of a batch (BLAS rounding apart).
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        statistics: ItemStatistics,
+        rules: RankingRules,
+        *,
+        sessions: SessionIndex | None = None,
+    ) -> None:
+        self.catalogue = catalogue
+        self.statistics = statistics
+        self.sessions = SessionIndex() if sessions is None else sessions
+        self.rules = rules
+        self.model = RankingModel({name: rules.weights[name] for name in SIGNALS}, ceilings=CEILINGS)
+        self.replay_buffer: deque[tuple[Matrix, int, float]] = deque(maxlen=_REMEMBERED)
+        """Newest lessons, to learn from again: the candidates' signals, which was chosen, and its weight."""
+        self.picked = 1
+        """What the next lessons to learn from again are picked by."""
+        used = np.array([rules.weights[name] != 0.0 for name in SIGNALS])
+        wanted = rules.diversity.pool(rules.top_n) if rules.diversity else rules.top_n
+        self.extractor = FeatureExtractor(catalogue, statistics, self.sessions, used=used, wanted=wanted)
+        self.extractor.repeats = bool(rules.repeats)
+
+    @property
+    def people_repeat(self) -> bool:
+        """Whether the stream shows that people come back to items (``rules.repeats`` None)."""
+        return self.extractor.repeats
+
+    @people_repeat.setter
+    def people_repeat(self, they_do: bool) -> None:
+        """Say so; it changes something only where the rules leave it to the stream."""
+        if self.rules.repeats is None:
+            self.extractor.repeats = they_do
+
+    def rank(self, queries: Sequence[Query]) -> list[list[RankedItem]]:
+        """The best items for each query, best first, at most ``top_n``; fewer when too few are left.
+
+        Items that are not available, hidden by the user, or seen (unless repeats are allowed) never appear.
+        """
+        if not queries or not len(self.catalogue):
+            return [[] for _ in queries]
+        lists: list[list[RankedItem]] = []
+        for features in self.extractor.gather(queries):
+            some = queries[len(lists) : len(lists) + len(features.found)]
+            lists += self._lists(some, features)
+        return lists
+
+    def learn(self, query: Query, chosen: int, *, weight: float = 1.0) -> bool:
+        """Learn from an item that a user chose, given how they stood just before; whether there was a lesson.
+
+        There is none where the item was no candidate: to add it would teach that items without evidence are
+        good ones.
+        """
+        if not len(self.catalogue):
+            return False
+        (features,) = self.extractor.gather([query])
+        (places,) = np.nonzero(features.items == chosen)
+        if not len(places):
+            return False
+        example = np.ascontiguousarray(features.signals), int(places[0]), weight
+        self.model.learn(*example[:2], weight=weight)
+        self._replay()
+        self.replay_buffer.append(example)
+        return True
+
+    def _replay(self) -> None:
+        """Learn again from earlier lessons, picked by a fixed rule: far cheaper than gathering new ones.
+
+        Experience replay (Lin, Machine Learning 8, 1992): with two replayed, one event in four teaches as
+        much as all of them.
+        """
+        for _ in range(_REPLAYED if len(self.replay_buffer) >= _ENOUGH else 0):
+            self.picked = (self.picked * 6364136223846793005 + 1442695040888963407) % (1 << 64)  # Knuth
+            signals, chosen, weight = self.replay_buffer[(self.picked >> 33) % len(self.replay_buffer)]
+            self.model.learn(signals, chosen, weight=weight, is_new=False)
+
+    def _lists(self, queries: Sequence[Query], features: CandidateFeatures) -> list[list[RankedItem]]:
+        if not len(features.items):
+            return [[] for _ in queries]
+        scores = self.model.score(features.signals)
+        places = self._best(features, scores)
+        why = reasons(features, self.extractor, self.model, places, _CAUSES)
+        is_used = places >= 0
+        used = places[is_used]
+        listed = zip(
+            features.items[used].tolist(),
+            scores[used].tolist(),
+            _NAMES[why.signals[is_used]].tolist(),
+            why.values[is_used].tolist(),
+            why.others[is_used].tolist(),
+            why.causes[is_used].tolist(),
+            strict=True,
+        )
+        lists = []
+        for query, count in zip(queries, is_used.sum(axis=1).tolist(), strict=True):
+            mine = query.recent.tolist()
+            lists.append(
+                [
+                    RankedItem(item, score, _named(names, values, other), _caused(causes, mine))
+                    for item, score, names, values, other, causes in islice(listed, count)
+                ]
+            )
+        return lists
+
+    def _best(self, features: CandidateFeatures, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+        """Places of the lists' items in ``evidence``, best first; ties break by id; -1: no more.
+
+        Shape ``(lists, top_n)``.
+        """
+        diversity, top_n = self.rules.diversity, self.rules.top_n
+        best, tied = best_places(scores, features.ends, diversity.pool(top_n) if diversity else top_n)
+        for k in np.flatnonzero(tied).tolist():
+            wanted = best[k][best[k] >= 0]
+            begin, ids = features.ends[k], self.catalogue.ids
+            mine, items = scores[features.of(k)], features.items[features.of(k)]
+            as_good = np.flatnonzero(mine >= scores[wanted[-1]]).tolist()
+            as_good.sort(key=lambda place, mine=mine, items=items: (-mine[place], ids[items[place]]))
+            best[k, : len(wanted)] = begin + np.array(as_good[: len(wanted)])
+        if not diversity:
+            return best
+        places = np.full((len(best), top_n), -1, np.int64)
+        for k, pool in enumerate(best):
+            some = pool[pool >= 0]
+            items = features.items[some]
+            chosen = some[
+                diversified(scores[some], self.extractor.text[items], self._labels(items), top_n, diversity)
+            ]
+            places[k, : len(chosen)] = chosen
+        return places
+
+    def _labels(self, items: Handles) -> list[frozenset[int]]:
+        index = self.catalogue.categories
+        return [frozenset(index.terms_of(row).tolist()) for row in items.tolist()]
+
+
+def _named(names: list[str], values: list[float], other: float) -> dict[str, float]:
+    """What the greatest signals contributed, and what the rest adds up to as ``other``: none that is 0."""
+    signals = dict(zip(names, values, strict=True))
+    if not all(values):
+        signals = {name: value for name, value in signals.items() if value}
+    if other:
+        signals["other"] = other
+    return signals
+
+
+def _caused(places: list[int], mine: list[int]) -> tuple[int, ...]:
+    """The items in these places of a user's own, -1 being none."""
+    return tuple([mine[place] for place in places if place >= 0])
+
+
+@compiled
+def best_places(
+    scores: AnyArray, ends: AnyArray, most: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Places of the greatest scores of each list, greatest first, ``(lists, most)``; -1: no more.
+
+    List k's scores are those from ``ends[k]`` up to ``ends[k + 1]``. With them which lists hold a score
+    twice, among those places or just behind them.
+
+    >>> best_places(np.array([1.0, 3.0, 2.0, 5.0, 5.0], "f4"), np.array([0, 3, 5]), 2)
+    (array([[1, 2],
+           [3, 4]]), array([False,  True]))
+    """
+    best = np.full((len(ends) - 1, most), -1, np.int64)
+    tied = np.zeros(len(best), np.bool_)
+    places = np.empty(most + 1, np.int64)
+    for k in range(len(best)):
+        count = 0
+        for place in range(ends[k], ends[k + 1]):
+            if count > most and scores[place] <= scores[places[most]]:
+                continue
+            at = min(count, most)
+            while at > 0 and scores[places[at - 1]] < scores[place]:
+                places[at] = places[at - 1]
+                at -= 1
+            places[at] = place
+            count = min(count + 1, most + 1)
+        for at in range(min(count, most)):
+            best[k, at] = places[at]
+        for at in range(1, count):
+            tied[k] = tied[k] or scores[places[at]] == scores[places[at - 1]]
+    return best, tied
+
+
+def rank(
+    queries: Sequence[Query], catalogue: Catalogue, statistics: ItemStatistics, rules: RankingRules
+) -> list[list[RankedItem]]:
+    """Lists of these users by a recommender that has learned nothing yet, and knows no sessions."""
+    return Recommender(catalogue, statistics, rules).rank(queries)
+
+
+def warm_up() -> None:
+    """Compile or load the compiled loops, so that the first list does not wait for them."""
+    catalogue = Catalogue(2)
+    words = pack(text_terms("one word"))
+    one, other, _ = (
+        catalogue.put(name, np.eye(2, dtype=np.float32)[k % 2], terms=words) for k, name in enumerate("aba")
+    )
+    statistics = ItemStatistics(2)
+    statistics.count([Interaction(one, ()), Interaction(other, (one,))])
+    user_state = UserState("warm-up", seen={one: 0.0})
+    user_state.recent.append(RecentEvent(0.0, 0, one, 1.0, "view"))
+    recommender = Recommender(catalogue, statistics, RankingRules())
+    query = query_of(user_state, AsOf(0.0, "", 0), "event", 0.0)
+    recommender.rank([query])
+    recommender.rank([query] * 64)  # many are made in another way
+    recommender.learn(query, other)

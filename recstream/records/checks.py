@@ -1,0 +1,235 @@
+"""Fields of records: checks shared by events and items, each refusal saying how to mend it."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import date
+from typing import Final
+
+from recstream.records.actions import MAX_ID_BYTES
+from recstream.records.reject import Reason
+from recstream.records.text import clean
+
+__all__ = [
+    "MAX_SECONDS",
+    "FieldError",
+    "describe",
+    "flag",
+    "identifier",
+    "missing",
+    "publication",
+    "text_within",
+    "timestamp",
+    "too_large",
+]
+
+MAX_SECONDS: Final = 1e11
+"""Greatest numeric timestamp (the year 5138): anything above was surely not meant as seconds."""
+EARLIEST: Final = -62135596800.0
+"""0001-01-01, for dates of publication."""
+_SHOWN: Final = 40
+
+
+class FieldError(Exception):
+    """A field is not acceptable. Never leaves `core`: decoders turn it into a `Reject`."""
+
+    def __init__(self, reason: Reason, field: str, got: str, wanted: str, mend: str) -> None:
+        super().__init__(reason, field, got, wanted, mend)
+        self.reason: Reason = reason
+        self.detail = f"{field}: got {got}, wanted {wanted}; {mend}"
+
+
+def describe(value: object) -> str:
+    r"""Name a JSON value in a few words, on one line, however large or deep it is.
+
+    >>> describe("a\nb"), describe(True), describe([1, 2]), describe({}), describe(None), describe(1.5)
+    ("'a\\nb'", 'true', 'a list of 2', 'an object of 0 fields', 'null', '1.5')
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return repr(value) if len(value) <= _SHOWN else f"{value[:_SHOWN]!r}... ({len(value)} characters)"
+    if isinstance(value, int):
+        bits = value.bit_length()
+        return str(value) if bits <= 128 else f"an integer of {bits} bits"
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return f"an object of {len(value)} fields"
+    return f"a {type(value).__name__}"
+
+
+def missing(field: str, wanted: str) -> FieldError:
+    """Refusal of a record that lacks a field."""
+    return FieldError("missing_field", field, "nothing", wanted, f"add {field!r} to the record")
+
+
+def too_large(field: str, got: int, most: int, unit: str = "bytes") -> FieldError:
+    """Refusal of a field beyond its bound."""
+    return FieldError("too_large", field, f"{got} {unit}", f"at most {most}", "shorten it at the producer")
+
+
+def utf8_bytes(text: str) -> int:
+    """Length in UTF-8; a lone surrogate counts three bytes."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def identifier(value: object, field: str) -> str:
+    """Check an id: a non-empty string of at most 512 bytes; an integer is taken as its digits.
+
+    >>> identifier(17, "user_id"), identifier("o'Neil", "user_id")
+    ('17', "o'Neil")
+    """
+    if value is None:
+        raise missing(field, "a string")
+    if isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) >= 10**MAX_ID_BYTES:
+            raise FieldError(
+                "too_large", field, describe(value), f"at most {MAX_ID_BYTES} digits", "send a shorter id"
+            )
+        return str(value)
+    if not isinstance(value, str):
+        raise FieldError("bad_type", field, describe(value), "a string", "send the id in quotes")
+    if not value:
+        raise FieldError(
+            "bad_value", field, "an empty string", "an id", "leave optional ids out, and fill required ones"
+        )
+    size = utf8_bytes(value)
+    if size > MAX_ID_BYTES:
+        raise too_large(field, size, MAX_ID_BYTES)
+    if not value.isascii() and not _is_unicode(value):
+        raise FieldError(
+            "bad_value", field, describe(value), "Unicode text", "send paired surrogates, or none at all"
+        )
+    return value
+
+
+def _is_unicode(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def text_within(value: object, field: str, most_bytes: int) -> str | None:
+    """Check and clean an optional text; None when it is absent or nothing legible is left of it."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise FieldError("bad_type", field, describe(value), "a string", "send the text in quotes")
+    size = utf8_bytes(value)
+    if size > most_bytes:
+        raise too_large(field, size, most_bytes)
+    cleaned = clean(value)
+    return cleaned if cleaned else None
+
+
+def flag(value: object, field: str, *, absent: bool) -> bool:
+    """Check an optional boolean."""
+    if value is None:
+        return absent
+    if not isinstance(value, bool):
+        raise FieldError("bad_type", field, describe(value), "true or false", "send a JSON boolean, unquoted")
+    return value
+
+
+_RFC3339: Final = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
+    r"(?:[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]{1,12})?([Zz]|[+-][0-9]{2}:[0-9]{2})?)?"
+)
+_WANTED: Final = "Unix seconds or RFC 3339 with an offset"
+_EXAMPLE: Final = 'send it like "2024-05-01T12:00:00Z" or 1714564800'
+_SCALES: Final = ((1e20, 1e9, "nanoseconds"), (1e17, 1e6, "microseconds"), (1e14, 1e3, "milliseconds"))
+
+
+def timestamp(value: object, field: str, *, earliest: float = 0.0, dates: bool = False) -> float:
+    """Check a time and give it in Unix seconds; ``dates`` accepts a bare date too, as its midnight UTC.
+
+    >>> timestamp("1970-01-02T00:00:00.5+01:00", "ts"), timestamp(3, "ts")
+    (82800.5, 3.0)
+    >>> timestamp("1969-12-31", "published_at", earliest=EARLIEST, dates=True)
+    -86400.0
+    """
+    if value is None:
+        raise missing(field, _WANTED)
+    if isinstance(value, str):
+        seconds = _parsed(value, field, dates=dates)
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise FieldError("bad_type", field, describe(value), _WANTED, _EXAMPLE)
+    else:
+        size = abs(value)
+        if not size <= MAX_SECONDS:
+            raise FieldError("bad_timestamp", field, describe(value), _WANTED, _scale(size))
+        seconds = float(value)
+    if seconds < earliest:
+        since = "1970" if earliest == 0.0 else "year 1"
+        raise FieldError("bad_timestamp", field, describe(value), f"a time since {since}", _EXAMPLE)
+    return seconds
+
+
+_PARTIAL: Final = re.compile(r"([0-9]{4})(?:-([0-9]{2})(?:-00)?)?")
+
+
+def publication(value: object, field: str) -> float | None:
+    """Check when something was published: as `timestamp` with dates, and what catalogues hold besides.
+
+    Absent, blank and all-zero dates are None; a year, a month, and SQL's partial dates with zeros for
+    what is not known stand for their beginning.
+
+    >>> publication("2001-00-00", "published_at") == publication("2001", "published_at") == 978307200.0
+    True
+    >>> publication("2001-02", "published_at"), publication(" ", "published_at")
+    (980985600.0, None)
+    >>> publication("0000-00-00", "published_at") is None
+    True
+    """
+    if value is None or (isinstance(value, str) and (not value.strip() or value.startswith("0000-00"))):
+        return None
+    if isinstance(value, str):
+        partial = _PARTIAL.fullmatch(value)
+        if partial is not None:
+            month = partial[2] if partial[2] not in (None, "00") else "01"
+            value = f"{partial[1]}-{month}-01"
+    return timestamp(value, field, earliest=EARLIEST, dates=True)
+
+
+def _scale(size: int | float) -> str:
+    """How to mend a number that is too great for seconds."""
+    if isinstance(size, float) and not math.isfinite(size):  # isfinite overflows on huge integers
+        return "send a finite number"
+    name, divisor = "", 0.0
+    for bound, factor, unit in _SCALES:
+        if size < bound:
+            name, divisor = unit, factor
+    return f"looks like {name}: divide by {divisor:.0f}" if name else _EXAMPLE
+
+
+def _parsed(value: str, field: str, *, dates: bool) -> float:
+    match = _RFC3339.fullmatch(value) if len(value) <= 64 else None
+    if match is None:
+        raise FieldError("bad_timestamp", field, describe(value), _WANTED, _EXAMPLE)
+    year, month, day, hour, minute, second, fraction, offset = match.groups()
+    try:
+        seconds = (date(int(year), int(month), int(day)).toordinal() - 719163) * 86400.0
+    except ValueError:
+        raise FieldError("bad_timestamp", field, describe(value), "a day of the calendar", _EXAMPLE) from None
+    if hour is None:
+        if not dates:
+            raise FieldError("bad_timestamp", field, describe(value), _WANTED, "add the time and its offset")
+        return seconds
+    if offset is None:
+        raise FieldError(
+            "bad_timestamp", field, describe(value), _WANTED, 'say which time zone: append "Z" if it is UTC'
+        )
+    ahead = (0, 0) if offset in "Zz" else (int(offset[1:3]), int(offset[4:6]))
+    if max(int(hour), ahead[0]) > 23 or max(int(minute), ahead[1]) > 59 or int(second) > 60:
+        raise FieldError("bad_timestamp", field, describe(value), "a time of the day", _EXAMPLE)
+    seconds += int(hour) * 3600 + int(minute) * 60 + int(second)
+    seconds -= (ahead[0] * 3600 + ahead[1] * 60) * (-1 if offset[0] == "-" else 1)
+    return seconds + float(fraction) if fraction else seconds

@@ -1,0 +1,102 @@
+"""Decoding: batches of raw bytes to checked records and rejects; nothing is lost and nothing raises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from recstream.records.actions import DecodeRules
+from recstream.records.event import Event, event_from
+from recstream.records.item import Item, item_from
+from recstream.records.reject import Reject
+from recstream.records.transport import Partition, RawBatch
+
+__all__ = ["decode_events", "decode_items"]
+
+Loads = Callable[[bytes], object]
+"""A JSON parser such as `orjson.loads`: raises ValueError on what is not JSON or not UTF-8."""
+
+
+def decode_events(
+    batch: RawBatch, *, rules: DecodeRules, now: float, loads: Loads
+) -> tuple[list[Event], list[Reject]]:
+    """Decode one batch of events; each record ends in exactly one of the two lists, in order.
+
+    ``now`` is the reader's clock in Unix seconds. Whatever the bytes, nothing is raised.
+
+    >>> from json import loads
+    >>> lines = [b'{"user_id": "u1", "ts": 5, "action": "like", "item_id": "i1"}', b"", b"[1]"]
+    >>> batch = RawBatch(Partition("events/3", "x"), [7, 8, 9], lines)
+    >>> events, rejects = decode_events(batch, rules=DecodeRules(), now=6.0, loads=loads)
+    >>> [e.offset for e in events], [(r.offset, r.reason) for r in rejects]
+    ([7], [(8, 'not_json'), (9, 'not_an_object')])
+    """
+    events: list[Event] = []
+    rejects: list[Reject] = []
+    partition, most = batch.partition, rules.max_record_bytes
+    for offset, raw in zip(batch.offsets, batch.values, strict=True):
+        if not raw or len(raw) > most:
+            mend = "send forget events to erase users; events themselves need no deleting"
+            rejects.append(_unread(partition, offset, raw, most, mend))
+            continue
+        try:
+            obj = loads(raw)
+        except (ValueError, RecursionError) as error:
+            rejects.append(_not_json(partition, offset, raw, error))
+            continue
+        event = event_from(obj, partition, offset, raw, rules=rules, now=now)
+        if isinstance(event, Event):
+            events.append(event)
+        else:
+            rejects.append(event)
+    return events, rejects
+
+
+def decode_items(batch: RawBatch, *, rules: DecodeRules, loads: Loads) -> tuple[list[Item], list[Reject]]:
+    """Decode one batch of items; each record ends in exactly one of the two lists, in order.
+
+    A tombstone is rejected: its key is not part of the batch. ``"deleted": true`` deletes an item.
+
+    >>> from json import loads
+    >>> batch = RawBatch(Partition("items/0", "x"), [1, 2], [b'{"item_id": "i1", "deleted": true}', b""])
+    >>> items, rejects = decode_items(batch, rules=DecodeRules(), loads=loads)
+    >>> items[0].deleted, rejects[0].reason, rejects[0].detail[-48:]
+    (True, 'not_json', 'send {"item_id": ..., "deleted": true} to delete')
+    """
+    items: list[Item] = []
+    rejects: list[Reject] = []
+    partition, most = batch.partition, rules.max_record_bytes
+    for offset, raw in zip(batch.offsets, batch.values, strict=True):
+        if not raw or len(raw) > most:
+            mend = 'send {"item_id": ..., "deleted": true} to delete'
+            rejects.append(_unread(partition, offset, raw, most, mend))
+            continue
+        try:
+            obj = loads(raw)
+        except (ValueError, RecursionError) as error:
+            rejects.append(_not_json(partition, offset, raw, error))
+            continue
+        item = item_from(obj, partition, offset, raw, rules=rules)
+        if isinstance(item, Item):
+            items.append(item)
+        else:
+            rejects.append(item)
+    return items, rejects
+
+
+def _unread(partition: Partition, offset: int, raw: bytes, most: int, empty: str) -> Reject:
+    """Reject a record that is not even parsed."""
+    if not raw:
+        detail = f"record: got an empty record, wanted a JSON object; {empty}"
+        return Reject("not_json", detail, partition, offset, raw)
+    detail = f"record: got {len(raw)} bytes, wanted at most {most}; shorten it at the producer"
+    return Reject("too_large", detail, partition, offset, raw)
+
+
+def _not_json(partition: Partition, offset: int, raw: bytes, error: Exception) -> Reject:
+    why = ascii(str(error))[1:-1] if not isinstance(error, RecursionError) else "it is nested too deeply"
+    start = raw[:40].decode("utf-8", "replace")
+    detail = (
+        f"record: got {start!r}{'...' if len(raw) > 40 else ''} ({why}), wanted one JSON object in UTF-8; "
+        "serialise the record with a JSON library"
+    )
+    return Reject("not_json", detail, partition, offset, raw)

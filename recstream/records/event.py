@@ -1,0 +1,303 @@
+"""Events: what a user did, decoded and checked, and what it weighs."""
+
+from __future__ import annotations
+
+import math
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from recstream.records.actions import MAX_ID_BYTES, Action, DecodeRules
+from recstream.records.arrays import Vector
+from recstream.records.checks import (
+    MAX_SECONDS,
+    FieldError,
+    describe,
+    identifier,
+    missing,
+    text_within,
+    timestamp,
+)
+from recstream.records.item import Item, checked_item
+from recstream.records.reject import Reject
+from recstream.records.text import tone
+from recstream.records.transport import Partition
+
+__all__ = ["Event", "event_from", "too_many_waiting", "unencodable", "unknown_item", "weight_of"]
+
+NEUTRAL_COMMENT: Final = 0.5
+"""Share of its weight that a comment counts for when neither rating nor tone says what it thinks:
+taking the trouble to write is a little interest."""
+_MOST_COUNT: Final = 2**63 - 1
+
+
+class Event(NamedTuple):
+    """One accepted event (DESIGN section 2)."""
+
+    user_id: str
+    ts: float
+    """Event time, Unix seconds (UTC)."""
+    action: str
+    item_id: str | None
+    text: str | None
+    """Cleaned search query, comment or review."""
+    rating: float | None
+    """Only of actions that rate or comment; ignored in others."""
+    event_id: str | None
+    item: Item | None
+    """A whole item record carried by the event, for sources without a catalogue topic."""
+    rec: tuple[int, int] | None
+    """``(version, rank)`` when the event answers a list we emitted."""
+    partition: Partition
+    offset: int
+    raw: bytes
+    """The record as read: kept so that a reject after decoding loses nothing."""
+    vector: Vector | None = None
+    """Encoded ``text``, filled by the encode step."""
+
+
+def event_from(
+    obj: object, partition: Partition, offset: int, raw: bytes, *, rules: DecodeRules, now: float
+) -> Event | Reject:
+    """Check one parsed event record. Bad data is a value, not an exception.
+
+    ``now`` is the reader's clock (Unix seconds); infinity accepts any time. Null fields count as absent, and
+    of ``forget`` only user, time and event id are read, so that nothing else can keep it from being done.
+
+    >>> at = (Partition("events/3", "x"), 9917, b"...")
+    >>> got = {"user_id": "u1", "ts": 1700000120, "action": "view", "item_id": 7}
+    >>> event_from(got, *at, rules=DecodeRules(), now=1700000121.0)[:4]
+    ('u1', 1700000120.0, 'view', '7')
+    >>> event_from(got | {"action": "veiw"}, *at, rules=DecodeRules(), now=1700000121.0).detail
+    "action: got 'veiw', wanted a configured action; did you mean 'view'?"
+    """
+    try:
+        if type(obj) is not dict:
+            raise FieldError(
+                "not_an_object",
+                "record",
+                describe(obj),
+                "an event object",
+                'send one {"user_id": ..., "ts": ..., "action": ...} a record',
+            )
+        get = obj.get
+        user_id = get("user_id")
+        if not (type(user_id) is str and 0 < len(user_id) <= MAX_ID_BYTES and user_id.isascii()):
+            user_id = identifier(user_id, "user_id")
+        ts = get("ts")
+        if not (
+            (type(ts) is float or type(ts) is int)
+            and 0 <= ts <= MAX_SECONDS
+            and ts <= now + rules.future_tolerance_s
+        ):
+            ts = _time(ts, now, rules)
+        name = get("action")
+        action = rules.actions.get(name) if type(name) is str else None
+        if action is None:
+            raise _unknown(name, rules)
+        event_id = get("event_id")
+        if event_id is not None:
+            event_id = identifier(event_id, "event_id")
+        kind = action.kind
+        if kind == "forget":
+            return Event(
+                user_id,
+                float(ts),
+                action.name,
+                None,
+                None,
+                None,
+                event_id,
+                None,
+                None,
+                partition,
+                offset,
+                raw,
+            )
+        item_id = get("item_id")
+        if item_id is not None and not (
+            type(item_id) is str and 0 < len(item_id) <= MAX_ID_BYTES and item_id.isascii()
+        ):
+            item_id = identifier(item_id, "item_id")
+        item = get("item")
+        if item is not None:
+            item = checked_item(item, "item.", partition, offset, raw, rules=rules)
+            item_id = _same(item_id, item)
+        if item_id is None and kind not in ("search", "request"):
+            raise missing("item_id", f"the item of the action {name!r}")
+        text = get("text")
+        if text is not None:
+            text = text_within(text, "text", rules.max_text_bytes)
+        if text is None and (kind in ("search", "comment")):
+            raise _no_text(get("text"), action)
+        rating = get("rating") if kind in ("rating", "comment") else None
+        if rating is not None or kind == "rating":
+            rating = _rating(rating, rules)
+        rec = get("rec")
+        if rec is not None:
+            rec = _rec(rec)
+        return Event(
+            user_id,
+            float(ts),
+            action.name,
+            item_id,
+            text,
+            rating,
+            event_id,
+            item,
+            rec,
+            partition,
+            offset,
+            raw,
+        )
+    except FieldError as refused:
+        return Reject(refused.reason, refused.detail, partition, offset, raw)
+
+
+def weight_of(event: Event, rules: DecodeRules) -> float:
+    """Give what an event adds to its user's taste; negative pushes away.
+
+    A rating counts the action's weight times its place on the scale (-1 to 1), a comment likewise, by
+    the tone of its words where it has no rating, and by half its weight where these say nothing either.
+
+    Raises:
+        KeyError: the event was decoded under other rules, which knew its action.
+
+    >>> rules, at = DecodeRules(), (Partition("events/3", "x"), 1, b"")
+    >>> said = {"user_id": "u", "ts": 1, "item_id": "i", "text": "Boring"}
+    >>> [weight_of(event_from(said | more, *at, rules=rules, now=9.0), rules) for more in (
+    ...     {"action": "purchase"}, {"action": "rate", "rating": 2}, {"action": "comment"},
+    ...     {"action": "comment", "rating": 5}, {"action": "comment", "text": "On Tuesday"})]
+    [5.0, -1.0, -1.0, 1.0, 0.5]
+    """
+    action = rules.actions[event.action]
+    if action.kind not in ("rating", "comment"):
+        return action.weight
+    if event.rating is not None:
+        return action.weight * rules.centred(event.rating)
+    said = tone(event.text) if event.text is not None else 0.0
+    return action.weight * (said if said else NEUTRAL_COMMENT)
+
+
+def _time(value: object, now: float, rules: DecodeRules) -> float:
+    seconds = timestamp(value, "ts")
+    if seconds > now + rules.future_tolerance_s:
+        raise FieldError(
+            "in_the_future",
+            "ts",
+            f"{describe(value)}, {seconds - now:.0f} s ahead of this machine's clock",
+            f"at most {rules.future_tolerance_s:.0f} s ahead",
+            "set the producer's clock (or raise the future tolerance)",
+        )
+    return seconds
+
+
+def _unknown(name: object, rules: DecodeRules) -> FieldError:
+    if name is None:
+        return missing("action", "a configured action")
+    if not isinstance(name, str):
+        return FieldError(
+            "bad_type", "action", describe(name), "a string", "send the action's name in quotes"
+        )
+    close = _closest(name[:64], tuple(rules.actions))
+    mend = f"did you mean {close!r}?" if close is not None else "configure it, or use one of: "
+    if close is None:
+        mend += ", ".join(rules.actions)
+    return FieldError("unknown_action", "action", describe(name), "a configured action", mend)
+
+
+@lru_cache(maxsize=1024)
+def _closest(name: str, names: tuple[str, ...]) -> str | None:
+    """Nearest known action; remembered, since a wrong producer is wrong a million times."""
+    close = get_close_matches(name.strip().lower(), names, n=1)
+    return close[0] if close else None
+
+
+def _same(item_id: str | None, item: Item) -> str:
+    if item_id is not None and item_id != item.item_id:
+        raise FieldError(
+            "bad_value",
+            "item.item_id",
+            describe(item.item_id),
+            f"the event's own item_id {describe(item_id)}",
+            "send the record of the item that was acted on",
+        )
+    return item.item_id
+
+
+def _no_text(value: object, action: Action) -> FieldError:
+    wanted = f"the words of the {action.kind}"
+    if value is None:
+        return missing("text", wanted)
+    return FieldError(
+        "empty_text", "text", describe(value), wanted, "send no event when nothing legible was written"
+    )
+
+
+def _rating(value: object, rules: DecodeRules) -> float:
+    low, high = rules.rating_scale
+    wanted = f"a number from {low:g} to {high:g}"
+    if value is None:
+        raise missing("rating", wanted)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise FieldError("bad_type", "rating", describe(value), wanted, "send a JSON number, unquoted")
+    if not low <= value <= high or not math.isfinite(value):
+        raise FieldError(
+            "bad_value",
+            "rating",
+            describe(value),
+            wanted,
+            "rescale it at the producer, or set the rating scale",
+        )
+    return float(value)
+
+
+def _rec(value: object) -> tuple[int, int]:
+    if isinstance(value, dict):
+        version, rank = value.get("version"), value.get("rank")
+        if (
+            type(version) is int
+            and type(rank) is int
+            and 0 <= version <= _MOST_COUNT
+            and 1 <= rank <= _MOST_COUNT
+        ):
+            return version, rank
+        value = f"version {describe(version)} and rank {describe(rank)}"
+    else:
+        value = describe(value)
+    raise FieldError(
+        "bad_type",
+        "rec",
+        value,
+        "a version (whole number from 0) and a rank (from 1)",
+        "copy both from the list that was answered",
+    )
+
+
+def unknown_item(event: Event, wait_s: float) -> Reject:
+    """Reject an event whose item is not known and, after ``wait_s`` seconds, still was not."""
+    detail = (
+        f"item {event.item_id!r} is not in the catalogue and did not arrive within {wait_s:g} s: send its "
+        "record to the items topic, or load it (recstream catalogue load), then replay this event"
+    )
+    return Reject("unknown_item", detail, event.partition, event.offset, event.raw)
+
+
+def too_many_waiting(event: Event, most: int) -> Reject:
+    """Reject an event of a user of whom ``most`` events wait already."""
+    detail = (
+        f"item {event.item_id!r} is not known and {most} events of user {event.user_id!r} wait for items "
+        "already: load the items first (recstream catalogue load), or raise events.max_waiting, then "
+        "replay this event"
+    )
+    return Reject("too_many_waiting", detail, event.partition, event.offset, event.raw)
+
+
+def unencodable(record: Event | Item, field: str, text: str, why: str) -> Reject:
+    """Reject a record with a text, at ``field``, that the encoder cannot encode, and says ``why``."""
+    detail = (
+        f"{field}: got {describe(text)}, wanted a text that the encoder can encode ({why}); shorten or mend "
+        "it at the producer, or change the encoder's limit (a server's, or encoder.max_tokens), then replay "
+        "this record (recstream deadletter replay)"
+    )
+    return Reject("unencodable", detail, record.partition, record.offset, record.raw)

@@ -1,0 +1,1 @@
+"""A process and its life: started, supervised, stopped, and what it runs with."""

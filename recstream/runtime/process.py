@@ -1,0 +1,115 @@
+"""One process of the live job: ``python -m recstream.runtime.process``, started by the supervisor.
+
+It reads its settings from the environment, so that it needs no file and no argument of its parent's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import orjson
+
+from recstream.config.settings import ConfigError, Settings
+from recstream.runtime.runner import Stop, recovery_dir, run_flow
+
+__all__ = ["ADDRESSES", "PROCESS_ID", "main", "summary_path"]
+
+PROCESS_ID = "RECSTREAM_PROCESS_ID"
+ADDRESSES = "RECSTREAM_ADDRESSES"
+
+
+def summary_path(store: Path, process_id: int) -> Path:
+    """Where a process leaves the totals of its last run."""
+    return store / "summaries" / f"{process_id}.json"
+
+
+def main() -> int:
+    """Run the live job until it is asked to stop; gives the exit code."""
+    environ = dict(os.environ)
+    process_id = int(environ.pop(PROCESS_ID, "0"))
+    addresses = environ.pop(ADDRESSES, "").split(";")
+    stop = Stop()
+    stop.on_signals()
+    settings = Settings.load(None, environ)
+    logging.basicConfig(
+        level=settings.run.log_level.upper(),
+        format=f"%(asctime)s %(levelname)s process={process_id} %(name)s %(message)s",
+    )
+    _bound_threads(settings.run.processes)
+
+    from recstream.dataflow.graph import recommend_flow
+    from recstream.runtime.wiring import Wiring
+
+    wiring = Wiring(settings, stop=stop, maintains=process_id == 0)
+    if settings.run.metrics_port:
+        try:
+            wiring.meters.serve(settings.run.metrics_port + process_id)
+        except OSError as error:
+            raise ConfigError([str(error)]) from error
+    wiring.database  # noqa: B018 - a store that does not fit is refused before the processes meet
+    rules = wiring.rules()
+    if settings.encoder.preload and settings.encoder.backend == "transformers":
+        wiring.preload()
+    flow = recommend_flow(wiring.live_inputs(), wiring.live_outputs(), wiring.services(), rules)
+
+    def finish() -> None:
+        path = summary_path(settings.store_dir, process_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(orjson.dumps(wiring.summary()))
+
+    run_flow(
+        flow,
+        recovery=recovery_dir(settings.store_dir, flow.flow_id),
+        epoch_s=settings.run.epoch_s,
+        process_id=process_id if len(addresses) > 1 else None,
+        addresses=addresses if len(addresses) > 1 else None,
+        stop=stop,
+        finish=finish,
+        fail=_fail,
+    )
+    wiring.close()
+    return 0
+
+
+def _bound_threads(processes: int) -> None:
+    """The encoder's threads share the cores with the other processes; set before torch is loaded."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+
+
+def _fail(error: BaseException) -> None:
+    """End the process at once, as `_reported` would: what was not committed is done again."""
+    code = _told(error)
+    if code is None:
+        traceback.print_exception(error)
+    sys.stderr.flush()
+    os._exit(1 if code is None else code)
+
+
+def _told(error: BaseException) -> int | None:
+    """Exit code of a fault that says how to mend it, once it is said; None for any other error."""
+    from recstream.cli import errors
+
+    fault = errors.known_fault(error)
+    if fault is None:
+        return None
+    errors.report(fault)
+    return errors.exit_code(fault)
+
+
+def _reported() -> int:
+    """Run `main`; a fault that says how to mend it needs no traceback."""
+    try:
+        return main()
+    except Exception as error:
+        code = _told(error)
+        if code is None:
+            raise
+        return code
+
+
+if __name__ == "__main__":
+    sys.exit(_reported())

@@ -1,0 +1,135 @@
+"""Backfill: load the items, replay a log through the graph of the live job, and say what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from bytewax.inputs import Source
+
+from recstream.config.settings import Settings
+from recstream.connectors.files.source import FileSource
+from recstream.dataflow.final_lists import FinalListsSource
+from recstream.dataflow.graph import catalogue_flow, final_lists_flow, recommend_flow, replay_rules
+from recstream.dataflow.outputs import Inputs
+from recstream.metrics.accounting import Accounting, accounting
+from recstream.records.transport import RawBatch
+from recstream.runtime.locks import job_lock
+from recstream.runtime.positions import Place, replay_place
+from recstream.runtime.runner import Stop, recovery_dir, run_flow
+from recstream.runtime.wiring import Wiring
+
+__all__ = ["Replayed", "Stage", "load_items", "replay"]
+
+
+Stage: TypeAlias = Callable[[str, Callable[[], float] | None], None]
+"""Told when a stage begins: its name, and what tells, from any thread, the share done (None: not known)."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a replay did."""
+
+    summary: dict[str, Any]
+    account: Accounting
+    interrupted: bool
+    """It was asked to stop; the same command resumes it."""
+    dead_letters: str
+    """Where the rejected events are."""
+
+    @property
+    def unknown_items(self) -> int:
+        """Events that were rejected because their items are not known."""
+        return int(self.summary.get("records_rejected", {}).get("events/unknown_item", 0))
+
+
+def load_items(settings: Settings, stop: Stop, on_stage: Stage) -> dict[str, Any]:
+    """Encode and store the items of ``backfill.items``; gives the run's summary.
+
+    Those that did not change are left as they are.
+
+    Raises:
+        StoreBusyError: a job is running on the store; send the items to its topic instead.
+        FileFault, KafkaFault, StoreError, EncoderError: the world is not as the settings say.
+    """
+    wiring = Wiring(settings, stop=stop)
+    _check(wiring)
+    with job_lock(settings.store_dir, "catalogue load"):
+        try:
+            wiring.database  # noqa: B018 - a store that does not fit is refused before anything is read
+            _load_items(wiring, on_stage)
+            return wiring.summary()
+        finally:
+            wiring.close()
+
+
+def _load_items(wiring: Wiring, on_stage: Stage) -> None:
+    settings = wiring.settings
+    source = _checked(wiring.replay_source(settings.backfill.items))
+    on_stage("items", _share(source))
+    flow = catalogue_flow(source, wiring.item_rejects(), wiring.services(), wiring.rules())
+    run_flow(flow, recovery=None, epoch_s=settings.backfill.epoch_s)
+
+
+def replay(settings: Settings, stop: Stop, on_stage: Stage) -> Replayed:
+    """Run a backfill as ``settings.backfill`` says; interrupted, the same call goes on where it was.
+
+    Raises:
+        StoreBusyError: a job is running on the store.
+        FileFault, KafkaFault, StoreError, EncoderError: the world is not as the settings say.
+    """
+    _check(Wiring(settings, stop=stop))
+    with job_lock(settings.store_dir, "backfill"):
+        place = replay_place(settings)
+        chosen = settings.backfill.model_copy(update={"dead_letter": place.dead_letter})
+        wiring = Wiring(settings.model_copy(update={"backfill": chosen}), stop=stop)
+        try:
+            wiring.database  # noqa: B018 - a store that does not fit is refused before anything is read
+            return _replay(wiring, place, stop, on_stage)
+        finally:
+            wiring.close()
+
+
+def _replay(wiring: Wiring, place: Place, stop: Stop, on_stage: Stage) -> Replayed:
+    settings = wiring.settings
+    chosen = settings.backfill
+    if chosen.items:
+        _load_items(wiring, on_stage)
+    if chosen.events and not stop.asked():
+        source = _checked(wiring.replay_source(chosen.events, limit=chosen.limit))
+        on_stage("events", _share(source))
+        rules = replay_rules(wiring.rules(), chosen.refresh, job=place.positions)
+        outputs = wiring.replay_outputs()
+        flow = recommend_flow(Inputs(source), outputs, wiring.services(), rules, name="backfill")
+        run_flow(
+            flow,
+            recovery=recovery_dir(settings.store_dir, place.positions),
+            epoch_s=settings.backfill.epoch_s,
+        )
+        if chosen.refresh == "end" and chosen.out and not stop.asked():
+            on_stage("final lists", None)
+            final = FinalListsSource(wiring.services(), rules)
+            flow = final_lists_flow(final, outputs.lists)
+            run_flow(flow, recovery=None, epoch_s=settings.backfill.epoch_s)
+    summary = wiring.summary()
+    return Replayed(summary, accounting(summary), stop.asked(), place.dead_letter)
+
+
+def _check(wiring: Wiring) -> None:
+    """Look at the files that will be read, before there is a store because of them."""
+    chosen = wiring.settings.backfill
+    for where, limit in ((chosen.items, 0), (chosen.events, chosen.limit)):
+        if where:
+            _checked(wiring.replay_source(where, limit=limit))
+
+
+def _checked(source: Source[RawBatch]) -> Source[RawBatch]:
+    """The source, once it is known that its files can be read: before a dataflow is started for them."""
+    if isinstance(source, FileSource):
+        source.check()
+    return source
+
+
+def _share(source: Source[RawBatch]) -> Callable[[], float] | None:
+    return source.progress if isinstance(source, FileSource) else None

@@ -1,0 +1,334 @@
+"""Settings become parts: which encoder, stores, sources and sinks a process runs with."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Mapping
+from functools import cached_property
+from pathlib import Path
+
+from bytewax.inputs import Source
+
+from recstream.config.settings import ConfigError, Settings
+from recstream.connectors.discard import NullSink
+from recstream.connectors.files.sink import JsonLinesSink
+from recstream.connectors.files.source import FileSource
+from recstream.connectors.kafka.sink import KafkaSink
+from recstream.connectors.kafka.source import KafkaSource
+from recstream.dataflow.idle_refresh.rules import IdleRefreshRules
+from recstream.dataflow.outputs import Inputs, MessageSink, Outputs
+from recstream.dataflow.services import DataflowRules, Services
+from recstream.encoders import EncoderSpec, open_encoder
+from recstream.encoders.base import Encoder
+from recstream.encoders.cached import CachedEncoder
+from recstream.encoders.disk_cache import LmdbVectorCache
+from recstream.encoders.metered import MeteredEncoder
+from recstream.metrics.accounting import Summary
+from recstream.metrics.prometheus import PrometheusMeters
+from recstream.ranking.online_learning import LearningRules
+from recstream.ranking.recommender import RankingRules
+from recstream.ranking.rerank import Diversity
+from recstream.ranking.signals import DEFAULT_WEIGHTS
+from recstream.records.actions import DecodeRules, actions_with
+from recstream.records.item import TEMPLATE
+from recstream.records.reject_limit import RejectLimitRules
+from recstream.records.transport import RawBatch
+from recstream.runtime.positions import LIVE, kept_identities, kept_parts
+from recstream.runtime.runner import Stop
+from recstream.stores.base import StoreMeta
+from recstream.stores.lance import LanceDatabase, Upkeep
+from recstream.users.counting_rules import counting_rules
+from recstream.users.state import UserStateRules
+
+__all__ = ["SCHEMA", "Wiring", "counting", "decode_rules", "encoder_spec", "store_meta"]
+
+SCHEMA = 3
+"""Version of the store's layout."""
+_LEARNING_SHARE = 0.05
+"""Share of a live job's time that is spent on learning, at most."""
+_KAFKA = "kafka:"
+
+
+def encoder_spec(settings: Settings) -> EncoderSpec:
+    """What the settings say of the encoder."""
+    chosen = settings.encoder
+    return EncoderSpec(
+        backend=chosen.backend,
+        model=chosen.model,
+        sha256=chosen.sha256 or None,
+        device=chosen.device,
+        dtype=chosen.dtype,
+        pooling=chosen.pooling,
+        prefix=chosen.prefix,
+        max_tokens=chosen.max_tokens,
+        batch_tokens=chosen.batch_tokens,
+        threads=chosen.threads,
+        url=chosen.url,
+        api_key=chosen.api_key.get_secret_value(),
+        timeout_s=chosen.timeout_s,
+        retries=chosen.retries,
+        dim=chosen.dim,
+    )
+
+
+def store_meta(settings: Settings, encoder: Encoder) -> StoreMeta:
+    """What a store must have been made with to be used with these settings."""
+    identity = f"{encoder.identity}+{TEMPLATE}"
+    return StoreMeta(SCHEMA, identity, encoder.dim, settings.store.shards, counting(settings))
+
+
+def counting(settings: Settings) -> str:
+    """How events are counted, as a store notes it."""
+    events = settings.events
+    scale = (events.rating_min, events.rating_max)
+    return counting_rules(actions_with(events.actions, events.seen), scale, settings.profile.half_life_days)
+
+
+def decode_rules(settings: Settings, dim: int) -> DecodeRules:
+    """Which records are accepted; ``dim`` is the length of vectors that items may bring along."""
+    events = settings.events
+    return DecodeRules(
+        actions=actions_with(events.actions, events.seen),
+        rating_scale=(events.rating_min, events.rating_max),
+        max_text_bytes=events.max_text_bytes,
+        max_record_bytes=events.max_record_bytes,
+        future_tolerance_s=events.future_tolerance_s,
+        dim=dim,
+    )
+
+
+class Wiring:
+    """The parts of one process. Each is opened once, when it is first used, whatever number of workers."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        stop: Stop | None = None,
+        maintains: bool = True,
+        create: bool = True,
+        alone: bool | None = None,
+    ) -> None:
+        self.settings = settings
+        self.stop = Stop() if stop is None else stop
+        self.meters = PrometheusMeters()
+        self._maintains = maintains
+        self._create = create
+        self._alone = alone
+        self._lock = threading.RLock()
+
+    @cached_property
+    def encoder(self) -> MeteredEncoder:
+        """The encoder behind its caches."""
+        settings = self.settings
+        inner = open_encoder(encoder_spec(settings))
+        cache = None
+        if settings.cache.enabled:
+            cache = LmdbVectorCache(
+                settings.cache_dir, inner.identity, inner.dim, max_mb=settings.cache.max_mb
+            )
+        return MeteredEncoder(CachedEncoder(inner, cache, settings.cache.lru_size), self.meters)
+
+    def preload(self) -> None:
+        """Load the model in a thread of its own, past the caches, which would answer without it."""
+        encoder = self.encoder
+
+        def load() -> None:
+            encoder.warm_up()
+
+        threading.Thread(target=load, name="preload", daemon=True).start()
+
+    @cached_property
+    def database(self) -> LanceDatabase:
+        """The store."""
+        upkeep = Upkeep(
+            every_s=self.settings.store.compact_every_s, keep_s=self.settings.store.keep_versions_s
+        )
+        meta = store_meta(self.settings, self.encoder)
+        return LanceDatabase.open(
+            self.settings.store_dir, meta, create=self._create, alone=self._alone, upkeep=upkeep
+        )
+
+    def services(self) -> Services:
+        """What the engine asks for."""
+
+        def encoder() -> Encoder:
+            with self._lock:
+                return self.encoder
+
+        def database() -> LanceDatabase:
+            with self._lock:
+                return self.database
+
+        return Services(
+            encoder=encoder,
+            users=lambda: database().journalled_users,
+            items=lambda: database().items,
+            statistics=lambda: database().statistics,
+            models=lambda: database().models,
+            meters=self.meters,
+            now=time.time,
+            maintain=(lambda: database().maintain()) if self._maintains else None,
+        )
+
+    def rules(self) -> DataflowRules:
+        """When and how the engine does its work."""
+        settings = self.settings
+        events = settings.events
+        user_state = UserStateRules(
+            decode=decode_rules(settings, self.encoder.dim),
+            half_life_s=settings.profile.half_life_days * 86400.0,
+            recent=events.recent,
+            history=events.history,
+            max_waiting=events.max_waiting,
+            dedup=events.dedup,
+        )
+        ranking = RankingRules(
+            top_n=settings.ranking.top_n,
+            weights={**DEFAULT_WEIGHTS, **settings.ranking.weights},
+            repeats={"auto": None, "always": True, "never": False}[settings.ranking.repeats],
+            diversity=Diversity(settings.ranking.mmr, settings.ranking.category_cap),
+        )
+        return DataflowRules(
+            user_state=user_state,
+            ranking=ranking,
+            shards=settings.store.shards,
+            processes=settings.run.processes,
+            hot_users=settings.store.hot_users,
+            refresh_s=settings.store.refresh_s,
+            wait_for_item_s=events.wait_for_item_s,
+            session_gap_s=settings.profile.session_gap_s,
+            lateness_s=settings.profile.lateness_s,
+            sessions=bool(settings.kafka.sessions_topic),
+            neighbours=settings.ranking.neighbours,
+            learning=LearningRules(enabled=settings.ranking.learn, time_share=_LEARNING_SHARE),
+            idle_refresh=self._idle_refresh(),
+            reject_limit=RejectLimitRules(
+                share=events.fuse_share, records=events.fuse_records, run=events.fuse_run
+            ),
+        )
+
+    def _idle_refresh(self) -> IdleRefreshRules | None:
+        chosen = self.settings.drift
+        if not chosen.enabled:
+            return None
+        return IdleRefreshRules(
+            active_s=chosen.active_s,
+            after_events=chosen.after_events,
+            lists_per_s=chosen.lists_per_s,
+            items_per_s=chosen.items_per_s,
+            item_users=chosen.item_users,
+            lists_per_event=self.settings.backfill.drift,
+        )
+
+    def live_inputs(self) -> Inputs:
+        """The topics of events and of items."""
+        kafka = self.settings.kafka
+        positions = self.settings.store_dir / "positions" / LIVE
+        known, kept = kept_identities(positions), kept_parts(positions)
+        group = kafka.group
+        of_events, of_items = kept.get(f"{LIVE}.events", ()), kept.get(f"{LIVE}.items", ())
+        return Inputs(
+            events=self._topic(
+                kafka.events_topic, start=kafka.start_from, group=group, lag=True, known=known, kept=of_events
+            ),
+            items=self._topic(kafka.items_topic, start="earliest", group=group, known=known, kept=of_items),
+        )
+
+    def live_outputs(self) -> Outputs:
+        """The topics of lists, rejects and sessions."""
+        kafka = self.settings.kafka
+        return Outputs(
+            lists=self._sink(_KAFKA + kafka.lists_topic),
+            rejects=self._sink(_KAFKA + kafka.dead_letter_topic),
+            sessions=self._sink(_KAFKA + kafka.sessions_topic) if kafka.sessions_topic else None,
+        )
+
+    def replay_source(self, where: str, *, limit: int = 0) -> Source[RawBatch]:
+        """The log to replay: a file, or ``kafka:TOPIC`` between ``kafka.start`` and ``backfill.stop``.
+
+        Its positions are not shown to ``kafka.group``, which tells how far behind the live job is.
+        """
+        if where.startswith(_KAFKA):
+            if limit:
+                msg = f"backfill.limit={limit} counts records of files; end a topic by backfill.stop"
+                raise ConfigError([msg])
+            topic = where[len(_KAFKA) :]
+            return self._topic(
+                topic, start=self.settings.kafka.start_from, stop=self.settings.backfill.stop_at
+            )
+        return FileSource(Path(where), batch_size=256, limit=limit or None, stopping=self.stop.asked)
+
+    @property
+    def dead_letters(self) -> str:
+        """Where the rejects of a replayed event log go."""
+        return self.settings.backfill.dead_letter or str(self.settings.store_dir / "dead-letter.jsonl")
+
+    @property
+    def item_dead_letters(self) -> str:
+        """Where rejected items of a load go: a file anew with each load, for each reads all its items."""
+        chosen = self.settings.backfill.dead_letter
+        return (
+            chosen if chosen.startswith(_KAFKA) else str(self.settings.store_dir / "dead-letter-items.jsonl")
+        )
+
+    def item_rejects(self) -> MessageSink:
+        """The sink at `item_dead_letters`."""
+        return self._sink(self.item_dead_letters)
+
+    def replay_outputs(self) -> Outputs:
+        """Where a replay's lists and rejects go; without ``backfill.out``, lists go nowhere."""
+        out = self.settings.backfill.out
+        return Outputs(lists=self._sink(out) if out else NullSink(), rejects=self._sink(self.dead_letters))
+
+    def summary(self) -> Summary:
+        """Totals of this process, for `recstream.metrics.accounting`."""
+        return self.meters.snapshot()
+
+    def close(self) -> None:
+        """Free what was opened."""
+        if "encoder" in self.__dict__:
+            self.encoder.close()
+
+    def _topic(
+        self,
+        topic: str,
+        *,
+        start: str | Mapping[str, int],
+        stop: str | Mapping[str, int] | None = None,
+        group: str | None = None,
+        lag: bool = False,
+        known: Collection[str] = (),
+        kept: Collection[str] = (),
+    ) -> KafkaSource:
+        kafka = self.settings.kafka
+
+        def on_lag(name: str, behind: int) -> None:
+            self.meters.set("kafka_lag", behind, partition=name)
+
+        return KafkaSource(
+            kafka.bootstrap,
+            [topic],
+            start=start,
+            stop=stop,
+            group=group,
+            client=kafka.client,
+            stopping=self.stop.asked,
+            on_lag=on_lag if lag else None,
+            poll_max=kafka.poll_max,
+            down_after_s=kafka.down_after_s,
+            known=known,
+            kept=kept,
+        )
+
+    def _sink(self, where: str) -> MessageSink:
+        kafka = self.settings.kafka
+        if where.startswith(_KAFKA):
+            return KafkaSink(
+                kafka.bootstrap,
+                where[len(_KAFKA) :],
+                client=kafka.client,
+                timeout_s=kafka.delivery_timeout_s,
+            )
+        return JsonLinesSink(where)

@@ -1,0 +1,1 @@
+"""Where state is kept: the ports, in memory, and LanceDB."""

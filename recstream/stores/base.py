@@ -1,0 +1,188 @@
+"""The ports between engine and io. Each docstring is the whole contract; `recstream.testing` checks it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from recstream.items.rows import ItemRow, StatisticsRow
+from recstream.records.arrays import Vector
+from recstream.users.row import UserRow
+
+__all__ = ["ItemStore", "ModelRow", "ModelStore", "StatisticsStore", "StoreMeta", "UserStore"]
+
+
+class StoreMeta(NamedTuple):
+    """What a store was made with. A difference is an error at start, never a silent mix."""
+
+    schema: int
+    encoder: str
+    """The encoder's ``identity``."""
+    dim: int
+    shards: int
+    """User shards: fixed when the store is made, the ceiling of parallelism."""
+    rules: str
+    """How its events were counted, as `recstream.users.counting_rules.counting_rules` writes it; ``""`` in
+    layout 1, which did not note it."""
+
+
+class UserStore(Protocol):
+    """Users by id. One row has one writer: the owner of its shard.
+
+    * ``fetch(ids)``: the rows that exist, by id; unknown ids are absent. Any string is a legal id
+      (quotes, newlines, emoji, empty included), and any number of ids.
+    * ``upsert(rows)``: insert or replace by ``user_id``; ids must be distinct (``ValueError``), no rows
+      do nothing. Visible to the next ``fetch`` of this object; durable when it returns; all rows or none.
+    * ``delete(ids)``: unknown ids are ignored.
+    * ``ids()``: all of them, in order of their code points; ``unfinished(shards)``: those of these
+      shards whose ``unfinished`` is not 0, with it.
+    * ``is_settled()``: whether they do already; raises what a write has failed with since it returned.
+    * ``settle()``: returns when every other reader of the store sees what was written, too.
+    * ``newest(n)``: the n rows of the greatest ``updated_at``, in no order; of equals any.
+    * ``near(vector, n)``: the n users whose ``vector`` is most similar, best first.
+    * ``maintain()``: compacts and cleans up when due; cheap when not. Called from one process only.
+    """
+
+    def fetch(self, user_ids: Sequence[str]) -> dict[str, UserRow]:
+        """Rows of those users that are stored."""
+        ...
+
+    def upsert(self, rows: Sequence[UserRow]) -> None:
+        """Insert or replace, atomically."""
+        ...
+
+    def delete(self, user_ids: Sequence[str]) -> None:
+        """Erase users."""
+        ...
+
+    def count(self) -> int:
+        """How many users are stored."""
+        ...
+
+    def ids(self) -> list[str]:
+        """Ids of all stored users, in order of their code points."""
+        ...
+
+    def unfinished(self, shards: Collection[int]) -> dict[str, int]:
+        """Users in these shards to come back to after a restart, and why; in order of their ids."""
+        ...
+
+    def newest(self, n: int) -> list[UserRow]:
+        """The rows of the n users who changed last."""
+        ...
+
+    def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:
+        """``(user_id, cosine similarity)`` of the n nearest users."""
+        ...
+
+    def is_settled(self) -> bool:
+        """Whether all that was written is seen by every reader."""
+        ...
+
+    def settle(self) -> None:
+        """Have all that was written seen by every reader."""
+        ...
+
+    def maintain(self) -> None:
+        """Compact, index, and drop old versions when due."""
+        ...
+
+
+class ItemStore(Protocol):
+    """Items by id, and what changed since.
+
+    * ``upsert(rows)`` as for users; ``rows[i].seq`` is stored as given.
+    * ``changed_since(seq)``: every row with a greater ``seq``, in order of ``(seq, item_id)``;
+      ``changed_since(-1)`` gives all.
+    * ``version()``: a number that differs whenever a write of any process may have changed the answer
+      of ``changed_since``; cheap to ask (a few ms).
+    """
+
+    def upsert(self, rows: Sequence[ItemRow]) -> None:
+        """Insert or replace, atomically."""
+        ...
+
+    def changed_since(self, seq: int) -> list[ItemRow]:
+        """Rows written after ``seq``."""
+        ...
+
+    def version(self) -> int:
+        """Table version as of now, writes of other processes included."""
+        ...
+
+    def count(self) -> int:
+        """How many items are stored, tombstones included."""
+        ...
+
+    def maintain(self) -> None:
+        """Compact, index, and drop old versions when due."""
+        ...
+
+
+class StatisticsStore(Protocol):
+    """Item statistics by item id: same contract as :class:`ItemStore`."""
+
+    def upsert(self, rows: Sequence[StatisticsRow]) -> None:
+        """Insert or replace, atomically."""
+        ...
+
+    def changed_since(self, seq: int) -> list[StatisticsRow]:
+        """Rows written after ``seq``."""
+        ...
+
+    def version(self) -> int:
+        """Table version as of now, writes of other processes included."""
+        ...
+
+    def maintain(self) -> None:
+        """Compact, index, and drop old versions when due."""
+        ...
+
+
+class ModelRow(NamedTuple):
+    """What was learned about the stream as a whole, under one name."""
+
+    name: str
+    """Such as ``"transform"`` or ``"weights/3"``."""
+    seq: int
+    """As for items."""
+    state: bytes
+    """The model, encoded (its first byte is the codec's version)."""
+
+
+class ModelStore(Protocol):
+    """What was learned about the stream as a whole: a few rows by name, each with one writer.
+
+    * ``fetch(names)``: those of these rows that exist (None: all), by name, in order of the names' code
+      points. Any string is a legal name.
+    * ``changed_since(seq)``: every row with a greater ``seq``, in order of ``(seq, name)``.
+    * ``upsert(rows)`` and ``delete(names)`` as for users; ``version()`` and ``maintain()`` as for items:
+      the version differs whenever a write of any process may have changed the answer of ``fetch``.
+    """
+
+    def upsert(self, rows: Sequence[ModelRow]) -> None:
+        """Insert or replace, atomically."""
+        ...
+
+    def fetch(self, names: Sequence[str] | None = None) -> dict[str, ModelRow]:
+        """Those of these rows that exist; None: all."""
+        ...
+
+    def changed_since(self, seq: int) -> list[ModelRow]:
+        """Rows written after ``seq``."""
+        ...
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Forget what was learned under these names."""
+        ...
+
+    def version(self) -> int:
+        """Table version as of now, writes of other processes included."""
+        ...
+
+    def maintain(self) -> None:
+        """Compact, index, and drop old versions when due."""
+        ...
+
+
+Rows = Mapping[str, UserRow]

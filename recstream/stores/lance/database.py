@@ -1,0 +1,221 @@
+"""A store on disk: opened, checked against the configuration, and handed out as its stores."""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from recstream.stores.base import StoreMeta
+from recstream.stores.lance.arrow import item_schema, model_schema, statistics_schema, user_schema
+from recstream.stores.lance.errors import StoreError, translated
+from recstream.stores.lance.items import LanceItemStore
+from recstream.stores.lance.journal import Journal, recover
+from recstream.stores.lance.journalled import ROWS_A_MERGE, JournalledUserStore
+from recstream.stores.lance.locks import folder_lock
+from recstream.stores.lance.maintenance import Maintenance, Upkeep
+from recstream.stores.lance.memory import be_frugal, bounded_session
+from recstream.stores.lance.meta import check_fit, no_store, read_meta, write_meta
+from recstream.stores.lance.models import LanceModelStore
+from recstream.stores.lance.statistics import LanceStatisticsStore
+from recstream.stores.lance.table import KeyedTable, committed
+from recstream.stores.lance.users import LanceUserStore
+
+__all__ = ["LanceDatabase", "connect"]
+
+log = logging.getLogger(__name__)
+
+_JOURNAL: Final = "users.journal"
+"""Folder of the rows that are on their way to the table of users."""
+_DYING_S: Final = 10.0
+"""How long a process that was killed may take to be gone."""
+
+
+class LanceDatabase:
+    """One folder with the tables ``meta``, ``users``, ``items``, ``statistics`` and ``models``.
+
+    Threads may share it, and several processes may open one folder as long as each row has one
+    writer. Open it after ``spawn``, never before ``fork``.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        meta: StoreMeta,
+        *,
+        users: LanceUserStore,
+        items: LanceItemStore,
+        statistics: LanceStatisticsStore,
+        models: LanceModelStore,
+    ) -> None:
+        self.path = path
+        self.meta = meta
+        self.users = users
+        self.items = items
+        self.statistics = statistics
+        self.models = models
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        meta: StoreMeta,
+        *,
+        create: bool = True,
+        alone: bool | None = None,
+        upkeep: Upkeep | None = None,
+    ) -> LanceDatabase:
+        """Open the store in that folder, or make it when ``create`` is true.
+
+        ``alone`` (None: as ``create``): no other job may be writing it, so one that seems to is waited for a
+        moment: it is dying.
+
+        Raises:
+            StoreMismatchError: it holds a store of another layout, or one made with another encoder, dim
+                or number of shards, or whose events were counted by other rules. Actions that were added
+                are no difference; with ``create``, they are noted.
+            StoreError: the folder cannot be used.
+        """
+        folder = _local(path)
+        upkeep = Upkeep() if upkeep is None else upkeep
+        if create:
+            _check_folder(folder, create=True)
+        else:
+            cls.require(folder)
+        with translated(str(folder), "opening the store"), folder_lock(folder):
+            connection = connect(folder)
+            stored = read_meta(connection, folder)
+            if stored is None:
+                _refuse_foreign(folder)
+                write_meta(connection, folder, meta)  # first: what exists without it is not ours
+            else:
+                check_fit(folder, stored, meta)
+                if create and stored.rules != meta.rules:
+                    write_meta(connection, folder, meta)
+
+            def table(name: str, key: str, schema: Any) -> KeyedTable:
+                return KeyedTable.open(connection, folder, name, schema, key=key, create=create)
+
+            users = table("users", "user_id", user_schema(meta.dim))
+            items = table("items", "item_id", item_schema(meta.dim))
+            statistics = table("statistics", "item_id", statistics_schema())
+            models = table("models", "name", model_schema())
+            stored_users = LanceUserStore(users, meta.dim, Maintenance(users, upkeep))
+            waits = create if alone is None else alone
+            _recover(folder, stored_users, wait_s=_DYING_S if waits else 0.0)
+        return cls(
+            folder,
+            meta,
+            users=stored_users,
+            items=LanceItemStore(items, meta.dim, Maintenance(items, upkeep)),
+            statistics=LanceStatisticsStore(statistics, Maintenance(statistics, upkeep)),
+            models=LanceModelStore(models, Maintenance(models, upkeep)),
+        )
+
+    @cached_property
+    def journalled_users(self) -> JournalledUserStore:
+        """The users, for the process that writes them at every barrier."""
+        return JournalledUserStore(self.users, Journal(self.path / _JOURNAL))
+
+    @staticmethod
+    def users_alone(path: str | Path, dim: int) -> LanceUserStore:
+        """The users of a store of this layout or of layout 2, whose users are the same. Creates nothing.
+
+        Raises:
+            StoreError: there are none, or they cannot be read.
+        """
+        folder = LanceDatabase.require(path)
+        connection = connect(folder)
+        users = KeyedTable.open(connection, folder, "users", user_schema(dim), key="user_id", create=False)
+        store = LanceUserStore(users, dim, Maintenance(users, Upkeep()))
+        with translated(str(folder), "opening the store"), folder_lock(folder):
+            _recover(folder, store, wait_s=0.0)
+        return store
+
+    @staticmethod
+    def inspect(path: str | Path) -> StoreMeta | None:
+        """What the store there was made with; None when there is none. Creates nothing.
+
+        Raises:
+            StoreError: it is not a folder, or it cannot be read.
+        """
+        folder = _local(path)
+        if not folder.exists():
+            return None
+        _check_folder(folder, create=False)
+        with translated(str(folder), "reading the store's meta table"):
+            if not committed(folder, "meta"):
+                return None
+            return read_meta(connect(folder), folder)
+
+    @staticmethod
+    def require(path: str | Path) -> Path:
+        """The folder of the store there. Creates nothing.
+
+        Raises:
+            StoreError: there is no store.
+        """
+        folder = _local(path)
+        _check_folder(folder, create=False)
+        if not committed(folder, "meta"):
+            raise no_store(folder, "holds no recstream store")
+        return folder
+
+    def maintain(self) -> None:
+        """Tidy the tables that are due. From one process of a job only."""
+        self.users.maintain()
+        self.items.maintain()
+        self.statistics.maintain()
+        self.models.maintain()
+
+
+def _recover(folder: Path, users: LanceUserStore, *, wait_s: float) -> None:
+    """Merge what a process that died had written down, of each user what it wrote last."""
+
+    def put(batches: list[Any]) -> None:
+        rows = pa.concat_tables(batches)
+        last = {user_id: at for at, user_id in enumerate(rows["user_id"].to_pylist())}
+        newest = rows.take(sorted(last.values()))
+        for at in range(0, len(newest), ROWS_A_MERGE):
+            users.put(newest.slice(at, ROWS_A_MERGE))
+
+    batches = recover(folder / _JOURNAL, put, wait_s=wait_s)
+    if batches:
+        log.info("merged what a process that died had written down: store=%s batches=%d", folder, batches)
+
+
+def _local(path: str | Path) -> Path:
+    if "://" in str(path):
+        raise StoreError(str(path), "is not a local folder", "set store.path to a folder on a local disk")
+    return Path(path).expanduser().absolute()
+
+
+def connect(folder: Path) -> Any:
+    """Connect to a store's folder; what lance holds for it in memory is bounded."""
+    import lancedb
+
+    be_frugal()
+    return lancedb.connect(str(folder), session=bounded_session())
+
+
+def _check_folder(folder: Path, *, create: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(str(folder), "is a file, not a folder", "point store.path to a folder")
+    if not folder.exists():
+        if not create:
+            raise no_store(folder, "does not exist")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            mend = "point store.path to a folder that can be written, or give this user the right to"
+            raise StoreError(str(folder), f"cannot be created ({error.strerror})", mend) from error
+
+
+def _refuse_foreign(folder: Path) -> None:
+    foreign = sorted(name for name in ("users", "items", "statistics", "models") if committed(folder, name))
+    if foreign:
+        problem = f"has tables ({', '.join(foreign)}) but no meta table: they are not recstream's"
+        raise StoreError(str(folder), problem, "choose an empty folder as store.path")

@@ -1,0 +1,229 @@
+"""Stores in memory: same contracts as the real ones; what was called last is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
+
+import numpy as np
+
+from recstream.items.rows import ItemRow, StatisticsRow
+from recstream.records.arrays import Vector
+from recstream.stores.base import ModelRow
+from recstream.users.row import UserRow
+
+__all__ = ["MemoryItemStore", "MemoryModelStore", "MemoryStatisticsStore", "MemoryUserStore"]
+
+Call = tuple[str, tuple[str, ...]]
+"""What was called, and the keys it was called with."""
+
+
+_MOST_CALLS: Final = 1000
+
+
+def _note(calls: list[Call], name: str, keys: tuple[str, ...]) -> None:
+    """Record a call; of those long ago no more than so many are kept."""
+    if len(calls) >= 2 * _MOST_CALLS:
+        del calls[:_MOST_CALLS]
+    calls.append((name, keys))
+
+
+def _checked(column: str, keys: Iterable[str]) -> tuple[str, ...]:
+    asked = tuple(keys)
+    seen: set[str] = set()
+    for key in asked:
+        if key in seen:
+            raise ValueError(f"{column} {key[:100]!r} is there twice in one upsert")
+        seen.add(key)
+        try:
+            key.encode()
+        except UnicodeEncodeError as error:
+            msg = f"half a surrogate pair in {key[:100]!r} is no text: UTF-8 cannot hold it"
+            raise ValueError(msg) from error
+    return asked
+
+
+def _frozen(vector: Vector, dim: int) -> Vector:
+    if vector.shape != (dim,):
+        raise ValueError(f"vector has shape {vector.shape}, this store holds {(dim,)}")
+    if not np.isfinite(vector).all():
+        raise ValueError("vector holds NaN or infinity")
+    own: Vector = vector.astype(np.float32)
+    own.flags.writeable = False
+    return own
+
+
+class MemoryUserStore:
+    """A :class:`recstream.stores.base.UserStore` in a dict.
+
+    >>> store = MemoryUserStore(dim=1)
+    >>> store.upsert([UserRow("u", 0, 1, 1, 0.5, np.ones(1, "f4"), b"")])
+    >>> sorted(store.fetch(["u", "v"])), store.calls
+    (['u'], [('upsert', ('u',)), ('fetch', ('u', 'v'))])
+    """
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        self.calls: list[Call] = []
+        self.rows: dict[str, UserRow] = {}
+
+    def fetch(self, user_ids: Sequence[str]) -> dict[str, UserRow]:
+        """Rows of those users that are stored."""
+        _note(self.calls, "fetch", tuple(user_ids))
+        return {user_id: self.rows[user_id] for user_id in user_ids if user_id in self.rows}
+
+    def upsert(self, rows: Sequence[UserRow]) -> None:
+        """Insert or replace, all or none."""
+        keys = _checked("user_id", (row.user_id for row in rows))
+        _note(self.calls, "upsert", keys)
+        self.rows |= {row.user_id: row._replace(vector=_frozen(row.vector, self.dim)) for row in rows}
+
+    def delete(self, user_ids: Sequence[str]) -> None:
+        """Erase users."""
+        _note(self.calls, "delete", tuple(user_ids))
+        for user_id in user_ids:
+            self.rows.pop(user_id, None)
+
+    def count(self) -> int:
+        """How many users are stored."""
+        return len(self.rows)
+
+    def ids(self) -> list[str]:
+        """Ids of all stored users."""
+        return sorted(self.rows)
+
+    def unfinished(self, shards: Collection[int]) -> dict[str, int]:
+        """Users in these shards to come back to after a restart, and why."""
+        rows = [self.rows[user_id] for user_id in sorted(self.rows)]
+        return {row.user_id: row.unfinished for row in rows if row.unfinished and row.shard in shards}
+
+    def newest(self, n: int) -> list[UserRow]:
+        """The n rows of the greatest ``updated_at``."""
+        return sorted(self.rows.values(), key=lambda row: -row.updated_at)[: max(n, 0)]
+
+    def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:
+        """``(user_id, cosine similarity)`` of the n nearest users; ties by id."""
+        query = _frozen(vector, self.dim)
+        norm = float(np.linalg.norm(query))
+        found = [
+            (row.user_id, float(row.vector @ query) / norm if norm else 0.0) for row in self.rows.values()
+        ]
+        return sorted(found, key=lambda pair: (-pair[1], pair[0]))[: max(n, 0)]
+
+    def is_settled(self) -> bool:
+        """It always is."""
+        return True
+
+    def settle(self) -> None:
+        """Nothing is ever left to do."""
+
+    def maintain(self) -> None:
+        """Record the call."""
+        _note(self.calls, "maintain", ())
+
+
+class MemoryItemStore:
+    """A :class:`recstream.stores.base.ItemStore` in a dict."""
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        self.calls: list[Call] = []
+        self.rows: dict[str, ItemRow] = {}
+        self._version = 1
+
+    def upsert(self, rows: Sequence[ItemRow]) -> None:
+        """Insert or replace, all or none."""
+        keys = _checked("item_id", (row.item_id for row in rows))
+        _note(self.calls, "upsert", keys)
+        self.rows |= {row.item_id: row._replace(vector=_frozen(row.vector, self.dim)) for row in rows}
+        self._version += bool(rows)
+
+    def changed_since(self, seq: int) -> list[ItemRow]:
+        """Rows written after ``seq``, by ``(seq, item_id)``."""
+        _note(self.calls, "changed_since", ())
+        newer = [row for row in self.rows.values() if row.seq > seq]
+        return sorted(newer, key=lambda row: (row.seq, row.item_id))
+
+    def version(self) -> int:
+        """Grows with each upsert of rows."""
+        return self._version
+
+    def count(self) -> int:
+        """How many items are stored, tombstones included."""
+        return len(self.rows)
+
+    def maintain(self) -> None:
+        """Record the call."""
+        _note(self.calls, "maintain", ())
+
+
+class MemoryStatisticsStore:
+    """A :class:`recstream.stores.base.StatisticsStore` in a dict."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.rows: dict[str, StatisticsRow] = {}
+        self._version = 1
+
+    def upsert(self, rows: Sequence[StatisticsRow]) -> None:
+        """Insert or replace, all or none."""
+        keys = _checked("item_id", (row.item_id for row in rows))
+        _note(self.calls, "upsert", keys)
+        self.rows |= {row.item_id: row for row in rows}
+        self._version += bool(rows)
+
+    def changed_since(self, seq: int) -> list[StatisticsRow]:
+        """Rows written after ``seq``, by ``(seq, item_id)``."""
+        _note(self.calls, "changed_since", ())
+        newer = [row for row in self.rows.values() if row.seq > seq]
+        return sorted(newer, key=lambda row: (row.seq, row.item_id))
+
+    def version(self) -> int:
+        """Grows with each upsert of rows."""
+        return self._version
+
+    def maintain(self) -> None:
+        """Record the call."""
+        _note(self.calls, "maintain", ())
+
+
+class MemoryModelStore:
+    """A :class:`recstream.stores.base.ModelStore` in a dict."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.rows: dict[str, ModelRow] = {}
+        self._version = 1
+
+    def upsert(self, rows: Sequence[ModelRow]) -> None:
+        """Insert or replace, all or none."""
+        keys = _checked("name", (row.name for row in rows))
+        _note(self.calls, "upsert", keys)
+        self.rows |= {row.name: row for row in rows}
+        self._version += bool(rows)
+
+    def fetch(self, names: Sequence[str] | None = None) -> dict[str, ModelRow]:
+        """Those of these rows that exist (None: all), in order of their names."""
+        _note(self.calls, "fetch", () if names is None else tuple(names))
+        wanted = self.rows if names is None else {name for name in names if name in self.rows}
+        return {name: self.rows[name] for name in sorted(wanted)}
+
+    def changed_since(self, seq: int) -> list[ModelRow]:
+        """Rows written after ``seq``, by ``(seq, name)``."""
+        _note(self.calls, "changed_since", ())
+        newer = [row for row in self.rows.values() if row.seq > seq]
+        return sorted(newer, key=lambda row: (row.seq, row.name))
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Forget what was learned under these names."""
+        _note(self.calls, "delete", tuple(names))
+        for name in names:
+            self._version += self.rows.pop(name, None) is not None
+
+    def version(self) -> int:
+        """Grows with each change of the rows."""
+        return self._version
+
+    def maintain(self) -> None:
+        """Record the call."""
+        _note(self.calls, "maintain", ())

@@ -1,0 +1,1 @@
+"""One user's state, and how events change it."""

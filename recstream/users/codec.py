@@ -1,0 +1,184 @@
+"""Profiles and item statistics as stored rows: handles become ids, arrays become bytes, and back."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import numpy as np
+
+from recstream.items.catalogue import Catalogue
+from recstream.records.arrays import Vector
+from recstream.records.event import Event
+from recstream.records.layout import encode, payload
+from recstream.records.transport import Partition
+from recstream.users.decayed_sum import DecayedSum
+from recstream.users.deduplication import EventIds
+from recstream.users.outbox import Barrier, Refusal, Unconfirmed
+from recstream.users.row import OPEN_SESSION, UNCONFIRMED, WAITING, UserRow
+from recstream.users.sessions import NO_ITEM, RecentEvent, Session
+from recstream.users.shards import shard_of
+from recstream.users.state import AsOf, Latest, UserState, WaitingEvent
+
+__all__ = ["user_row", "user_state_of"]
+
+_USER: Final = 2
+"""First byte of every encoded user state; a change of the layout raises it. Those of 1 are read as well."""
+
+
+def user_row(user_state: UserState, catalogue: Catalogue, shards: int, *, sessions: bool = False) -> UserRow:
+    """A profile as it is stored. Nothing of this process (handles) is left in it.
+
+    With ``sessions``, a user whose last session was not announced is marked as having one open.
+    """
+    ids = catalogue.ids
+    state = [
+        _sum_out(user_state.long_term),
+        _sum_out(user_state.disliked),
+        [
+            (ts, digest, None if item == NO_ITEM else ids[item], weight, action)
+            for ts, digest, item, weight, action in user_state.recent
+        ],
+        {str(digest): vector.tobytes() for digest, vector in sorted(user_state.words.items())},
+        _latest_out(user_state.seen, ids),
+        _latest_out(user_state.hidden, ids),
+        _latest_out(user_state.shown, ids),
+        user_state.offset_ranges,
+        user_state.as_of,
+        [(w.received_at, _event_out(w.event)) for w in user_state.waiting],
+        user_state.announced,
+        user_state.ids.to_bytes(),
+        [(one.barrier, *_output_out(one.what, ids)) for one in user_state.outbox],
+        [(*where, *refusal) for where, refusal in user_state.refused.items()],
+    ]
+    if user_state.long_term is None:
+        taste = np.zeros(catalogue.dim, np.float32)
+    else:
+        total = user_state.long_term.total
+        taste = (total / (math.sqrt(total @ total) or 1.0)).astype(np.float32)
+    return UserRow(
+        user_id=user_state.user_id,
+        shard=shard_of(user_state.user_id, shards),
+        version=user_state.version,
+        events=user_state.version,
+        updated_at=_newest(user_state),
+        vector=taste,
+        state=bytes((_USER,)) + encode(state),
+        unfinished=_unfinished(user_state, sessions=sessions),
+    )
+
+
+def user_state_of(row: UserRow, catalogue: Catalogue) -> UserState:
+    """The profile a row was made of, in terms of this process's catalogue.
+
+    Raises:
+        RowFormatError: the state has another layout than this version writes.
+    """
+    version, state = payload(row.state, f"user {row.user_id!r}", (1, _USER))
+    if version == 1:
+        state = _second(state)
+    long_term, disliked, ring, words, seen, hidden, shown, offset_ranges, as_of, waiting, announced = state[
+        :11
+    ]
+    known_ids, outbox, refused = state[11:]
+    waits = [WaitingEvent(received_at, _event_in(event)) for received_at, event in waiting]
+    return UserState(
+        user_id=row.user_id,
+        version=row.version,
+        long_term=_sum_in(long_term),
+        disliked=_sum_in(disliked),
+        recent=[
+            RecentEvent(ts, digest, NO_ITEM if item is None else catalogue.intern(item), weight, action)
+            for ts, digest, item, weight, action in ring
+        ],
+        words={int(digest): np.frombuffer(raw, np.float32) for digest, raw in words.items()},
+        seen=_latest_in(seen, catalogue),
+        hidden=_latest_in(hidden, catalogue),
+        shown=_latest_in(shown, catalogue),
+        offset_ranges=offset_ranges,
+        as_of=None if as_of is None else AsOf(*as_of),
+        waiting=waits,
+        announced=announced,
+        ids=EventIds.from_bytes(*known_ids),
+        outbox=[
+            Unconfirmed(Barrier(*barrier), _output_in(kind, what, catalogue))
+            for barrier, kind, what in outbox
+        ],
+        refused={
+            (log, offset): Refusal(Barrier(*barrier), reason) for log, offset, barrier, reason in refused
+        },
+    )
+
+
+def _second(state: list[Any]) -> list[Any]:
+    """A state of layout 1 in layout 2: its fence knew one range a partition, its ring all event ids."""
+    offset_ranges = {log: [0, offset] for log, offset in state[7].items()}
+    ids = EventIds((entry[0], entry[1]) for entry in state[2] if not entry[1] & 1)
+    return [*state[:7], offset_ranges, *state[8:], ids.to_bytes(), [], []]
+
+
+def _unfinished(user_state: UserState, *, sessions: bool) -> int:
+    is_open = sessions and bool(user_state.recent) and user_state.recent[-1].ts > user_state.announced
+    return (
+        (WAITING if user_state.waiting else 0)
+        | (UNCONFIRMED if user_state.outbox else 0)
+        | (OPEN_SESSION if is_open else 0)
+    )
+
+
+def _newest(user_state: UserState) -> float:
+    if user_state.recent:
+        return user_state.recent[-1].ts
+    return 0.0 if user_state.as_of is None else user_state.as_of.ts
+
+
+def _sum_out(total: DecayedSum | None) -> tuple[bytes, float, float] | None:
+    return None if total is None else (total.total.tobytes(), total.weight, total.as_of)
+
+
+def _sum_in(stored: Any) -> DecayedSum | None:
+    if stored is None:
+        return None
+    raw, weight, as_of = stored
+    return DecayedSum(np.frombuffer(raw, np.float64).copy(), weight, as_of)
+
+
+def _latest_out(latest: Latest, ids: list[str]) -> tuple[list[str], list[float]]:
+    stamps = {ids[item]: ts for item, ts in latest.items()}
+    names = sorted(stamps)
+    return names, [stamps[name] for name in names]
+
+
+def _latest_in(stored: Any, catalogue: Catalogue) -> Latest:
+    items, stamps = stored
+    return {catalogue.intern(item): ts for item, ts in zip(items, stamps, strict=True)}
+
+
+def _event_out(event: Event) -> list[Any]:
+    vector = None if event.vector is None else event.vector.tobytes()
+    return [*event._replace(item=None, vector=None)[:-1], vector]
+
+
+def _event_in(stored: Any) -> Event:
+    *fields, raw_vector = stored
+    vector: Vector | None = None if raw_vector is None else np.frombuffer(raw_vector, np.float32)
+    event = Event._make([*fields, vector])
+    rec = None if event.rec is None else (event.rec[0], event.rec[1])
+    return event._replace(partition=Partition(*event.partition), rec=rec)
+
+
+def _output_out(what: Event | Session | None, ids: list[str]) -> tuple[str, Any]:
+    if what is None:
+        return "list", None
+    if isinstance(what, Event):
+        return "event", _event_out(what)
+    return "session", (*what[:-1], [ids[item] for item in what.items])
+
+
+def _output_in(kind: str, what: Any, catalogue: Catalogue) -> Event | Session | None:
+    if kind == "list":
+        return None
+    if kind == "event":
+        return _event_in(what)
+    start, end, events, actions, items = what
+    return Session(start, end, events, actions, tuple(catalogue.intern(item) for item in items))

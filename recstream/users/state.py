@@ -1,0 +1,266 @@
+"""The state of one user, and how an event changes it, whatever order events arrive in."""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass, field
+from enum import Enum
+from hashlib import blake2b
+from typing import NamedTuple, TypeAlias
+
+from recstream.items.catalogue import Catalogue
+from recstream.records.actions import OPINIONS, DecodeRules
+from recstream.records.arrays import Vector
+from recstream.records.event import Event, weight_of
+from recstream.users.decayed_sum import DecayedSum
+from recstream.users.deduplication import EventIds
+from recstream.users.offset_ranges import OffsetRanges, absorb, is_absorbed, keep_newest_logs
+from recstream.users.outbox import Refusals, Unconfirmed
+from recstream.users.sessions import NO_ITEM, RecentEvent
+
+__all__ = [
+    "AsOf",
+    "Outcome",
+    "UserState",
+    "UserStateRules",
+    "WaitingEvent",
+    "digest_of",
+]
+
+
+class Outcome(Enum):
+    """What became of an event. Every record read ends as exactly one of these (guarantee G4)."""
+
+    APPLIED = "applied"
+    DUPLICATE = "duplicate"
+    ABSORBED = "absorbed"
+    """Within the fence: counted before, perhaps by an earlier run; its list may have been lost."""
+    WAITING = "waiting"
+    """Its item is not known yet; it counts as soon as the item arrives."""
+    REFUSED = "refused"
+    """Its item is not known, and too many wait already, or none may; or it was refused before."""
+
+
+class AsOf(NamedTuple):
+    """The last event a state reflects."""
+
+    ts: float
+    partition: str
+    offset: int
+
+
+class WaitingEvent(NamedTuple):
+    """An event whose item is not known yet."""
+
+    received_at: float
+    """Unix seconds by a clock that does not step: what the waiting time is counted from."""
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class UserStateRules:
+    """Bounds and time constants of a user's state."""
+
+    decode: DecodeRules
+    half_life_s: float = 30 * 86400.0
+    recent: int = 64
+    """Entries of the ring."""
+    history: int = 1000
+    """Seen items kept a user, newest first; hidden ones likewise."""
+    max_waiting: int = 50
+    dedup: int = 128
+    """Event ids remembered a user, those of the newest events."""
+
+
+Latest: TypeAlias = dict[int, float]
+"""Catalogue handle -> newest event time."""
+
+
+@dataclass(slots=True, eq=False)
+class UserState:
+    """Everything known of one user. Owned, and changed in place, by the shard the user belongs to.
+
+    Order-free: after a set of events, all but ``as_of`` and ``fence`` is the same whatever order they
+    arrived in (guarantee G1), as long as the bounds of `UserStateRules` hold for duplicates.
+    """
+
+    user_id: str
+    version: int = 0
+    """Events applied: grows by one with every change."""
+    long_term: DecayedSum | None = None
+    """Items the user engaged with, weighted."""
+    disliked: DecayedSum | None = None
+    """Items the user turned away from; weights are positive here."""
+    recent: list[RecentEvent] = field(default_factory=list)
+    """Newest events in order of event time, oldest first."""
+    words: dict[int, Vector] = field(default_factory=dict)
+    """Encoded text of ring entries that stand for words, by digest."""
+    seen: Latest = field(default_factory=dict)
+    hidden: Latest = field(default_factory=dict)
+    shown: Latest = field(default_factory=dict)
+    """Items that were displayed to the user."""
+    offset_ranges: OffsetRanges = field(default_factory=dict)
+    """Offsets absorbed, by partition identity."""
+    as_of: AsOf | None = None
+    """The last event applied, in the order of arrival."""
+    waiting: list[WaitingEvent] = field(default_factory=list)
+    announced: float = float("-inf")
+    """End of the newest session that was announced as closed."""
+    ids: EventIds = field(default_factory=EventIds)
+    """Of events that were applied; those that wait are looked for where they wait."""
+    outbox: list[Unconfirmed] = field(default_factory=list)
+    refused: Refusals = field(default_factory=dict)
+
+    def absorbed(self, event: Event) -> bool:
+        """Whether the event lies within this user's fence for its partition."""
+        return is_absorbed(self.offset_ranges.get(event.partition.identity, []), event.offset)
+
+    def knows(self, event: Event) -> bool:
+        """Whether an event of the same id was applied, or waits."""
+        return event.event_id is not None and self._knows(digest_of(event))
+
+    def has_read_beyond(self, event: Event) -> bool:
+        """Whether the state holds an event of the same partition that came after this one."""
+        ranges = self.offset_ranges.get(event.partition.identity)
+        return ranges is not None and len(ranges) > 0 and ranges[-1] > event.offset
+
+    def observe(self, event: Event, catalogue: Catalogue, rules: UserStateRules, now: float) -> Outcome:
+        """Take in one event, in place. ``now`` (Unix seconds) is only noted with an event that waits.
+
+        Events of one partition must come in order of offset; across partitions any order does.
+        The caller handles ``request`` and ``forget``, which change nothing here.
+        """
+        partition = event.partition
+        ranges = self.offset_ranges.pop(partition.identity, None) or []
+        self.offset_ranges[partition.identity] = ranges  # now the last, thus the longest kept
+        if is_absorbed(ranges, event.offset):
+            return Outcome.REFUSED if self.refused and self._refused(event) else Outcome.ABSORBED
+        absorb(ranges, event.offset, partition.since)
+        keep_newest_logs(self.offset_ranges)
+        digest = digest_of(event)
+        if event.event_id is not None and self._knows(digest):
+            return Outcome.DUPLICATE
+        # A search moves the short term by its words alone, even if it names an item.
+        if event.item_id is not None and rules.decode.actions[event.action].kind != "search":
+            item = catalogue.handle(event.item_id)
+            if item is None:
+                if len(self.waiting) >= rules.max_waiting:
+                    return Outcome.REFUSED
+                self.waiting.append(WaitingEvent(now, event._replace(item=None)))
+                return Outcome.WAITING
+        else:
+            item = NO_ITEM
+        self._apply(event, item, digest, catalogue, rules)
+        return Outcome.APPLIED
+
+    def settle(
+        self, catalogue: Catalogue, rules: UserStateRules, *, now: float, wait_s: float
+    ) -> tuple[list[tuple[Event, int]], list[Event]]:
+        """Apply the waiting events whose item has arrived; give up those that waited ``wait_s``.
+
+        Gives the applied events, each with its item's handle, and those given up (none if ``wait_s`` is
+        infinite).
+        """
+        applied: list[tuple[Event, int]] = []
+        given_up: list[Event] = []
+        still: list[WaitingEvent] = []
+        for received_at, event in self.waiting:
+            item = catalogue.handle(event.item_id or "")
+            digest = digest_of(event)
+            if item is not None:
+                self._apply(event, item, digest, catalogue, rules)
+                applied.append((event, item))
+            elif received_at + wait_s <= now:
+                given_up.append(event)
+            else:
+                still.append(WaitingEvent(received_at, event))
+        self.waiting = still
+        return applied, given_up
+
+    def engaged(self, limit: int) -> tuple[int, ...]:
+        """Handles of the newest distinct items engaged with, newest first, whatever was thought of them."""
+        items: dict[int, None] = {}
+        for entry in reversed(self.recent):
+            if entry.item != NO_ITEM and (entry.weight >= 0.0 or entry.action in OPINIONS):
+                items[entry.item] = None
+                if len(items) == limit:
+                    break
+        return tuple(items)
+
+    def _apply(
+        self, event: Event, item: int, digest: int, catalogue: Catalogue, rules: UserStateRules
+    ) -> None:
+        action = rules.decode.actions[event.action]
+        self.version += 1
+        if event.event_id is not None:
+            self.ids.add(event.ts, digest, rules.dedup)
+        last = self.as_of
+        if last is None or last.partition != event.partition.name or last.offset < event.offset:
+            self.as_of = AsOf(event.ts, event.partition.name, event.offset)
+        if action.kind == "impression":
+            _keep_newest(self.shown, item, event.ts, rules.history, catalogue.ids)
+            return
+        weight = weight_of(event, rules.decode)
+        if event.vector is not None:
+            self.words[digest | 1] = event.vector
+            self._remember(RecentEvent(event.ts, digest | 1, NO_ITEM, weight, event.action), rules.recent)
+        if item == NO_ITEM:
+            return
+        self._remember(RecentEvent(event.ts, digest, item, weight, event.action), rules.recent)
+        if weight > 0.0:
+            if self.long_term is None:
+                self.long_term = DecayedSum.empty(catalogue.dim)
+            self.long_term.add(catalogue.vector(item), weight, event.ts, rules.half_life_s)
+        elif weight < 0.0:
+            if self.disliked is None:
+                self.disliked = DecayedSum.empty(catalogue.dim)
+            self.disliked.add(catalogue.vector(item), -weight, event.ts, rules.half_life_s)
+        if action.seen:
+            _keep_newest(self.seen, item, event.ts, rules.history, catalogue.ids)
+        if action.kind == "hide":
+            _keep_newest(self.hidden, item, event.ts, rules.history, catalogue.ids)
+
+    def _refused(self, event: Event) -> bool:
+        return (event.partition.identity, event.offset) in self.refused
+
+    def _knows(self, digest: int) -> bool:
+        return digest in self.ids or any(digest_of(one.event) == digest for one in self.waiting)
+
+    def _remember(self, entry: RecentEvent, bound: int) -> None:
+        ring = self.recent
+        if not ring or entry > ring[-1]:
+            ring.append(entry)
+        else:
+            bisect.insort(ring, entry)
+        if len(ring) > bound:
+            # Whatever shares the digest (an equal event without an id) stands next to it.
+            gone = ring.pop(0).digest
+            if ring[0].digest != gone:
+                self.words.pop(gone, None)
+
+
+def digest_of(event: Event) -> int:
+    """64-bit identity of an event: of its id, or of its content where it has none.
+
+    The lowest bit is free: it marks the ring entry of the event's words.
+    """
+    if event.event_id is not None:
+        content = "i" + event.event_id
+    else:
+        content = f"c{event.ts!r}\0{event.action}\0{event.item_id}\0{event.text}\0{event.rating}"
+    digest = int.from_bytes(blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+    return digest & ~1
+
+
+def _keep_newest(latest: Latest, item: int, ts: float, bound: int, ids: list[str]) -> None:
+    """Note an item, and forget the one that was touched longest ago when there are too many.
+
+    Keeping exactly the ``bound`` newest after every step makes the result independent of order; ties
+    break by id, for handles differ from process to process.
+    """
+    before = latest.get(item)
+    if before is None or ts > before:
+        latest[item] = ts
+    while len(latest) > bound:
+        longest_ago = min(latest.values())
+        del latest[min((one for one, at in latest.items() if at == longest_ago), key=ids.__getitem__)]

@@ -1,0 +1,362 @@
+"""Starts, stops, resumes: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import bytewax.operators as op
+import pytest
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import AbortExecution, StatefulSourcePartition
+from bytewax.testing import TestingSink
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from recstream.connectors.kafka.admin import ensure_topics
+from recstream.connectors.kafka.bounds import Position, first_offset, parse_bound, resumed_offset
+from recstream.connectors.kafka.broker import EmbeddedBroker
+from recstream.connectors.kafka.client import KafkaFault
+from recstream.connectors.kafka.offsets import Watermarks, watermarks
+from recstream.connectors.kafka.sink import TopicWriter
+from recstream.connectors.kafka.source import KafkaSource
+from recstream.records.transport import Message, RawBatch
+
+pytestmark = pytest.mark.kafka
+Topics = Callable[..., str]
+Run = Callable[..., None]
+Rows = list[tuple[str, int, bytes]]
+Read = Callable[..., list[RawBatch]]
+T0 = 1_700_000_000_000
+
+
+def _fill(bootstrap: str, topic: str, count: int, *, partitions: int = 1, first: int = 0) -> None:
+    """Record i goes to partition i modulo ``partitions``, with the timestamp T0 + i seconds."""
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5})
+    for i in range(first, first + count):
+        producer.produce(topic, b"%d" % i, partition=i % partitions, timestamp=T0 + i * 1000)
+    assert producer.flush(10) == 0
+
+
+def _rows(batches: list[RawBatch]) -> Rows:
+    return [
+        (batch.partition.name, offset, value)
+        for batch in batches
+        for offset, value in zip(batch.offsets, batch.values, strict=True)
+    ]
+
+
+def _numbers(batches: list[RawBatch]) -> list[int]:
+    return sorted(int(value) for _, _, value in _rows(batches))
+
+
+def _flow(source: KafkaSource, out: list[RawBatch]) -> Dataflow:
+    df = Dataflow("source")
+    op.output("out", op.input("in", df, source), TestingSink(out))
+    return df
+
+
+@pytest.fixture
+def read(run_flow: Run) -> Callable[..., list[RawBatch]]:
+    """Runs a flow of the source alone to its end and gives what came out."""
+
+    def run(source: KafkaSource, *, store: Path | None = None) -> list[RawBatch]:
+        out: list[RawBatch] = []
+        run_flow(_flow(source, out), store=store)
+        return out
+
+    return run
+
+
+def _until(count: int, out: list[RawBatch], *, seconds: float = 20.0) -> Callable[[], bool]:
+    """A stop flag that is set once so many records came out."""
+    deadline = time.monotonic() + seconds
+
+    def stopping() -> bool:
+        assert time.monotonic() < deadline, f"{len(_rows(out))} of {count} records came"
+        return len(_rows(out)) >= count
+
+    return stopping
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_everything_is_read_once_and_in_order(
+    broker: EmbeddedBroker, topic: Topics, workers: int, run_flow: Run
+) -> None:
+    name = topic("events", partitions=3)
+    _fill(broker.bootstrap, name, 3000, partitions=3)
+    out: list[RawBatch] = []
+    source = KafkaSource(broker.bootstrap, [name], stop="end", poll_max=100)
+    run_flow(_flow(source, out), workers=workers, epoch=timedelta(milliseconds=20))
+    assert _numbers(out) == list(range(3000))
+    for number in range(3):
+        offsets = [offset for part, offset, _ in _rows(out) if part == f"{name}/{number}"]
+        assert offsets == list(range(1000))
+    assert max(len(batch.values) for batch in out) <= 100
+    assert {batch.partition.identity.rpartition("@")[0] for batch in out} == {f"{name}/{n}" for n in range(3)}
+
+
+def test_several_topics_are_one_source(broker: EmbeddedBroker, topic: Topics, read: Read) -> None:
+    one, two = topic("one"), topic("two", partitions=2)
+    _fill(broker.bootstrap, one, 10)
+    _fill(broker.bootstrap, two, 10, partitions=2, first=10)
+    out = read(KafkaSource(broker.bootstrap, [one, two], stop="end"))
+    assert _numbers(out) == list(range(20))
+    assert {batch.partition.name for batch in out} == {f"{one}/0", f"{two}/0", f"{two}/1"}
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "first", "last"),
+    [
+        ("earliest", "end", 0, 99),
+        ("ts=1700000040", "end", 40, 99),
+        ("ts=2023-11-14T22:14:00Z", "end", 40, 99),
+        ("ts=1700000040", "ts=1700000060.5", 40, 60),
+        ("earliest", "ts=1700000007", 0, 6),
+        ({"/0": 20, "/1": 30}, {"/0": 45, "/1": 45}, None, None),
+        ("latest", "end", 100, 99),
+        ("ts=1800000000", "end", 100, 99),
+    ],
+)
+def test_starts_and_stops(
+    broker: EmbeddedBroker,
+    topic: Topics,
+    start: str | Mapping[str, int],
+    stop: str | Mapping[str, int],
+    first: int | None,
+    last: int | None,
+    read: Read,
+) -> None:
+    name = topic("events", partitions=2)
+    _fill(broker.bootstrap, name, 100, partitions=2)
+
+    def named(bound: str | Mapping[str, int]) -> str | Mapping[str, int]:
+        return bound if isinstance(bound, str) else {name + key: value for key, value in bound.items()}
+
+    out = read(KafkaSource(broker.bootstrap, [name], start=named(start), stop=named(stop)))
+    if first is None or last is None:
+        assert [r[1] for r in _rows(out) if r[0].endswith("/0")] == list(range(20, 45))
+        assert [r[1] for r in _rows(out) if r[0].endswith("/1")] == list(range(30, 45))
+    else:
+        assert _numbers(out) == list(range(first, last + 1))
+
+
+def test_latest_sees_only_what_comes_later(broker: EmbeddedBroker, topic: Topics, run_flow: Run) -> None:
+    name = topic("events")
+    _fill(broker.bootstrap, name, 50)
+    out: list[RawBatch] = []
+    source = KafkaSource(broker.bootstrap, [name], start="latest", stopping=_until(5, out))
+    thread = threading.Timer(0.5, _fill, (broker.bootstrap, name, 5), {"first": 50})
+    thread.start()
+    run_flow(_flow(source, out), epoch=timedelta(milliseconds=50))
+    thread.join()
+    assert _rows(out)[0] == (f"{name}/0", 50, b"50")
+
+
+def test_a_tombstone_is_empty_bytes(broker: EmbeddedBroker, topic: Topics, read: Read) -> None:
+    name = topic("items")
+    writer = TopicWriter(broker.bootstrap, name)
+    writer.write_batch([Message(b"i1", b"{}"), Message(b"i1", None)])
+    assert [r[2] for r in _rows(read(KafkaSource(broker.bootstrap, [name], stop="end")))] == [b"{}", b""]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nothing_is_lost_or_twice_across_clean_stops(
+    broker: EmbeddedBroker, topic: Topics, tmp_path: Path, workers: int, run_flow: Run
+) -> None:
+    name = topic("events", partitions=3)
+    _fill(broker.bootstrap, name, 900, partitions=3)
+    whole: list[RawBatch] = []
+    for upto in (250, 251, 700, 900):
+        source = KafkaSource(broker.bootstrap, [name], poll_max=40, stopping=_until(upto, whole))
+        flow = _flow(source, whole)
+        run_flow(flow, workers=workers, epoch=timedelta(milliseconds=20), store=tmp_path)
+    assert _numbers(whole) == list(range(900))
+
+
+def test_an_abort_repeats_the_open_epoch_and_loses_nothing(
+    broker: EmbeddedBroker, topic: Topics, tmp_path: Path, read: Read, run_flow: Run
+) -> None:
+    name = topic("events")
+    _fill(broker.bootstrap, name, 500)
+    whole: list[RawBatch] = []
+
+    def abort_at(count: int) -> Callable[[], bool]:
+        def stopping() -> bool:
+            if len(_rows(whole)) >= count:
+                raise AbortExecution
+            return False
+
+        return stopping
+
+    for upto in (100, 300):
+        source = KafkaSource(broker.bootstrap, [name], poll_max=10, stopping=abort_at(upto))
+        run_flow(_flow(source, whole), store=tmp_path)
+    whole += read(KafkaSource(broker.bootstrap, [name], stop="end"), store=tmp_path)
+    offsets = [offset for _, offset, _ in _rows(whole)]
+    assert sorted(set(offsets)) == list(range(500))
+    assert len(offsets) <= 500 + 2 * 50, "only the epochs in flight are repeated"
+
+
+def test_a_replay_resumed_after_its_end_reads_only_what_is_new(
+    broker: EmbeddedBroker, topic: Topics, tmp_path: Path, read: Read
+) -> None:
+    name = topic("events")
+    for first in (0, 60):
+        _fill(broker.bootstrap, name, 60, first=first)
+        out = read(KafkaSource(broker.bootstrap, [name], start="ts=1700000030", stop="end"), store=tmp_path)
+        assert _numbers(out) == list(range(max(30, first), first + 60))
+
+
+def test_a_topic_made_again_is_read_from_the_configured_start(
+    broker: EmbeddedBroker, topic: Topics, tmp_path: Path, caplog: pytest.LogCaptureFixture, read: Read
+) -> None:
+    name = topic("events")
+    _fill(broker.bootstrap, name, 30)
+    before = read(KafkaSource(broker.bootstrap, [name], stop="end"), store=tmp_path)
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    admin.delete_topics([name])[name].result(5)
+    ensure_topics(broker.bootstrap, {name: 1})
+    _fill(broker.bootstrap, name, 40)
+    with caplog.at_level(logging.WARNING):
+        after = read(KafkaSource(broker.bootstrap, [name], stop="end"), store=tmp_path)
+    assert _numbers(after) == list(range(40))
+    assert after[0].partition.identity != before[0].partition.identity
+    assert "re-created" in caplog.text
+
+
+def test_the_end_is_exact_for_batches_of_records(broker: EmbeddedBroker, topic: Topics) -> None:
+    """Tansu's answer to ListOffsets counts the last batch as one record."""
+    name = topic("events", partitions=2)
+    _fill(broker.bootstrap, name, 200, partitions=2)
+    found = watermarks(broker.bootstrap, [(name, 0), (name, 1)])
+    assert found == {(name, 0): Watermarks(0, 100), (name, 1): Watermarks(0, 100)}
+
+
+def test_positions_are_mirrored_to_the_group(
+    broker: EmbeddedBroker, topic: Topics, tmp_path: Path, read: Read
+) -> None:
+    name = topic("events")
+    _fill(broker.bootstrap, name, 77)
+    read(KafkaSource(broker.bootstrap, [name], stop="end", group=f"g-{name}"), store=tmp_path)
+    asker = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": f"g-{name}"})
+    assert asker.committed([TopicPartition(name, 0)], timeout=5)[0].offset == 77
+    asker.close()
+
+
+def test_the_mirror_follows_one_snapshot_behind(broker: EmbeddedBroker, topic: Topics) -> None:
+    name = topic("events")
+    _fill(broker.bootstrap, name, 50)
+    source = KafkaSource(broker.bootstrap, [name], group=f"g-{name}", poll_max=10)
+    source.list_parts()
+    part = source.build_part("in", f"{name}/0", None)
+    asker = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": f"g-{name}"})
+    taken = []
+    for _ in range(2):
+        _poll(part)
+        taken.append(part.snapshot()["offset"])
+    deadline = time.monotonic() + 5
+    seen = -1001
+    while seen < 0 and time.monotonic() < deadline:
+        part.next_batch()
+        seen = asker.committed([TopicPartition(name, 0)], timeout=5)[0].offset
+    assert seen == taken[0] < taken[1]
+    part.close()
+    assert asker.committed([TopicPartition(name, 0)], timeout=5)[0].offset == taken[1]
+    asker.close()
+
+
+def _poll(part: StatefulSourcePartition[RawBatch, Position], *, seconds: float = 8.0) -> list[RawBatch]:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if batches := list(part.next_batch()):
+            return batches
+        time.sleep(0.002)
+    pytest.fail(f"no batch within {seconds} s")
+
+
+def test_lag_is_told(broker: EmbeddedBroker, topic: Topics) -> None:
+    name = topic("events")
+    _fill(broker.bootstrap, name, 50)
+    told: list[tuple[str, int]] = []
+    source = KafkaSource(
+        broker.bootstrap, [name], poll_max=10, on_lag=lambda part, lag: told.append((part, lag))
+    )
+    source.list_parts()
+    part = source.build_part("in", f"{name}/0", None)
+    began = time.monotonic()
+    first = _poll(part)[0]
+    # Polls before the broker's first answer count as well: nothing is read then.
+    assert told[0] in {(f"{name}/0", 50), (f"{name}/0", 50 - len(first.offsets))}
+    for _ in range(4):
+        _poll(part)
+    assert len(told) <= 1 + int(time.monotonic() - began), "at most once a second"
+    time.sleep(1.0)
+    part.next_batch()
+    assert told[-1] == (f"{name}/0", 0)
+    part.close()
+
+
+def test_polling_never_blocks(broker: EmbeddedBroker, topic: Topics) -> None:
+    source = KafkaSource(broker.bootstrap, [topic("events")])
+    part = source.build_part("in", source.list_parts()[0], None)
+    slowest = 0.0
+    for _ in range(200):
+        began = time.perf_counter()
+        assert part.next_batch() == []
+        slowest = max(slowest, time.perf_counter() - began)
+        assert part.next_awake() is not None
+    part.close()
+    assert slowest < 0.5, "a wait would show; scheduling noise does not"
+
+
+def test_a_broker_that_stays_away_is_a_fault_and_stopping_is_quick() -> None:
+    with EmbeddedBroker() as own:
+        ensure_topics(own.bootstrap, {"events": 1})
+        _fill(own.bootstrap, "events", 10)
+        source = KafkaSource(own.bootstrap, ["events"], down_after_s=1.0, group="g")
+        source.list_parts()
+        part = source.build_part("in", "events/0", None)
+        _poll(part)
+        part.snapshot()
+        own.kill()
+        began = time.monotonic()
+        with pytest.raises(KafkaFault, match=r"no broker of events/0.*restart goes on"):
+            _poll(part)
+        assert part.snapshot()["offset"] == 10
+        part.close()
+        del part
+        assert time.monotonic() - began < 8
+
+
+def test_a_missing_topic_is_a_fault(broker: EmbeddedBroker) -> None:
+    with pytest.raises(KafkaFault, match=r"no topic \['never-made'\]"):
+        KafkaSource(broker.bootstrap, ["never-made"]).list_parts()
+
+
+def test_offsets_must_name_every_partition(broker: EmbeddedBroker, topic: Topics) -> None:
+    name = topic("events", partitions=2)
+    with pytest.raises(KafkaFault, match=rf"nothing for \['{name}/1'\], unknown \['typo/0'\]"):
+        KafkaSource(broker.bootstrap, [name], start={f"{name}/0": 0, "typo/0": 1}).list_parts()
+
+
+@pytest.mark.parametrize("start", ["erliest", "ts=yesterday", "ts=2024-01-01T00:00:00", {"e/0": -1}, "end"])
+def test_a_start_that_is_not_understood_says_what_is(start: str | Mapping[str, int]) -> None:
+    with pytest.raises(KafkaFault, match=r"start.*(have|integer)"):
+        parse_bound(start, "start")
+
+
+def test_a_position_lost_to_retention_is_a_fault_not_a_gap() -> None:
+    position = Position(identity="e/0@1", offset=5, from_ms=None)
+    with pytest.raises(
+        KafkaFault, match=r"15 offsets are lost to retention.*<store.path>/positions/recommend"
+    ):
+        resumed_offset("e/0", position, Watermarks(20, 90))
+    with pytest.raises(KafkaFault, match="beyond the end, 3"):
+        resumed_offset("e/0", position, Watermarks(0, 3))
+    with pytest.raises(KafkaFault, match=r"start offset 7 is below.*name an offset that is held"):
+        first_offset("e/0", {"e/0": 7}, Watermarks(20, 90), None)

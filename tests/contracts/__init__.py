@@ -1,1 +1,0 @@
-"""Contract suites run on fakes and on the real thing."""

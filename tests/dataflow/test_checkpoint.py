@@ -1,0 +1,142 @@
+"""The barrier: what no event waits for is written meanwhile, whole at the end, and fails as loudly."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from recstream.dataflow.model_state.session_index import SESSIONS
+from tests.support.builders import Bench, event
+
+ITEMS = [f"i{k}" for k in range(6)]
+
+
+class DiskError(Exception):
+    """A store cannot be written."""
+
+
+class Held:
+    """A store's writes wait until they are let go."""
+
+    def __init__(self, write: Callable[[Sequence[Any]], None]) -> None:
+        self._write = write
+        self.gate = threading.Event()
+
+    def __call__(self, rows: Sequence[Any]) -> None:
+        assert self.gate.wait(20.0), "nobody let it go"
+        self._write(rows)
+
+
+@contextmanager
+def held_statistics(bench: Bench) -> Iterator[Held]:
+    """The statistics of a bench are written no further than their store's door."""
+    held = Held(bench.statistics.upsert)
+    bench.statistics.upsert = held  # type: ignore[method-assign]  # a slow disk
+    try:
+        yield held
+    finally:
+        held.gate.set()
+
+
+def heard(count: int, *, first: int = 0) -> Bench:
+    bench = Bench()
+    bench.know(*ITEMS)
+    listen(bench, count, first=first)
+    return bench
+
+
+def listen(bench: Bench, count: int, *, first: int = 0) -> None:
+    for k in range(first, first + count):
+        step = bench.step(event(float(k), "view", ITEMS[k % 6], user=f"u{k % 3}", offset=k))
+        bench.worker.count(step.interactions)
+
+
+def fail(_: Any) -> None:
+    raise DiskError("no room")
+
+
+def test_users_and_items_are_written_while_statistics_are_not_yet() -> None:
+    bench = heard(12)
+    with held_statistics(bench):
+        bench.worker.flush()
+        assert sorted(bench.users.rows) == ["u0", "u1", "u2"]
+        assert sorted(bench.items.rows) == ITEMS
+        assert not bench.statistics.rows
+    bench.worker.barrier.background.wait()
+    assert sorted(bench.statistics.rows) == ITEMS
+
+
+def test_a_barrier_that_finds_the_one_before_at_work_begins_nothing_new() -> None:
+    bench = heard(12)
+    with held_statistics(bench):
+        bench.worker.flush()
+        for first in (12, 24):
+            listen(bench, 12, first=first)
+            bench.worker.flush()
+            assert {row.version for row in bench.users.rows.values()} == {(first + 12) // 3}
+    bench.worker.barrier.background.wait()
+    writes = [what for what, _ in bench.statistics.calls if what == "upsert"]
+    assert len(writes) == 1
+    listen(bench, 12, first=36)
+    bench.flush()
+    assert {row.tick for row in bench.statistics.rows.values()} == {48.0}
+
+
+def test_at_the_end_all_is_written_before_the_barrier_is_done() -> None:
+    bench = heard(12)
+    with held_statistics(bench) as held:
+        bench.worker.flush()
+        listen(bench, 12, first=12)
+        bench.worker.ending = True
+        threading.Timer(0.1, held.gate.set).start()
+        bench.worker.flush()
+        assert {row.tick for row in bench.statistics.rows.values()} == {24.0}
+    assert any(name.startswith(SESSIONS) for name in bench.models.rows)
+
+
+@pytest.mark.parametrize("ending", [False, True])
+def test_what_cannot_be_written_stops_the_next_barrier(ending: bool) -> None:
+    bench = heard(12)
+    bench.statistics.upsert = fail  # type: ignore[method-assign, assignment]  # a full disk
+    bench.worker.flush()
+    while not bench.worker.barrier.background.is_idle:
+        pass
+    bench.worker.ending = ending
+    with pytest.raises(DiskError, match="no room"):
+        bench.worker.flush()
+
+
+def test_compaction_holds_up_no_barrier() -> None:
+    gate, runs = threading.Event(), []
+
+    def compact() -> None:
+        runs.append(gate.wait(20.0))
+
+    class Tidied(Bench):
+        maintain = staticmethod(compact)
+
+    bench = Tidied()
+    bench.know(*ITEMS)
+    for first in (0, 12, 24):
+        listen(bench, 12, first=first)
+        bench.worker.flush()
+    assert {row.version for row in bench.users.rows.values()} == {12}
+    assert not runs, "it was waited for"
+    gate.set()
+    bench.worker.barrier.upkeep.wait()
+    assert runs == [True]
+
+
+def test_of_somebody_forgotten_nothing_is_left_that_was_being_written() -> None:
+    bench = heard(12)
+    with held_statistics(bench) as held:
+        bench.worker.flush()
+        bench.step(event(99.0, "forget", user="u1", offset=99))
+        threading.Timer(0.1, held.gate.set).start()
+        bench.worker.flush()
+        assert "u1" not in bench.users.rows
+        assert not any(b"u1" in row.state for row in bench.models.rows.values())

@@ -1,0 +1,435 @@
+"""Lists of idle users: made again when the world moved, never in the way, and gone with the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recstream.dataflow.idle_refresh.idle_users import IdleUsers
+from recstream.dataflow.idle_refresh.rules import IdleRefreshRules
+from recstream.dataflow.lists import EncodedList
+from recstream.dataflow.messages import BatchResult
+from recstream.ranking.recommender import RankingRules
+from recstream.ranking.signals import SIGNALS
+from recstream.records.event import Event
+from recstream.users.shards import shard_of
+from tests.support.builders import Bench, Clock, arrived, decoded, event, item_row
+
+ITEMS = [f"i{k}" for k in range(6)]
+DAY = 86_400.0
+
+
+def bench_of(
+    *, idle_refresh: IdleRefreshRules | None = None, text: str | None = "one text", **rules: Any
+) -> Bench:
+    """A worker whose items all say the same, so that only trends tell them apart."""
+    bench = Bench(idle_refresh=idle_refresh or IdleRefreshRules(after_events=5.0), **rules)
+    for item_id in ITEMS:
+        bench.worker.replica.put(item_row(item_id, text=text))
+    bench.worker.replica.take_arrived()
+    return bench
+
+
+def views(item_id: str, count: int, *, first: int) -> list[Event]:
+    """So many people who come once, view one thing, and ask for nothing more."""
+    return [event(2.0, "view", item_id, user=f"p{first + k}", offset=first + k) for k in range(count)]
+
+
+def played(bench: Bench, *events: Event) -> tuple[BatchResult, list[EncodedList | None]]:
+    """A micro-batch with all that follows it in the graph: what is due is made, then touches are counted."""
+    step = bench.step(*events)
+    lists = bench.worker.lists.rank(step.queries)
+    bench.worker.count(step.interactions)
+    return step, lists
+
+
+def idle(bench: Bench, seconds: float = 2.0) -> list[str]:
+    """Time passes without events; gives the users whose lists were made again."""
+    bench.clock.now += seconds
+    step, _ = played(bench)
+    assert {query.trigger for query in step.queries} <= {"drift"}
+    return [query.user_id for query in step.queries]
+
+
+def moved() -> Bench:
+    """One user has a list; then others view something else."""
+    bench = bench_of(hot_users=1000)
+    played(bench, event(1.0, "view", "i0", offset=1))
+    played(bench, *views("i5", 12, first=2))
+    return bench
+
+
+def test_the_list_of_an_idle_user_is_made_again_when_trends_have_moved() -> None:
+    bench = moved()
+    bench.clock.now += 2.0
+    step, lists = played(bench)
+    place = [query.user_id for query in step.queries].index("u1")
+    made = lists[place]
+    assert made is not None
+    record = decoded(made.value)
+    assert (record["trigger"], record["version"]) == ("drift", 1)
+    assert record["as_of"] == {"ts": 1.0, "partition": "events/0", "offset": 1}
+    assert record["items"][0]["item_id"] == "i5"
+    assert bench.meters.values["lists_emitted", "drift"] == sum(one is not None for one in lists)
+
+
+def test_it_is_made_later_than_the_one_before_and_with_the_same_version() -> None:
+    """A reader keeps the greatest (version, generated_at)."""
+    bench = bench_of()
+    (before,) = bench.worker.rank(bench.step(event(1.0, "view", "i0", offset=1)).queries)
+    played(bench, *views("i5", 12, first=2))
+    bench.clock.now += 2.0
+    after = next(one for one in played(bench)[1] if one is not None and one.user_id == "u1")
+    assert after.version == before.version
+    assert after.value.split(b'"generated_at":')[1] > before.value.split(b'"generated_at":')[1]
+
+
+def test_where_nothing_moves_nothing_is_made_and_nothing_written() -> None:
+    bench = moved()
+    while idle(bench):
+        pass
+    bench.flush()
+    bench.users.calls.clear()
+    bench.statistics.calls.clear()
+    for _ in range(50):
+        assert idle(bench) == []
+        look = bench.worker.next_look()
+        assert look is not None
+        assert look >= bench.clock() + bench.rules.refresh_s
+        bench.flush()
+    assert [name for name, _ in bench.users.calls + bench.statistics.calls if name == "upsert"] == []
+
+
+def test_only_one_of_the_shards_looks_for_idle_users() -> None:
+    bench = moved()
+    assert [bench.worker.lead() for _ in range(3)] == [True, False, False]
+    assert bench.worker.next_look(leads=False) is None
+    look = bench.worker.next_look(leads=True)
+    assert look is not None
+    assert look <= bench.clock() + 1.0
+
+
+def test_a_list_that_came_out_as_it_was_does_not_leave_and_is_left_alone_for_twice_as_long() -> None:
+    bench = bench_of(text=None, ranking=RankingRules(top_n=5))
+    played(bench, *(event(1.0, "view", item, offset=k) for k, item in enumerate(ITEMS)))  # nothing is left
+    made = []
+    for first in range(10, 50):
+        played(bench, event(2.0, "request", user="p", offset=1000 + first))
+        bench.worker.count([_interaction(0)])
+        if "u1" in idle(bench):
+            made.append(first)
+    assert bench.meters.values["drift_lists", "unchanged"] >= 3
+    assert ("lists_emitted", "drift") not in bench.meters.values
+    gaps = np.diff(made)
+    assert (gaps[1:] == 2 * gaps[:-1]).all()
+
+
+def _interaction(item: int) -> Any:
+    from recstream.items.statistics import Interaction
+
+    return Interaction(item, ())
+
+
+def test_so_many_lists_a_second_are_made_and_no_more() -> None:
+    bench = bench_of(idle_refresh=IdleRefreshRules(after_events=5.0, lists_per_s=8.0))
+    played(bench, *views("i0", 100, first=1))
+    assert [len(idle(bench, 0.5)) for _ in range(5)] == [4, 4, 4, 4, 4]
+    assert len(idle(bench, 1000.0)) == 8  # what was not made in time is not made up for
+
+
+def test_lists_that_events_ask_for_come_first_and_alone_unless_others_waited_for_long() -> None:
+    bench = bench_of(idle_refresh=IdleRefreshRules(after_events=5.0, lists_per_s=10.0))
+    played(bench, *views("i0", 30, first=1))
+    found = []
+    for k in range(11):
+        bench.clock.now += 0.1
+        step, _ = played(bench, event(3.0, "view", "i1", user=f"new{k}", offset=100 + k))
+        assert step.queries[0].trigger == "event"
+        found.append([query.trigger for query in step.queries].count("drift"))
+    assert found[:9] == [0] * 9
+    assert 0 < max(found) <= 4
+
+
+def test_an_erased_user_gets_no_list() -> None:
+    bench = moved()
+    played(bench, event(3.0, "forget", offset=99))
+    assert bench.worker.idle_refresh is not None
+    assert bench.worker.idle_refresh.idle.heard_at("u1") is None
+    assert "u1" not in [user for _ in range(5) for user in idle(bench)]
+
+
+def test_users_who_were_away_for_longer_than_told_are_left_alone() -> None:
+    bench = bench_of(idle_refresh=IdleRefreshRules(after_events=5.0, active_s=10.0))
+    played(bench, event(1.0, "view", "i0", offset=1))
+    bench.clock.now += 11.0
+    played(bench, *views("i5", 12, first=2))
+    assert "u1" not in [user for _ in range(5) for user in idle(bench, 0.9)]
+
+
+def test_users_who_left_the_memory_are_left_alone() -> None:
+    bench = bench_of(hot_users=3)
+    played(bench, event(1.0, "view", "i0", offset=1))
+    played(bench, *views("i5", 12, first=2))
+    bench.flush()
+    assert set(idle(bench)) <= {"p11", "p12", "p13"}
+    assert bench.worker.idle_refresh is not None
+    assert len(bench.worker.idle_refresh.idle) <= 3
+
+
+def test_a_worker_that_ends_makes_no_more_of_them() -> None:
+    bench = moved()
+    bench.worker.ending = True
+    assert idle(bench) == []
+    assert bench.worker.next_look() is None
+
+
+def test_nothing_of_them_is_kept_for_sending_again() -> None:
+    bench = moved()
+    assert "u1" in idle(bench)
+    user_state = bench.worker.users.held("u1")
+    assert user_state is not None
+    assert user_state.outbox == []
+
+
+# new items
+
+
+def fans(**rules: Any) -> Bench:
+    """Of ten users one likes jazz, and each of the others something of their own."""
+    by_text = {name: float(name in ("short_term", "long_term")) for name in SIGNALS}
+    bench = Bench(idle_refresh=IdleRefreshRules(), ranking=RankingRules(top_n=1, weights=by_text), **rules)
+    tastes = ["jazz", *(f"other{k}" for k in range(9))]
+    for k, taste in enumerate(tastes):
+        for number in range(4):
+            bench.worker.replica.put(item_row(f"{taste} {number}", text=taste))
+        log = [event(bench.clock(), "like", f"{taste} {n}", user=f"u{k}", offset=4 * k + n) for n in (0, 1)]
+        played(bench, *log)
+    bench.flush()
+    bench.worker.replica.take_arrived()
+    for _ in range(60):  # what came up to now is searched for
+        idle(bench)
+    return bench
+
+
+def reached(bench: Bench) -> list[tuple[str, str]]:
+    """The lists that left, and their first items, after a second."""
+    bench.clock.now += 1.0
+    _, lists = played(bench)
+    records = [decoded(one.value) for one in lists if one is not None]
+    assert {record["trigger"] for record in records} <= {"drift"}
+    return [(record["user_id"], record["items"][0]["item_id"]) for record in records]
+
+
+def jazz(item_id: str = "a new record") -> Any:
+    """An item that sounds more like jazz than any before: nobody has seen it, and ties break its way."""
+    return item_row(item_id, text="jazz")
+
+
+def test_a_new_item_reaches_the_idle_user_whom_it_fits_and_nobody_else() -> None:
+    bench = fans()
+    hide_rest(bench)
+    bench.worker.replica.put(jazz())
+    assert bench.worker.next_look() == bench.clock()
+    assert reached(bench) == [("u0", "a new record")]
+    assert reached(bench) == []
+
+
+def hide_rest(bench: Bench) -> None:
+    """Make what the lover of jazz has not seen yet unavailable, so that a new record has no rival."""
+    for number in (2, 3):
+        bench.worker.replica.put(item_row(f"jazz {number}", text="jazz", available=False))
+    bench.worker.replica.take_arrived()
+
+
+def test_a_new_item_finds_users_who_are_not_in_memory() -> None:
+    bench = fans()
+    hide_rest(bench)
+    bench.flush()
+    bench.again()
+    assert len(bench.worker.users) == 0
+    bench.worker.replica.put(jazz())
+    assert reached(bench) == [("u0", "a new record")]
+
+
+def test_a_new_item_leaves_users_alone_who_are_not_active() -> None:
+    bench = fans()
+    hide_rest(bench)
+    bench.flush()
+    bench.again()
+    bench.clock.now += 31 * DAY
+    bench.worker.replica.put(jazz())
+    assert reached(bench) == []
+
+
+def test_what_was_stored_before_the_start_is_not_new() -> None:
+    bench = fans()
+    bench.worker.replica.put(jazz())
+    bench.flush()
+    bench.users.calls.clear()
+    bench.again()
+    assert reached(bench) == []
+    assert bench.meters.observed["drift_search_seconds"] == []
+
+
+def test_another_worker_makes_the_lists_of_its_users() -> None:
+    bench = fans(processes=2)
+    hide_rest(bench)
+    bench.worker.replica.put(jazz())
+    assert reached(bench) == []
+    bench.worker.adopt(shard_of("u0", bench.rules.shards), None)
+    played(bench)
+    bench.worker.replica.put(jazz("a new record")._replace(available=False))
+    bench.worker.replica.put(jazz("another record"))
+    assert [user for user, _ in reached(bench)] == ["u0"]
+
+
+def test_users_of_a_new_item_are_searched_for_when_nothing_else_is_due() -> None:
+    bench = fans()
+    searches = bench.meters.observed["drift_search_seconds"]
+    before = len(searches)
+    bench.worker.replica.put(jazz())
+    found = []
+    for k in range(4):
+        played(bench, event(3.0, "view", "other1 2", user=f"new{k}", offset=100 + k))
+        found.append(len(searches) - before)
+        bench.clock.now += 0.4
+    assert found == [0, 0, 0, 1]  # a second later all the same
+    bench.worker.replica.put(jazz("another record"))
+    played(bench)
+    assert len(searches) - before == 2
+
+
+@pytest.mark.parametrize(("number_of_it", "found"), [(90, ["record 90"]), (70, [])])
+def test_of_many_items_at_once_only_the_newest_are_searched_for(number_of_it: int, found: list[str]) -> None:
+    bench = fans()
+    hide_rest(bench)
+    before = bench.meters.values["drift_items_skipped",]
+    for number in range(100):
+        text = "jazz" if number == number_of_it else f"of no interest {number}"
+        bench.worker.replica.put(item_row(f"record {number}", text=text))
+    first = [one for _ in range(30) for one in reached(bench)]
+    assert bench.meters.values["drift_items_skipped",] - before == 80
+    assert [item for user, item in first if user == "u0"] == found
+
+
+# a log worked off event by event
+
+Logs = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(0, 5), st.sampled_from(["view", "like", "request", "forget"])),
+    min_size=1,
+    max_size=120,
+)
+
+
+def log_of(drawn: list[tuple[int, int, str]]) -> list[Event]:
+    """Events of six users, one a second."""
+    return arrived(
+        [
+            event(float(k), action, f"i{item}" if action in ("view", "like") else None, user=f"u{user}")
+            for k, (user, item, action) in enumerate(drawn)
+        ]
+    )
+
+
+def replay(log: list[Event], cuts: list[int], *, flushed: bool = False) -> list[dict[str, Any]]:
+    """The lists of a log worked off event by event, in these micro-batches."""
+    bench = bench_of(every_event=True, idle_refresh=IdleRefreshRules(after_events=3.0, lists_per_event=2.0))
+    lists = []
+    edges = [0, *sorted(min(cut, len(log)) for cut in cuts), len(log)]
+    for begin, end in pairwise(edges):
+        lists += [
+            decoded(one.value) for one in bench.step(*log[begin:end]).lists if isinstance(one, EncodedList)
+        ]
+        bench.clock.now += 7.0
+        if flushed:
+            bench.flush()
+    for one in lists:
+        del one["model"]  # the version of the table of items
+    return lists
+
+
+@given(Logs, st.lists(st.integers(0, 120), max_size=5), st.integers(0, 120))
+@settings(max_examples=40)
+def test_in_a_log_they_follow_from_what_came_before_alone(
+    drawn: list[tuple[int, int, str]], cuts: list[int], end: int
+) -> None:
+    log = log_of(drawn)
+    whole = replay(log, [])
+    assert replay(log, cuts, flushed=True) == whole
+    part = replay(log[:end], [])
+    assert part == whole[: len(part)]
+
+
+def test_in_a_log_so_many_are_made_for_each_event() -> None:
+    bench = bench_of(every_event=True, idle_refresh=IdleRefreshRules(after_events=3.0, lists_per_event=2.0))
+    log = [event(float(k), "view", f"i{k % 6}", user=f"u{k}", offset=k) for k in range(200)]
+    bench.step(*log)
+    made = sum(bench.meters.values["drift_lists", outcome] for outcome in ("emitted", "unchanged"))
+    assert 300 < made <= 400
+
+
+def test_in_a_log_users_are_active_by_the_time_of_its_events() -> None:
+    """Read in one second, whatever the clock says."""
+    bench = bench_of(
+        every_event=True, idle_refresh=IdleRefreshRules(after_events=3.0, active_s=50.0, lists_per_event=2.0)
+    )
+    log = [event(float(k), "view", f"i{k % 6}", user=f"u{k}", offset=k) for k in range(200)]
+    lists = [decoded(one.value) for one in bench.step(*log).lists if isinstance(one, EncodedList)]
+    newest = 0.0
+    for one in lists:
+        newest = max(newest, one["as_of"]["ts"])
+        assert newest - one["as_of"]["ts"] <= 50.0
+    assert "drift" in {one["trigger"] for one in lists}
+
+
+# the table of idle users
+
+
+def heard() -> Iterator[tuple[str, float]]:
+    for k in range(10):
+        yield f"u{k}", 100.0 * k
+
+
+def test_of_lists_equally_old_those_of_users_who_were_here_last_come_first() -> None:
+    users = IdleUsers(limit=100, after=5.0)
+    for user, tick in heard():
+        users.hear(user, tick, at=0.0)
+    for user, _ in heard():
+        users.note_list(user, 1000.0, [1], is_refresh=True)
+    assert users.pick(3, tick=1100.0, since=-1.0) == ["u9", "u8", "u7"]
+
+
+def test_of_users_equally_idle_those_with_the_oldest_lists_come_first() -> None:
+    users = IdleUsers(limit=100, after=5.0)
+    for user, tick in heard():
+        users.hear(user, 1000.0, at=0.0)
+        users.note_list(user, tick, [1], is_refresh=True)
+    assert users.pick(3, tick=1100.0, since=-1.0) == ["u0", "u1", "u2"]
+
+
+def test_nobody_starves_while_the_world_moves() -> None:
+    users = IdleUsers(limit=100, after=5.0)
+    for user, tick in heard():
+        users.hear(user, tick, at=0.0)
+    picked = {user for tick in range(1000, 4000, 10) for user in users.pick(1, tick=tick, since=-1.0)}
+    assert picked == {user for user, _ in heard()}
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_the_table_keeps_those_heard_last(limit: int) -> None:
+    users = IdleUsers(limit=limit, after=5.0)
+    for user, tick in heard():
+        users.hear(user, tick, at=0.0)
+    assert len(users) == limit
+    assert set(users.pick(9, tick=9999.0, since=-1.0)) == {f"u{9 - k}" for k in range(limit)}
+
+
+def test_a_clock_is_not_needed_to_be_still() -> None:
+    bench = Bench(Clock(), idle_refresh=IdleRefreshRules())
+    assert idle(bench, 100.0) == []

@@ -1,0 +1,307 @@
+"""What was learned of the whole stream: exact after a clean stop, bounded after a crash, shared, frozen."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recstream.dataflow.model_state.text_transform import TRANSFORM
+from recstream.dataflow.model_state.weights import WEIGHTS, mean_of, stored_weights
+from recstream.dataflow.worker import Worker
+from recstream.items.text_transform import TextTransform
+from recstream.ranking.model import RankingModel
+from recstream.ranking.online_learning import LearningRules
+from recstream.ranking.recommender import RankingRules
+from recstream.records.event import Event
+from recstream.records.layout import RowFormatError
+from recstream.stores.base import ModelRow
+from tests.support.builders import Bench, arrived, decoded, event
+
+ITEMS = [f"i{k}" for k in range(12)]
+REPEATS = RankingRules(top_n=5, repeats=True)
+FROZEN = LearningRules(enabled=False)
+
+
+def log_of(count: int, *, seed: int = 0, users: int = 6, begin: int = 0, name: str = "u") -> list[Event]:
+    """Users who mostly take the item after their last one."""
+    rng = random.Random(seed)
+    at = {f"{name}{k}": rng.randrange(len(ITEMS)) for k in range(users)}
+    events = []
+    for k in range(count):
+        user = rng.choice(list(at))
+        at[user] = (at[user] + 1) % len(ITEMS) if rng.random() < 0.8 else rng.randrange(len(ITEMS))
+        events.append(event(float(begin + k), "view", ITEMS[at[user]], user=user))
+    return [one._replace(offset=begin + k) for k, one in enumerate(arrived(events))]
+
+
+def bench_of(**rules: Any) -> Bench:
+    bench = Bench(ranking=REPEATS, **rules)
+    bench.know(*ITEMS)
+    return bench
+
+
+def play(bench: Bench, events: list[Event]) -> list[dict[str, Any]]:
+    """The lists of micro-batches of ten, with a barrier after each."""
+    made = []
+    for at in range(0, len(events), 10):
+        done = bench.step(*events[at : at + 10])
+        bench.worker.count(done.interactions)
+        made += [decoded(one.value) for one in bench.worker.rank(done.queries)]
+        bench.flush()
+    return made
+
+
+def stop(bench: Bench) -> None:
+    """The sources end: the last barrier."""
+    bench.worker.ending = True
+    bench.flush()
+
+
+def model(bench: Bench) -> RankingModel:
+    return bench.worker.recommender.model
+
+
+def effect(bench: Bench) -> list[float]:
+    return list(model(bench).effect.values())
+
+
+def weights_rows(bench: Bench) -> list[str]:
+    return [name for name in bench.models.rows if name.startswith(WEIGHTS)]
+
+
+def test_after_a_clean_stop_the_weights_are_exactly_those_there_were() -> None:
+    bench = bench_of()
+    play(bench, log_of(150))
+    stop(bench)
+    before, examples, repeats = effect(bench), model(bench).examples, bench.worker.learner.repeats
+    assert examples > 20
+    assert before != list(Bench().worker.recommender.model.effect.values())
+    bench.again()
+    assert effect(bench) == before
+    assert (model(bench).examples, bench.worker.learner.repeats) == (examples, repeats)
+    assert weights_rows(bench) == ["weights/0"]
+
+
+def test_that_people_come_back_to_items_is_known_after_a_restart() -> None:
+    bench = Bench(ranking=RankingRules(top_n=5, repeats=None))
+    bench.know(*ITEMS)
+    play(bench, log_of(250))
+    assert bench.worker.recommender.people_repeat
+    stop(bench)
+    bench.again()
+    assert bench.worker.recommender.people_repeat
+
+
+def test_what_a_crash_loses_of_the_weights_is_bounded() -> None:
+    bench = bench_of()
+    play(bench, log_of(400))
+    learned = model(bench).examples
+    assert learned > 200
+    bench.again()
+    assert learned - 110 < model(bench).examples < learned
+
+
+def test_a_barrier_without_lessons_writes_no_weights() -> None:
+    bench = bench_of()
+    play(bench, log_of(150))
+    stop(bench)
+    calls = len(bench.models.calls)
+    stop(bench)
+    assert len(bench.models.calls) == calls
+
+
+def test_whoever_only_reads_writes_nothing() -> None:
+    bench = bench_of()
+    play(bench, log_of(150))
+    stop(bench)
+    rows = dict(bench.models.rows)
+    bench.models.calls.clear()
+    Worker(bench.services(), bench.rules)
+    assert {name for name, _ in bench.models.calls} == {"fetch"}
+    assert bench.models.rows == rows
+
+
+def test_frozen_weights_are_used_but_neither_changed_nor_written() -> None:
+    bench = bench_of()
+    play(bench, log_of(150))
+    stop(bench)
+    learned, row = effect(bench), bench.models.rows["weights/0"]
+    bench.rules = dataclasses.replace(bench.rules, learning=FROZEN)
+    bench.again()
+    play(bench, log_of(100, seed=1, begin=150))
+    stop(bench)
+    assert effect(bench) == learned
+    assert bench.models.rows["weights/0"] == row
+
+
+def test_weights_of_other_signals_are_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    bench = bench_of()
+    play(bench, log_of(150))
+    stop(bench)
+    row = bench.models.rows["weights/0"]
+    bench.models.upsert([row._replace(state=row.state.replace(b"lasting", b"l4sting"))])
+    with caplog.at_level(logging.WARNING):
+        bench.again()
+    assert "knows other signals" in caplog.text
+    assert (model(bench).examples, effect(bench)) == (0.0, list(model(bench).twin().effect.values()))
+
+
+def test_weights_of_another_layout_stop_the_start_and_say_how_to_mend_it() -> None:
+    bench = bench_of()
+    bench.models.upsert([ModelRow("weights/0", 1, b"\x63...")])
+    with pytest.raises(RowFormatError, match=r"layout 63.*recstream model reset"):
+        bench.again()
+
+
+class Pair:
+    """Two workers of one job, on the same stores: each with users of its own."""
+
+    def __init__(self) -> None:
+        self.one = bench_of(processes=2)
+        self.other = Bench(self.one.clock, ranking=REPEATS, processes=2)
+        for name in ("users", "items", "statistics", "models"):
+            setattr(self.other, name, getattr(self.one, name))
+        self.again()
+
+    def again(self) -> None:
+        for shard, bench in enumerate((self.one, self.other)):
+            bench.again()
+            bench.know(*ITEMS)
+            bench.worker.adopt(shard + 3, None)
+
+
+def test_two_workers_write_a_row_each_and_start_from_the_mean_of_both() -> None:
+    pair = Pair()
+    play(pair.one, log_of(120))
+    play(pair.other, log_of(240, seed=1, name="v"))
+    for bench in (pair.one, pair.other):
+        stop(bench)
+    learned = model(pair.one).examples + model(pair.other).examples
+    lowest, highest = sorted((effect(pair.one)[8], effect(pair.other)[8]))
+    assert weights_rows(pair.one) == ["weights/3", "weights/4"]
+    pair.again()
+    assert effect(pair.one) == effect(pair.other)
+    assert lowest < effect(pair.one)[8] < highest
+    assert model(pair.one).examples == model(pair.other).examples == learned
+
+
+def test_a_running_worker_takes_in_what_the_other_has_learned_since() -> None:
+    pair = Pair()
+    play(pair.one, log_of(300))
+    before = effect(pair.other)
+    pair.other.step()
+    assert effect(pair.other) == before, "the time to look has not come"
+    pair.other.clock.now += 5.0
+    pair.other.step()
+    taken = effect(pair.other)
+    assert taken != before
+    pair.other.clock.now += 5.0
+    pair.other.step()
+    assert effect(pair.other) == taken, "once"
+
+
+def test_rows_of_workers_that_are_gone_count_once_and_are_dropped() -> None:
+    pair = Pair()
+    for bench, name in ((pair.one, "u"), (pair.other, "v")):
+        play(bench, log_of(120, name=name))
+        stop(bench)
+    lone = pair.one
+    lone.rules = dataclasses.replace(lone.rules, processes=1)
+    lone.again()
+    begun = model(lone).examples
+    assert weights_rows(lone) == ["weights/3", "weights/4"], "reading drops nothing"
+    play(lone, log_of(60, seed=2, begin=120))
+    stop(lone)
+    assert weights_rows(lone) == ["weights/0"]
+    learned = model(lone).examples
+    assert learned > begun
+    lone.again()
+    assert model(lone).examples == learned
+
+
+def test_the_row_of_a_worker_that_writes_first_does_not_take_the_others_with_it() -> None:
+    pair = Pair()
+    for begin in (0, 120):
+        for bench, name in ((pair.one, "u"), (pair.other, "v")):
+            play(bench, log_of(60, begin=begin, name=name))
+            stop(bench)
+        pair.again()
+    assert weights_rows(pair.one) == ["weights/3", "weights/4"]
+
+
+def test_the_mean_of_one_is_that_one() -> None:
+    bench = bench_of()
+    play(bench, log_of(150))
+    stop(bench)
+    (stored,) = stored_weights(bench.models.rows, model(bench)).values()
+    assert mean_of([stored]).model.to_bytes() == model(bench).to_bytes()
+
+
+def text_of(bench: Bench) -> np.ndarray[Any, Any]:
+    return bench.worker.replica.catalogue.text()
+
+
+def test_lists_after_a_restart_rest_on_the_transform_of_before() -> None:
+    """Two items more would have it fitted anew over all; the catalogue has not outgrown it."""
+    bench = bench_of()
+    play(bench, log_of(20))
+    bench.know("new0", "new1")
+    before = text_of(bench)
+    stop(bench)
+    bench.again()
+    np.testing.assert_array_equal(text_of(bench), before)
+
+
+def test_a_catalogue_that_has_outgrown_its_transform_fits_its_own_and_stores_it() -> None:
+    bench = bench_of()
+    play(bench, log_of(20))
+    stop(bench)
+    first = TextTransform.from_bytes(bench.models.rows[TRANSFORM].state)
+    bench.know(*(f"new{k}" for k in range(12)))
+    bench.flush()
+    bench.again()
+    play(bench, log_of(20, seed=3, begin=20))
+    stop(bench)
+    second = TextTransform.from_bytes(bench.models.rows[TRANSFORM].state)
+    assert (first.items, second.items) == (12, 24)
+    assert second.version > first.version
+
+
+def test_a_barrier_has_no_transform_fitted_that_no_list_asked_for() -> None:
+    bench = bench_of(lists=False, learning=FROZEN)
+    play(bench, log_of(20))
+    stop(bench)
+    assert TRANSFORM not in bench.models.rows
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_running_job_takes_up_a_transform_written_by_another_process(processes: int) -> None:
+    bench = bench_of(processes=processes)
+    play(bench, log_of(20))
+    fitted = bench.worker.replica.catalogue.fitted(whitening=0.5)
+    seq = int((bench.clock() + 1.0) * 1e9)
+    bench.models.upsert([ModelRow(TRANSFORM, seq, fitted.to_bytes())])
+    bench.clock.now += 15.0  # a lone process looks every ten seconds
+    bench.step()
+    assert bench.worker.replica.catalogue.transform.version == fitted.version
+    made = play(bench, log_of(20, seed=1, begin=20))
+    assert made[-1]["items"]
+    stop(bench)
+    assert bench.models.rows[TRANSFORM].seq == seq, "it is not written again"
+
+
+def test_only_one_process_of_a_job_stores_the_transform() -> None:
+    pair = Pair()
+    play(pair.one, log_of(20))
+    stop(pair.one)
+    assert TRANSFORM not in pair.one.models.rows
+    services = dataclasses.replace(pair.one.services(), maintain=lambda: None)
+    pair.one.worker = Worker(services, pair.one.rules)
+    play(pair.one, log_of(20, begin=20))
+    stop(pair.one)
+    assert TRANSFORM in pair.one.models.rows

@@ -1,1 +1,0 @@
-"""Tests of what recstream reads from and writes to."""

@@ -1,0 +1,102 @@
+"""What the compiled loops share, against the slow way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+import recstream
+from recstream.items.jit import dot, top_k_threshold
+from recstream.ranking.recommender import best_places
+
+numbers = st.lists(st.floats(-4.0, 1e6, width=32), min_size=1, max_size=60)
+
+
+@given(numbers, st.integers(1, 20), st.integers(0, 5), st.sampled_from(["f4", "f8"]))
+def test_as_many_values_as_wanted_reach_the_cut(
+    values: list[float], least: int, spare: int, dtype: str
+) -> None:
+    array = np.array(values, dtype)
+    bound = top_k_threshold(array, least, least + spare)
+    reach = int((array >= bound).sum())
+    above = np.sort(array[array > 0.0])[::-1]
+    if len(above) < least:
+        assert bound == 0.0
+        return
+    assert reach >= least
+    # More than wanted only where what lies between is as good as equal, beside the greatest of all.
+    if reach > least + spare:
+        near = above[least - 1 : reach]
+        assert near.max() - near.min() <= above[0] * 1e-6
+
+
+@given(numbers, st.data())
+def test_a_product_is_the_sum_of_products(values: list[float], data: st.DataObject) -> None:
+    one = np.array(values, "f4")
+    other = np.array(
+        data.draw(st.lists(st.floats(-1, 1, width=32), min_size=len(one), max_size=len(one))), "f4"
+    )
+    wanted = float(one.astype("f8") @ other.astype("f8"))
+    scale = float(np.abs(one.astype("f8")) @ np.abs(other.astype("f8")))
+    assert abs(dot(one, other) - wanted) <= 1e-5 * scale + 1e-30
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=12), min_size=1, max_size=5), st.integers(1, 6))
+def test_the_best_places_are_those_of_a_sort(lists: list[list[int]], most: int) -> None:
+    scores = np.array([score for one in lists for score in one], np.float32)
+    ends = np.concatenate([[0], np.cumsum([len(one) for one in lists])])
+    best, tied = best_places(scores, ends, most)
+    for k, one in enumerate(lists):
+        places = best[k][best[k] >= 0]
+        assert len(places) == min(len(one), most)
+        assert ((places >= ends[k]) & (places < ends[k + 1])).all()
+        wanted = sorted(one, reverse=True)
+        assert scores[places].tolist() == wanted[:most]
+        shown = wanted[: most + 1]
+        assert tied[k] == (len(set(shown)) < len(shown))
+
+
+def test_a_loop_is_compiled_anew_when_one_that_it_calls_has_changed(tmp_path: Path) -> None:
+    """Where numba keeps what it has compiled, in the same place, of modules that call each other."""
+    code = Path(recstream.__file__).parent
+    package = tmp_path / "recstream"
+    for name in ("items/jit.py", "items/session_index.py", "records/arrays.py"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text((code / name).read_text())
+    for folder in (".", "items", "records"):
+        (package / folder / "__init__.py").write_text("")
+    (package / "items" / "outer.py").write_text(OUTER)
+    for result in (1.0, 2.0):
+        (package / "items" / "inner.py").write_text(INNER.format(result=result))
+        told = subprocess.run(
+            [sys.executable, "-c", "from recstream.items.outer import outer; print(outer(0.0))"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert float(told.stdout) == result
+
+
+INNER = """
+from recstream.items.jit import compiled
+
+@compiled
+def inner(x):
+    return x + {result}
+"""
+OUTER = """
+from recstream.items.inner import inner
+from recstream.items.jit import compiled
+
+@compiled
+def outer(x):
+    return inner(x)
+"""

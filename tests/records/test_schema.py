@@ -1,0 +1,161 @@
+"""The published schemas agree with the decoders."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from recstream.records.actions import DecodeRules, actions_with
+from recstream.records.decode import decode_events
+from recstream.records.event import Event, event_from
+from recstream.records.item import Item, item_from
+from recstream.records.reject import REASONS, Reject, reject_record
+from recstream.records.schema import SCHEMA_VERSION, all_schemas, event_schema, item_schema
+from recstream.records.transport import Partition, RawBatch
+from tests.support.strategies import NOW, Broken, Record, broken_events, broken_items, events, items
+
+RULES = DecodeRules(actions=actions_with({"wishlist": 2}), dim=3)
+AT = (Partition("events/3", "x"), 1, b"raw")
+VALIDATORS = {name: jsonschema.Draft202012Validator(schema) for name, schema in all_schemas(RULES).items()}
+
+BEYOND: dict[str, str] = {
+    "in_the_future": "a schema has no clock",
+    "empty_text": "a schema cleans nothing",
+    "too_large": "a schema counts characters, not bytes, and no digits of integers",
+}
+"""Refusals that a schema cannot foresee, and why."""
+
+
+def conforms(name: str, record: object) -> bool:
+    return bool(VALIDATORS[name].is_valid(record))
+
+
+@pytest.mark.parametrize("name", list(VALIDATORS))
+def test_each_is_a_sound_schema_and_survives_json(name: str) -> None:
+    schema = all_schemas(RULES)[name]
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert json.loads(json.dumps(schema)) == schema
+    assert schema["$id"] == f"urn:recstream:{name}:{SCHEMA_VERSION}"
+
+
+@given(events(RULES))
+def test_accepted_events_conform(record: Record) -> None:
+    assert isinstance(event_from(record, *AT, rules=RULES, now=NOW), Event)
+    VALIDATORS["event"].validate(record)
+
+
+@given(items(dim=3))
+def test_accepted_items_conform(record: Record) -> None:
+    assert isinstance(item_from(record, *AT, rules=RULES), Item)
+    VALIDATORS["item"].validate(record)
+
+
+@given(broken_events(RULES))
+def test_refused_events_do_not_conform_as_far_as_a_schema_can_tell(broken: Broken) -> None:
+    assume(broken.reason not in BEYOND and _tellable(broken))
+    assert not conforms("event", broken.record)
+
+
+@given(broken_items(RULES))
+def test_refused_items_do_not_conform_as_far_as_a_schema_can_tell(broken: Broken) -> None:
+    assume(broken.reason not in BEYOND and _tellable(broken))
+    assert not conforms("item", broken.record)
+
+
+@given(events(RULES), st.data())
+def test_whatever_is_done_to_a_record_schema_and_decoder_agree(record: Record, data: st.DataObject) -> None:
+    """Drop, swap and spoil fields at will: accepted means conforming, conforming means accepted."""
+    for name in data.draw(st.lists(st.sampled_from(sorted(record)), max_size=3)):
+        record.pop(name, None)
+    spoil = st.sampled_from(
+        [None, 0, -1, 2, 6, True, "", "x", "1970-01-01", [], ["a"], {}, {"item_id": "i1"}]
+    )
+    names = ["user_id", "ts", "action", "item_id", "text", "rating", "event_id", "item", "rec"]
+    record |= data.draw(st.dictionaries(st.sampled_from(names), spoil, max_size=2))
+    action = record.get("action")
+    got = event_from(record, *AT, rules=RULES, now=NOW)
+    if isinstance(got, Event):
+        VALIDATORS["event"].validate(record)
+    elif got.reason not in BEYOND and "the event's own item_id" not in got.detail:
+        assert not conforms("event", record), (got.detail, action)
+
+
+def _tellable(broken: Broken) -> bool:
+    """Leave out days that are on no calendar, ``1.0`` for a whole number, half pairs and the infinite."""
+    name = broken.field.split(".")[-1]
+    value = (broken.record["item"] if "." in broken.field else broken.record).get(name)
+    if broken.reason == "bad_value" and name.endswith("id"):
+        return value == ""
+    if broken.reason == "bad_timestamp" and isinstance(value, str):
+        return value not in ("2004-02-30", "2023-02-30T00:00:00Z")
+    if name == "rec":
+        return bool(value != {"version": 1.0, "rank": 1})
+    numbers: list[Any] = value if isinstance(value, list) else [value]
+    return not any(isinstance(n, float) and not math.isfinite(n) for n in numbers) and 10**400 not in numbers
+
+
+def test_configured_actions_scale_and_dim_show_in_the_schemas() -> None:
+    schema = event_schema(DecodeRules(actions=actions_with({"wishlist": 2}), rating_scale=(0, 10)))
+    assert "wishlist" in schema["properties"]["action"]["enum"]
+    rate = {"user_id": "u", "ts": 1, "action": "rate", "item_id": "i", "rating": 0}
+    assert jsonschema.Draft202012Validator(schema).is_valid(rate)
+    assert not conforms("event", rate)
+    vector = {"item_id": "i", "title": "t", "vector": [1, 2, 3]}
+    assert conforms("item", vector)
+    assert not jsonschema.Draft202012Validator(item_schema()).is_valid(vector)
+
+
+def test_every_reason_is_published_and_rejects_conform() -> None:
+    reasons = all_schemas()["reject"]["properties"]["reason"]["enum"]
+    assert tuple(reasons) == REASONS
+    raws = [b"{", b"\xff", b"[]", b'{"user_id": 1}', b"x" * 300_000]
+    batch = RawBatch(AT[0], [1, 2, 3, 4, 5], raws)
+    for reject in decode_events(batch, rules=RULES, now=NOW, loads=json.loads)[1]:
+        assert isinstance(reject, Reject)
+        record = reject_record(reject, at=NOW)
+        VALIDATORS["reject"].validate(record)
+        assert record.keys() <= all_schemas()["reject"]["properties"].keys()
+
+
+LIST: Record = {
+    "user_id": "u1",
+    "version": 42,
+    "generated_at": 1700000123.4,
+    "as_of": {"ts": 1700000120.0, "partition": "events/3", "offset": 9917},
+    "trigger": "event",
+    "items": [
+        {
+            "item_id": "i7",
+            "rank": 1,
+            "score": 0.83,
+            "signals": {"short_term": 0.5, "long_term": 0.2, "together": 0.1, "trending": 0.03},
+            "because": ["i3"],
+        }
+    ],
+    "model": {"encoder": "minilm-l6-v2@53aa5117", "catalogue": 318},
+}
+
+
+def test_the_list_shown_in_the_design_conforms() -> None:
+    VALIDATORS["recommendation"].validate(LIST)
+    VALIDATORS["recommendation"].validate(LIST | {"items": []})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"trigger": "timer"}, {"version": -1}, {"as_of": None}, {"items": [{"item_id": "i7"}]}, {"model": {}}],
+)
+def test_a_list_with_a_fault_does_not_conform(wrong: Record) -> None:
+    assert not conforms("recommendation", LIST | wrong)
+
+
+def test_a_closed_session_conforms() -> None:
+    session: Record = {"user_id": "u1", "session_id": "u1@5.000", "start": 5.0, "end": 9.0, "events": 2}
+    VALIDATORS["session"].validate(session | {"actions": {"view": 2}, "items": ["i1", "i2"]})
+    assert not conforms("session", session)

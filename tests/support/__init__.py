@@ -1,0 +1,1 @@
+"""What tests share: builders, fakes, strategies, servers, and jobs that really run."""

@@ -1,0 +1,282 @@
+"""Hypothesis strategies: records as producers send them, sound ones and ones with exactly one fault."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from hypothesis import strategies as st
+
+from recstream.records.actions import DecodeRules
+from recstream.records.reject import Reason
+
+__all__ = [
+    "NOW",
+    "Broken",
+    "Record",
+    "broken_events",
+    "broken_items",
+    "events",
+    "hostile_ids",
+    "ids",
+    "items",
+    "json_values",
+    "messy_texts",
+    "words",
+]
+
+Record: TypeAlias = dict[str, Any]
+
+NOW: Final = 1_700_000_000.0
+"""The clock that goes with :func:`events`: none of their timestamps lies after it."""
+
+_RULES: Final = DecodeRules()
+_BLANK: Final = st.sampled_from(["", " ", "\u200b", "<b> </b>", "&nbsp;", "\x00\n"])
+
+
+class Broken(NamedTuple):
+    """A record with one fault, and the refusal that it must meet."""
+
+    record: Record
+    reason: Reason
+    field: str
+    """As the reject's detail names it."""
+
+
+hostile_ids: Final = st.sampled_from(
+    [
+        *(
+            "'",
+            '"',
+            "o'Neil",
+            "a\nb",
+            "%_",
+            "\\",
+            "\x00",
+            " ",
+            "' OR 1=1 --",
+            "null",
+            "💥",
+            "../x",
+            "<script>",
+        ),
+        *("\u00e9", "e\u0301", "x" * 512, "\u00e9" * 256, "0", "-1", "NaN", "\u202e", "\U0001d54f"),
+    ]
+)
+"""Legal ids that break stores and filters which do not escape: quotes, controls, look-alikes, the longest."""
+
+ids: Final = (
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+    | st.integers(0, 50).map("id{}".format)
+    | hostile_ids
+)
+"""Any legal id; few enough of them repeat to make users meet."""
+
+words: Final = st.lists(
+    st.sampled_from("great boring not film tea quiet storm love, broken don't café 3".split()),
+    min_size=1,
+    max_size=12,
+).map(" ".join)
+"""Legible text that cleaning leaves alone."""
+
+messy_texts: Final = st.lists(
+    st.sampled_from(["<b>", "</b>", "<", ">", "&", "amp;", "lt;", "&lt;", "&#38;", "<!--", "-->", "<script>"])
+    | st.sampled_from(
+        ["</script>", "<style x='>'>", "\u200b", "e\u0301", "\u0338", "\x00", "\n", " ", "\ud800"]
+    )
+    | st.sampled_from(["\u037e", "&#xD800;", "&#0;", "&#99999999999;", "a", "script>", "&nbsp", "\u2126"])
+    | st.text(max_size=3),
+    max_size=30,
+).map("".join)
+"""Markup, entities and control characters in every unlucky arrangement, lone surrogates included."""
+
+json_values: Final[st.SearchStrategy[Any]] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=10),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=8,
+)
+"""What a lenient parser may give: NaN, infinities and lone surrogates included."""
+
+_TIMES: Final = st.floats(0.0, NOW) | st.integers(0, int(NOW))
+_WRITTEN: Final = st.sampled_from(
+    ["2023-11-14T22:13:20Z", "2023-11-14t23:13:20.25+01:00", "1970-01-01T00:00:00Z"]
+)
+
+
+@st.composite
+def items(draw: st.DrawFn, dim: int = 0) -> Record:
+    """Sound item records; with ``dim`` some bring a vector."""
+    labels = st.lists(words, max_size=3) | words
+    optional: dict[str, st.SearchStrategy[Any]] = {
+        "text": words | st.none(),
+        "categories": labels,
+        "tags": labels,
+        "attributes": json_values,
+        "published_at": st.integers(-(10**9), 10**9) | _WRITTEN | st.just("2004-02-29") | st.none(),
+        "available": st.booleans() | st.none(),
+        "deleted": st.booleans(),
+        "unheard_of": json_values,
+    }
+    if dim:
+        numbers = st.lists(st.floats(-4, 4) | st.integers(-4, 4), min_size=dim, max_size=dim)
+        optional["vector"] = numbers.filter(any)
+    required = {"item_id": ids | st.integers(), "title": words}
+    return draw(st.fixed_dictionaries(required, optional=optional))
+
+
+@st.composite
+def events(draw: st.DrawFn, rules: DecodeRules = _RULES) -> Record:
+    """Sound event records of every action, none after :data:`NOW`."""
+    action = draw(st.sampled_from(list(rules.actions.values())))
+    low, high = rules.rating_scale
+    ratings = st.floats(low, high) | st.integers(int(low), int(high))
+    required: dict[str, st.SearchStrategy[Any]] = {
+        "user_id": ids | st.integers(),
+        "ts": _TIMES | _WRITTEN,
+        "action": st.just(action.name),
+    }
+    optional: dict[str, st.SearchStrategy[Any]] = {
+        "event_id": ids | st.none(),
+        "item_id": ids | st.integers(),
+        "text": words | st.none(),
+        "context": json_values,
+        "rec": st.fixed_dictionaries({"version": st.integers(0, 99), "rank": st.integers(1, 20)}) | st.none(),
+        "unheard_of": json_values,
+    }
+    needs: dict[str, tuple[str, ...]] = {
+        "rating": ("item_id",),
+        "search": ("text",),
+        "comment": ("item_id", "text"),
+        "request": (),
+        "forget": (),
+    }
+    for name in needs.get(action.kind, ("item_id",)):
+        required[name] = words if name == "text" else optional[name]
+        del optional[name]
+    (required if action.kind == "rating" else optional)["rating"] = ratings
+    record: Record = draw(st.fixed_dictionaries(required, optional=optional))
+    if draw(st.booleans()):
+        record["item"] = draw(items(rules.dim))
+        if record.get("item_id") is not None:
+            record["item"]["item_id"] = record["item_id"]
+    return record
+
+
+_NO_STRING: Final[st.SearchStrategy[Any]] = st.sampled_from([True, 1.5, [], {}, ["x"]])
+_LONG_ID: Final = st.sampled_from(["x" * 513, "é" * 257, 10**600])
+_NO_NUMBER: Final[st.SearchStrategy[Any]] = st.sampled_from([True, "3", [], {}])
+
+
+def _faults(rules: DecodeRules) -> list[tuple[str, Reason, st.SearchStrategy[Any]]]:
+    """Faults of an event that acts on an item, with words and a rating."""
+    low, high = rules.rating_scale
+    future = rules.future_tolerance_s + NOW
+    faults: list[tuple[str, Reason, st.SearchStrategy[Any]]] = [
+        ("ts", "missing_field", st.none()),
+        ("ts", "bad_type", st.sampled_from([True, [], {}])),
+        (
+            "ts",
+            "bad_timestamp",
+            st.sampled_from([-1, -0.5, 1.7e12, 17 * 10**17, 10**400, float("nan"), float("inf")]),
+        ),
+        (
+            "ts",
+            "bad_timestamp",
+            st.sampled_from(["", "now", "2023-11-14T22:13:20", "2023-02-30T00:00:00Z", "1e9"]),
+        ),
+        ("ts", "in_the_future", st.floats(future, 1e11, exclude_min=True) | st.just("5000-01-01T00:00:00Z")),
+        ("action", "missing_field", st.none()),
+        ("action", "bad_type", _NO_STRING),
+        ("action", "unknown_action", st.sampled_from(["veiw", "VIEW", "", "é", "x" * 9999, "\ud800"])),
+        ("text", "missing_field", st.none()),
+        ("text", "bad_type", _NO_STRING),
+        ("text", "empty_text", _BLANK),
+        ("text", "too_large", st.sampled_from([rules.max_text_bytes + 1]).map("x".__mul__)),
+        ("rating", "bad_type", _NO_NUMBER),
+        ("rating", "bad_value", st.sampled_from([low - 1, high + 1, float("nan"), float("inf"), 10**400])),
+        (
+            "rec",
+            "bad_type",
+            st.sampled_from([3, "1:2", [1, 2], {}, {"version": 1}, {"version": -1, "rank": 1}]),
+        ),
+        ("rec", "bad_type", st.sampled_from([{"version": 1.0, "rank": 1}, {"version": 1, "rank": 0}])),
+        ("item", "bad_type", st.sampled_from([3, "i1", [1, 2], False])),
+    ]
+    for name in ("user_id", "item_id", "event_id"):
+        faults += [
+            (name, "bad_type", _NO_STRING),
+            (name, "bad_value", st.sampled_from(["", "\ud800", "a\udfff"])),
+            (name, "too_large", _LONG_ID),
+        ]
+        if name != "event_id":
+            faults.append((name, "missing_field", st.none()))
+    return faults
+
+
+@st.composite
+def broken_events(draw: st.DrawFn, rules: DecodeRules = _RULES) -> Broken:
+    """Events of a commenting user with exactly one fault, null or absent counting alike."""
+    record: Record = {"user_id": "u1", "ts": NOW, "action": "comment", "item_id": "i1", "text": "Fine"}
+    if draw(st.booleans()):
+        item = draw(broken_items(rules))
+        if item.field != "item_id":
+            return Broken(record | {"item": item.record}, item.reason, f"item.{item.field}")
+    field, reason, values = draw(st.sampled_from(_faults(rules)))
+    return Broken(_with(draw, record, field, draw(values)), reason, field)
+
+
+@st.composite
+def broken_items(draw: st.DrawFn, rules: DecodeRules = _RULES) -> Broken:
+    """Items with exactly one fault."""
+    record: Record = {"item_id": "i1", "title": "Tea", "text": "Dark."}
+    faults: list[tuple[str, Reason, st.SearchStrategy[Any]]] = [
+        ("item_id", "missing_field", st.none()),
+        ("item_id", "bad_type", _NO_STRING),
+        ("item_id", "bad_value", st.sampled_from(["", "\ud800"])),
+        ("item_id", "too_large", _LONG_ID),
+        ("title", "missing_field", st.none()),
+        ("title", "bad_type", _NO_STRING),
+        ("title", "empty_text", _BLANK),
+        ("title", "too_large", st.just("x" * (rules.max_text_bytes + 1))),
+        ("text", "bad_type", _NO_STRING),
+        ("text", "too_large", st.just("é" * (rules.max_item_text_bytes // 2 + 1))),
+        (
+            "published_at",
+            "bad_timestamp",
+            st.sampled_from(["soon", "04/2004", "2004-01-01T10:00:00", "2004-02-30", 1e12]),
+        ),
+        ("published_at", "bad_type", st.sampled_from([True, [], {}])),
+        ("available", "bad_type", st.sampled_from(["yes", 1, []])),
+        ("deleted", "bad_type", st.sampled_from(["yes", 1, []])),
+        ("vector", "bad_vector", _bad_vectors(rules.dim)),
+    ]
+    for name in ("categories", "tags"):
+        faults += [
+            (name, "bad_type", st.sampled_from([1, True, {"a": 1}, ["a", None], ["a", 1], [["a"]]])),
+            (name, "too_large", st.just(["a"] * (rules.max_labels + 1)) | st.just(["x" * 513])),
+        ]
+    field, reason, values = draw(st.sampled_from(faults))
+    return Broken(_with(draw, record, field, draw(values)), reason, field)
+
+
+def _bad_vectors(dim: int) -> st.SearchStrategy[Any]:
+    size = max(dim, 1)
+    ones: list[Any] = [1.0] * (size - 1)
+    wrong = [
+        [],
+        "x",
+        1,
+        ones,
+        [0] * size,
+        [*ones, None],
+        [*ones, True],
+        [*ones, float("nan")],
+        [*ones, 10**400],
+    ]
+    return st.sampled_from(wrong)
+
+
+def _with(draw: st.DrawFn, record: Record, field: str, value: object) -> Record:
+    record = record | {field: value}
+    if value is None and draw(st.booleans()):
+        del record[field]
+    return record

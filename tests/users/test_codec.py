@@ -1,0 +1,311 @@
+"""Stored rows: nothing of a state is lost, and nothing of a process is in it."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recstream.items.catalogue import Catalogue
+from recstream.items.codec import put_statistics, statistics_row
+from recstream.items.rows import StatisticsRow
+from recstream.items.statistics import SCALES, Interaction, ItemStatistics, growth
+from recstream.ranking.recommender import RankingRules, rank
+from recstream.records.event import Event
+from recstream.records.item import Item
+from recstream.records.layout import RowFormatError
+from recstream.users.codec import user_row, user_state_of
+from recstream.users.outbox import Barrier, Refusal, Unconfirmed
+from recstream.users.row import OPEN_SESSION, UNCONFIRMED, WAITING
+from recstream.users.sessions import Session
+from recstream.users.state import Outcome, UserState
+from tests.support.builders import (
+    RULES,
+    arrived,
+    assert_same_state,
+    catalogue_of,
+    event,
+    popular,
+    query,
+    unit,
+    user_state_after,
+    view,
+)
+from tests.support.strategies import hostile_ids
+from tests.users.test_state import ITEMS, TIGHT, happenings, shuffled
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+randoms = st.randoms(use_true_random=False)
+
+
+def same_waiting(one: UserState, other: UserState) -> bool:
+    def plain(user_state: UserState) -> list[tuple[float, Event, bytes | None]]:
+        return [
+            (at, waits._replace(vector=None), None if waits.vector is None else waits.vector.tobytes())
+            for at, waits in user_state.waiting
+        ]
+
+    return plain(one) == plain(other)
+
+
+@given(happenings(), st.sets(st.sampled_from(ITEMS)), randoms, st.sampled_from([RULES, TIGHT]))
+@settings(max_examples=150)
+def test_a_state_comes_back_in_a_process_with_other_handles(
+    events: list[Event], unknown: set[str], by: random.Random, rules: object
+) -> None:
+    here = catalogue_of([item for item in ITEMS if item not in unknown])
+    there = catalogue_of(by.sample(here.ids, len(here.ids)))
+    user_state = user_state_after(arrived(events), here, rules)  # type: ignore[arg-type]  # sampled_from widens
+    user_state.announced = 77.5
+    back = user_state_of(user_row(user_state, here, 32), there)
+    assert_same_state(view(back, there), view(user_state, here))
+    assert same_waiting(back, user_state)
+    assert (back.offset_ranges, back.as_of, back.announced) == (
+        user_state.offset_ranges,
+        user_state.as_of,
+        77.5,
+    )
+    assert back.ids == user_state.ids
+    assert user_row(back, there, 32).state == user_row(user_state, here, 32).state
+
+
+@given(happenings(), st.integers(0, 24), randoms)
+def test_storing_in_between_changes_nothing(events: list[Event], cut: int, by: random.Random) -> None:
+    here, there = catalogue_of(ITEMS), catalogue_of(by.sample(ITEMS, len(ITEMS)))
+    events = shuffled(events, by)
+    half = user_state_of(user_row(user_state_after(events[:cut], here, TIGHT), here, 32), there)
+    for one in events[cut:]:
+        half.observe(one, there, TIGHT, 0.0)
+    assert_same_state(view(half, there), view(user_state_after(events, here, TIGHT), here))
+
+
+@given(happenings(), randoms)
+@settings(max_examples=50)
+def test_a_restored_user_gets_the_same_list(events: list[Event], by: random.Random) -> None:
+    here = catalogue_of(ITEMS)
+    there = catalogue_of(by.sample(ITEMS, len(ITEMS)))
+    user_state = user_state_after(arrived(events), here)
+    back = user_state_of(user_row(user_state, here, 32), there)
+    one, other = (
+        [(catalogue.ids[r.item], pytest.approx(r.score, abs=1e-5)) for r in ranked]
+        for catalogue, state in ((here, user_state), (there, back))
+        for ranked in rank([query(state)], catalogue, ItemStatistics(4), RankingRules(repeats=True))
+    )
+    assert one == other
+
+
+@given(hostile_ids, hostile_ids, hostile_ids)
+def test_any_legal_id_survives(user: str, item_id: str, event_id: str) -> None:
+    catalogue = catalogue_of([item_id])
+    events = [
+        event(1.0, "view", item_id, event_id=event_id, offset=0),
+        event(2.0, "view", "?" + item_id, offset=1),
+    ]
+    user_state = user_state_after([one._replace(user_id=user) for one in events], catalogue, user=user)
+    back = user_state_of(user_row(user_state, catalogue, 32), catalogue)
+    assert back.user_id == user
+    assert_same_state(view(back, catalogue), view(user_state, catalogue))
+    assert same_waiting(back, user_state)
+
+
+def test_an_empty_state_comes_back() -> None:
+    catalogue = catalogue_of([])
+    row = user_row(UserState("u1"), catalogue, 32)
+    assert (row.version, row.events, row.updated_at) == (0, 0, 0.0)
+    assert not row.vector.any()
+    back = user_state_of(row, catalogue)
+    assert_same_state(view(back, catalogue), view(UserState("u1"), catalogue))
+    assert (back.as_of, back.announced) == (None, float("-inf"))
+
+
+def test_an_item_record_that_an_event_brought_is_not_stored_with_it() -> None:
+    log = event(1.0).partition
+    item = Item("new", "New", None, (), (), None, True, False, None, log, 0, b"{}")
+    one = event(1.0, "rate", "new", rating=4.0, event_id="e")._replace(item=item, rec=(3, 1))
+    user_state = user_state_after([one], catalogue_of([]))
+    back = user_state_of(user_row(user_state, catalogue_of([]), 32), catalogue_of([]))
+    assert back.waiting[0].event == one._replace(item=None)
+    assert type(back.waiting[0].event.rec) is tuple
+
+
+def test_after_a_restart_a_waiting_event_is_still_known_by_its_id() -> None:
+    catalogue = catalogue_of([])
+    user_state = user_state_after([event(1.0, "view", "new", event_id="e", offset=1)], catalogue)
+    back = user_state_of(user_row(user_state, catalogue, 32), catalogue)
+    again = event(1.0, "view", "new", event_id="e", offset=2)
+    assert back.observe(again, catalogue, RULES, 0.0) is Outcome.DUPLICATE
+
+
+def test_items_that_left_the_catalogue_stay_in_the_state_and_off_the_list() -> None:
+    here = catalogue_of(["a", "gone"])
+    user_state = user_state_after(arrived([event(1.0, "view", "a"), event(2.0, "view", "gone")]), here)
+    there = catalogue_of(["b", "a"])
+    back = user_state_of(user_row(user_state, here, 32), there)
+    assert {there.ids[item] for item in back.seen} == {"a", "gone"}
+    liked = popular({handle: 1 for handle in range(len(there))})
+    (ranked,) = rank([query(back)], there, liked, RankingRules())
+    assert [there.ids[one.item] for one in ranked] == ["b"]
+
+
+def test_the_searchable_vector_is_the_unit_long_term_taste() -> None:
+    catalogue = catalogue_of(["a"])
+    row = user_row(user_state_after([event(1.0, "like", "a")], catalogue), catalogue, 32)
+    np.testing.assert_allclose(row.vector, unit("a"), atol=1e-6)
+    assert row.vector.dtype == np.float32
+
+
+@pytest.mark.parametrize(("state", "told"), [(b"", "layout nothing"), (b"\x09abc", "layout 9")])
+def test_a_state_of_another_layout_is_refused_with_the_mend(state: bytes, told: str) -> None:
+    catalogue = catalogue_of(["a"])
+    row = user_row(UserState("u1"), catalogue, 32)._replace(state=state)
+    with pytest.raises(RowFormatError, match=rf"user 'u1' has {told}.*recstream backfill"):
+        user_state_of(row, catalogue)
+    statistics = ItemStatistics(4)
+    statistics.count([Interaction(0, ())])
+    learned = statistics_row(0, statistics, catalogue, shard=0, seq=1)._replace(state=state)
+    with pytest.raises(RowFormatError, match=rf"item 'a' has {told}"):
+        put_statistics(learned, statistics, catalogue)
+
+
+def test_statistics_come_back_in_a_process_with_other_handles() -> None:
+    here, there = catalogue_of(["a", "b", "c"]), catalogue_of(["c", "b", "a"])
+    source, copy = ItemStatistics(4), ItemStatistics(4)
+    source.count([Interaction(0, (1, 2)), Interaction(1, (0,)), Interaction(2, ())])
+    for handle in source.take_dirty():
+        put_statistics(statistics_row(handle, source, here, shard=0, seq=1), copy, there)
+
+    for item_id in ("a", "b", "c"):
+        mine, theirs = here.handle(item_id) or 0, there.handle(item_id) or 0
+        assert copy.row(theirs)[0] == pytest.approx(source.row(mine)[0])
+        assert neighbours(copy, there, theirs) == neighbours(source, here, mine)
+
+
+def test_statistics_of_layout_1_are_read_as_what_they_say_today() -> None:
+    """It knew three scales, no age of its pairs, and not when an item was met first."""
+    catalogue, statistics = catalogue_of(["a", "b", "c"]), ItemStatistics(4)
+    weights = np.array([[2.0, 0.0], [3.0, 1.0]], np.float32)
+    state = b"\x01" + msgspec.msgpack.encode([["b", "c"], weights.tobytes()])
+    row = StatisticsRow("a", 0, 1, 5000.0, (0.5, 2.0, 40.0), state)
+    put_statistics(row, statistics, catalogue)
+    assert statistics.tick == 5000.0
+    scales = [statistics.popularity(1, k)[0] for k in range(len(SCALES))]
+    assert (scales[0], scales[1], scales[-1]) == pytest.approx((0.5, 2.0, 40.0))
+    assert min(scales[1:3]) >= 2.0  # a slower scale holds no less
+    grown = growth(5000.0)
+    assert neighbours(statistics, catalogue, 0) == pytest.approx(
+        {"b": pytest.approx((2.0 * grown, 3.0 * grown)), "c": pytest.approx((0.0, grown))}
+    )
+    assert statistics.weights(1)[0] == pytest.approx(40.0 * grown)
+    assert 0.0 <= statistics.since(1)[0] <= 5000.0 - 40.0
+
+    again = ItemStatistics(4)
+    stored = statistics_row(0, statistics, catalogue, shard=0, seq=2)
+    assert stored.state[0] == 2
+    put_statistics(stored, again, catalogue)
+    assert again.row(0)[0] == pytest.approx(statistics.row(0)[0])
+
+
+def neighbours(
+    statistics: ItemStatistics, catalogue: Catalogue, handle: int
+) -> dict[str, tuple[float, float]]:
+    _, others, weights = statistics.row(handle)
+    return {catalogue.ids[o]: (f, t) for o, f, t in zip(others.tolist(), *weights.tolist(), strict=True)}
+
+
+def test_statistics_of_items_nobody_knows_yet_are_kept() -> None:
+    here, there = catalogue_of(["a", "b"]), Catalogue(8)
+    source, copy = ItemStatistics(4), ItemStatistics(4)
+    source.count([Interaction(0, (1,))])
+    for handle in source.take_dirty():
+        put_statistics(statistics_row(handle, source, here, shard=0, seq=1), copy, there)
+    assert (sorted(there.ids), there.known) == (["a", "b"], 0)
+
+
+def golden_profile() -> tuple[UserState, Catalogue]:
+    """The user that the golden state was written of; never change this, add another."""
+    catalogue = catalogue_of(["a", "b", "c"])
+    rows = [
+        event(1000.0, "like", "a", event_id="e1"),
+        event(1060.5, "comment", "b", text="great film", rating=4.5, event_id="e2"),
+        event(1030.0, "search", text="space travel"),
+        event(1100.0, "dislike", "c", event_id="e3"),
+        event(1110.0, "hide", "c", partition="old.jsonl"),
+        event(1120.0, "impression", "a"),
+        event(1130.0, "purchase", "unknown é", event_id="e4"),
+    ]
+    user_state = user_state_after(arrived(rows), catalogue)
+    user_state.announced = 500.0
+    return user_state, catalogue
+
+
+def second_golden_profile() -> tuple[UserState, Catalogue]:
+    """The same for layout 2: with output that is not confirmed, and a log read from its middle."""
+    user_state, catalogue = golden_profile()
+    late = event(990.0, "view", "b", partition="events/1", offset=40)
+    late = late._replace(partition=late.partition._replace(since=33))
+    user_state.observe(late, catalogue, RULES, now=0.0)
+    given_up = event(1.0, "like", "never", event_id="e9", offset=2)
+    user_state.outbox = [
+        Unconfirmed(Barrier("recommend", 7), None),
+        Unconfirmed(Barrier("recommend", 8), given_up),
+        Unconfirmed(Barrier("recommend", 9), Session(900.0, 990.0, 2, {"view": 2}, (1, 0))),
+    ]
+    user_state.refused = {("events/0@1", 3): Refusal(Barrier("backfill-batch", 9), "too_many_waiting")}
+    return user_state, catalogue
+
+
+def stored(layout: int) -> bytes:
+    return bytes.fromhex((GOLDEN / f"user_state_v{layout}.hex").read_text())
+
+
+def test_a_state_of_layout_1_keeps_loading() -> None:
+    user_state, catalogue = golden_profile()
+    row = user_row(user_state, catalogue, 32)._replace(state=stored(1))
+    back = user_state_of(row, catalogue)
+    assert set(back.ids) >= set(user_state.ids)  # all of the ring, for it does not tell which have an id
+    back.ids = user_state.ids
+    assert_same_state(view(back, catalogue), view(user_state, catalogue))
+    assert same_waiting(back, user_state)
+    assert back.offset_ranges == user_state.offset_ranges
+    assert (back.as_of, back.announced) == (user_state.as_of, 500.0)
+    assert (back.outbox, back.refused) == ([], {})
+
+
+def test_a_state_of_layout_2_keeps_loading() -> None:
+    user_state, catalogue = second_golden_profile()
+    back = user_state_of(user_row(user_state, catalogue, 32)._replace(state=stored(2)), catalogue)
+    assert_same_state(view(back, catalogue), view(user_state, catalogue))
+    assert same_waiting(back, user_state)
+    assert (back.offset_ranges, back.ids, back.as_of) == (
+        user_state.offset_ranges,
+        user_state.ids,
+        user_state.as_of,
+    )
+    assert (back.outbox, back.refused) == (user_state.outbox, user_state.refused)
+    assert back.offset_ranges["events/1@1"] == [33, 40]
+
+
+def test_a_row_says_why_to_come_back_to_its_user() -> None:
+    catalogue = catalogue_of(["a"])
+    user_state = user_state_after([event(5.0, "view", "a")], catalogue)
+    assert user_row(user_state, catalogue, 32).unfinished == 0
+    assert user_row(user_state, catalogue, 32, sessions=True).unfinished == OPEN_SESSION
+    user_state.announced = 5.0
+    assert user_row(user_state, catalogue, 32, sessions=True).unfinished == 0
+    user_state.outbox = [Unconfirmed(Barrier("recommend", 7), None)]
+    user_state.observe(event(6.0, "view", "new", offset=1), catalogue, RULES, now=0.0)
+    assert user_row(user_state, catalogue, 32).unfinished == WAITING | UNCONFIRMED
+
+
+def test_what_is_written_today_is_what_the_golden_state_says() -> None:
+    """Another layout under the same first byte would be read wrongly by the version before."""
+    user_state, catalogue = second_golden_profile()
+    state = user_row(user_state, catalogue, 32).state
+    written = stored(2)
+    assert (state[0], len(state)) == (written[0], len(written))
+    assert state == written

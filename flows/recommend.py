@@ -10,7 +10,7 @@ import os
 
 from bytewax.dataflow import Dataflow
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.dataflow.graph import recommend_flow
 from recstream.runtime.wiring import Wiring
 

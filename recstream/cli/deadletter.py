@@ -14,7 +14,7 @@ import typer
 
 from recstream.cli import console as consoles
 from recstream.cli.options import ConfigFile, Overrides, load_settings
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.records.dead_letter import DeadLetter, DeadLetterError, dead_letter_from
 from recstream.records.reject import REASONS
 

@@ -12,7 +12,7 @@ import typer
 from rich.text import Text
 
 from recstream.cli import console as consoles
-from recstream.config.settings import ConfigError
+from recstream.config import ConfigError
 from recstream.connectors.files.formats import FileFault
 from recstream.connectors.kafka.admin import KafkaFault
 from recstream.connectors.kafka.broker import BrokerError

@@ -16,7 +16,7 @@ from recstream.cli.options import ConfigFile, Overrides, load_settings
 from recstream.cli.progress import Reporter
 
 if TYPE_CHECKING:
-    from recstream.config.settings import Settings
+    from recstream.config import Settings
     from recstream.evaluation.protocol import Ties
     from recstream.evaluation.study import Study
 
@@ -189,7 +189,7 @@ def _points(
     """Settings of each point of the grid by what is set: to evaluate with, and to write."""
     if not texts:
         return {}
-    from recstream.config.settings import ConfigError
+    from recstream.config import ConfigError
     from recstream.evaluation.variants import grid_points
 
     points: dict[str, tuple[Settings, Settings]] = {}

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 
 __all__ = ["ConfigFile", "Overrides", "Store", "load_settings"]
 

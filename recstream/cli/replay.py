@@ -20,7 +20,7 @@ from recstream.cli.summary import print_summary
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from recstream.config.settings import Settings
+    from recstream.config import Settings
     from recstream.operations.verify import Comparison
 
 __all__ = ["backfill"]

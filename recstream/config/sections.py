@@ -16,7 +16,18 @@ from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, field
 from recstream.config.values import Conflict, Section, flat_client, parse_bound
 from recstream.records.actions import actions_with
 
-__all__ = ["Backfill", "Cache", "Drift", "Encoder", "Events", "Kafka", "Profile", "Ranking", "Run", "Store"]
+__all__ = [
+    "BackfillSettings",
+    "CacheSettings",
+    "DriftSettings",
+    "EncoderSettings",
+    "EventsSettings",
+    "KafkaSettings",
+    "ProfileSettings",
+    "RankingSettings",
+    "RunSettings",
+    "StoreSettings",
+]
 
 OWN_CLIENT_SETTINGS = {
     "bootstrap.servers": "use kafka.bootstrap",
@@ -42,7 +53,7 @@ def _flat_if_table(value: object) -> object:
     return flat_client(value) if isinstance(value, dict) else value
 
 
-class Kafka(Section):
+class KafkaSettings(Section):
     """Brokers, topics and how to read them."""
 
     bootstrap: str = Field(
@@ -116,7 +127,7 @@ class Kafka(Section):
             yield Conflict(("client",), text)
 
 
-class Store(Section):
+class StoreSettings(Section):
     """The LanceDB store of users, items and item statistics."""
 
     path: str = Field(default="state", min_length=1, description="Folder of the store and its positions.")
@@ -148,7 +159,7 @@ class Store(Section):
             yield Conflict(("keep_versions_s", "refresh_s"), text)
 
 
-class Encoder(Section):
+class EncoderSettings(Section):
     """What turns texts into vectors. Changing it needs a new store: vectors never mix."""
 
     backend: Literal["transformers", "openai", "hashing"] = Field(
@@ -230,7 +241,7 @@ class Encoder(Section):
             yield Conflict(("batch_tokens", "max_tokens"), text)
 
 
-class Cache(Section):
+class CacheSettings(Section):
     """Vectors of texts encoded before, kept in memory and on disk."""
 
     enabled: bool = Field(default=True, description="Keep vectors on disk; the in-memory part is always on.")
@@ -241,7 +252,7 @@ class Cache(Section):
     lru_size: int = Field(default=100_000, ge=0, description="Texts kept in memory by one process.")
 
 
-class Events(Section):
+class EventsSettings(Section):
     """What counts as an event, and for how much."""
 
     actions: Weights = Field(
@@ -311,7 +322,7 @@ class Events(Section):
             yield Conflict(("max_text_bytes", "max_record_bytes"), text)
 
 
-class Profile(Section):
+class ProfileSettings(Section):
     """How a user's taste and sessions follow from events."""
 
     half_life_days: float = Field(
@@ -327,7 +338,7 @@ class Profile(Section):
     )
 
 
-class Ranking(Section):
+class RankingSettings(Section):
     """How lists are made."""
 
     top_n: int = Field(default=20, ge=1, le=1000, description="Items in a list.")
@@ -369,7 +380,7 @@ class Ranking(Section):
     )
 
 
-class Run(Section):
+class RunSettings(Section):
     """The running job."""
 
     epoch_s: PositiveSeconds = Field(
@@ -388,7 +399,7 @@ class Run(Section):
     )
 
 
-class Drift(Section):
+class DriftSettings(Section):
     """Lists of idle users, made again as the world moves; a restart leaves only users heard since to it."""
 
     enabled: bool = Field(default=True, description="Refresh lists of idle users (see also backfill.drift).")
@@ -410,7 +421,7 @@ class Drift(Section):
     item_users: int = Field(default=50, ge=1, le=10_000, description="run: users searched for a new item.")
 
 
-class Backfill(Section):
+class BackfillSettings(Section):
     """What a replay reads and writes (the command line's options set these)."""
 
     events: str = Field(

@@ -18,16 +18,16 @@ from pydantic.fields import FieldInfo
 from typing_extensions import Self
 
 from recstream.config.sections import (
-    Backfill,
-    Cache,
-    Drift,
-    Encoder,
-    Events,
-    Kafka,
-    Profile,
-    Ranking,
-    Run,
-    Store,
+    BackfillSettings,
+    CacheSettings,
+    DriftSettings,
+    EncoderSettings,
+    EventsSettings,
+    KafkaSettings,
+    ProfileSettings,
+    RankingSettings,
+    RunSettings,
+    StoreSettings,
 )
 from recstream.config.sources import CONFIG_VARIABLE, PREFIX, ConfigError, Gathered, Schema, gather
 from recstream.config.values import Conflict, Section
@@ -53,16 +53,16 @@ def is_secret(key: str) -> bool:
 class Settings(Section):
     """Everything an operator can choose; ``Settings()`` is all defaults."""
 
-    kafka: Kafka = Field(default=Kafka(), description=str(Kafka.__doc__))
-    store: Store = Field(default=Store(), description=str(Store.__doc__))
-    encoder: Encoder = Field(default=Encoder(), description=str(Encoder.__doc__))
-    cache: Cache = Field(default=Cache(), description=str(Cache.__doc__))
-    events: Events = Field(default=Events(), description=str(Events.__doc__))
-    profile: Profile = Field(default=Profile(), description=str(Profile.__doc__))
-    ranking: Ranking = Field(default=Ranking(), description=str(Ranking.__doc__))
-    drift: Drift = Field(default=Drift(), description=str(Drift.__doc__))
-    run: Run = Field(default=Run(), description=str(Run.__doc__))
-    backfill: Backfill = Field(default=Backfill(), description=str(Backfill.__doc__))
+    kafka: KafkaSettings = Field(default=KafkaSettings(), description=str(KafkaSettings.__doc__))
+    store: StoreSettings = Field(default=StoreSettings(), description=str(StoreSettings.__doc__))
+    encoder: EncoderSettings = Field(default=EncoderSettings(), description=str(EncoderSettings.__doc__))
+    cache: CacheSettings = Field(default=CacheSettings(), description=str(CacheSettings.__doc__))
+    events: EventsSettings = Field(default=EventsSettings(), description=str(EventsSettings.__doc__))
+    profile: ProfileSettings = Field(default=ProfileSettings(), description=str(ProfileSettings.__doc__))
+    ranking: RankingSettings = Field(default=RankingSettings(), description=str(RankingSettings.__doc__))
+    drift: DriftSettings = Field(default=DriftSettings(), description=str(DriftSettings.__doc__))
+    run: RunSettings = Field(default=RunSettings(), description=str(RunSettings.__doc__))
+    backfill: BackfillSettings = Field(default=BackfillSettings(), description=str(BackfillSettings.__doc__))
 
     @classmethod
     def load(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 
 __all__ = ["DemoFolder", "FolderError"]
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.metrics.accounting import merge_summaries
 from recstream.runtime.process import summary_path
 

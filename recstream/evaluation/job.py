@@ -7,7 +7,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.evaluation.log import Log, Stage, read_log
 from recstream.evaluation.metrics import figures
 from recstream.evaluation.passes import Pass, run_pass

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.evaluation.comparison import Difference, best_baseline, difference
 from recstream.evaluation.job import Done, Job
 from recstream.evaluation.log import Stage

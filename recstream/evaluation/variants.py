@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
-from recstream.config.settings import ConfigError, Settings
+from recstream.config import ConfigError, Settings
 from recstream.ranking.signals import DEFAULT_WEIGHTS, SIGNALS
 
 if sys.version_info >= (3, 11):

@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from typing_extensions import override
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.connectors.files.formats import FileFault
 from recstream.connectors.files.records import open_records
 from recstream.connectors.files.sink import JsonLinesSink

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recstream.config.settings import ConfigError, Settings
+from recstream.config import ConfigError, Settings
 from recstream.config.sources import closest
 from recstream.encoders.base import Encoder
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.items.catalogue import Catalogue
 from recstream.records.actions import actions_with
 from recstream.runtime.locks import job_lock

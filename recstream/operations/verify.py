@@ -10,7 +10,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.items.catalogue import Catalogue
 from recstream.runtime.locks import job_lock
 from recstream.runtime.replay import Replayed, Stage, replay

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 
 __all__ = ["LIVE", "Place", "kept_identities", "kept_parts", "replay_place"]
 

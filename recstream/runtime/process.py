@@ -13,7 +13,7 @@ from pathlib import Path
 
 import orjson
 
-from recstream.config.settings import ConfigError, Settings
+from recstream.config import ConfigError, Settings
 from recstream.runtime.runner import Stop, recovery_dir, run_flow
 
 __all__ = ["ADDRESSES", "PROCESS_ID", "main", "summary_path"]

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from bytewax.inputs import Source
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.connectors.files.source import FileSource
 from recstream.dataflow.final_lists import FinalListsSource
 from recstream.dataflow.graph import catalogue_flow, final_lists_flow, recommend_flow, replay_rules

@@ -15,7 +15,7 @@ from typing import Final
 
 import orjson
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.connectors.kafka.watch import PartitionWatch
 from recstream.records.reject_limit import RejectLimitError
 from recstream.runtime.first_process import bury_orphans

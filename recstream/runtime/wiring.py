@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bytewax.inputs import Source
 
-from recstream.config.settings import ConfigError, Settings
+from recstream.config import ConfigError, Settings
 from recstream.connectors.discard import NullSink
 from recstream.connectors.files.sink import JsonLinesSink
 from recstream.connectors.files.source import FileSource

@@ -34,7 +34,7 @@ from bytewax.run import cli_main
 from bytewax.testing import TestingSource
 from typing_extensions import override
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.dataflow.graph import recommend_flow
 from recstream.items.catalogue import Catalogue
 from recstream.records.actions import DecodeRules

@@ -15,7 +15,7 @@ from bytewax.dataflow import Dataflow, Stream
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from typing_extensions import override
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.connectors.discard import NullSink
 from recstream.dataflow.decode import decode
 from recstream.dataflow.encode import encode_events

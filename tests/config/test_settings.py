@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from recstream.config.sections import Encoder, Kafka
-from recstream.config.settings import ConfigError, Settings, is_secret
+from recstream.config import ConfigError, Settings
+from recstream.config.sections import EncoderSettings, KafkaSettings
+from recstream.config.settings import is_secret
 from recstream.config.sources import closest
 
 Problems = Callable[..., list[str]]
@@ -205,8 +206,8 @@ def test_a_start_that_cannot_be_understood_is_refused(problems: Problems, start:
 
 @pytest.mark.parametrize("start", ["earliest", "latest", "ts=1700000000", "ts=2024-01-01T00:00:00.5+02:00"])
 def test_a_start_is_handed_on_as_the_source_wants_it(start: str) -> None:
-    assert Kafka(start=start).start_from == start
-    assert Kafka(start='offsets={"events/0": 17}').start_from == {"events/0": 17}
+    assert KafkaSettings(start=start).start_from == start
+    assert KafkaSettings(start='offsets={"events/0": 17}').start_from == {"events/0": 17}
 
 
 SECRETS = {"RECSTREAM_KAFKA__CLIENT__SASL_PASSWORD": "hunter2", "RECSTREAM_ENCODER__API_KEY": "s3cret"}
@@ -228,7 +229,7 @@ def test_secrets_are_not_in_problems(problems: Problems) -> None:
     assert len(found) == 3
     assert "hunter2" not in str(found)
     with pytest.raises(ValidationError) as caught:
-        Encoder(api_key=["hunter2"])  # type: ignore[arg-type]  # the point of the test
+        EncoderSettings(api_key=["hunter2"])  # type: ignore[arg-type]  # the point of the test
     assert "hunter2" not in str(caught.value)
 
 
@@ -323,7 +324,7 @@ def test_no_value_raises_anything_else(name: str, value: str) -> None:
 def test_a_child_process_sees_the_same_settings() -> None:
     settings = Settings.load(None, SECRETS, {"events.actions": {'My "Act"': 2}, "store.path": "a b/ü"})
     code = (
-        "import os; from recstream.config.settings import Settings; s = Settings.load(None, os.environ); "
+        "import os; from recstream.config import Settings; s = Settings.load(None, os.environ); "
         "print(s.environ_for_child() == {k: v for k, v in os.environ.items() if k.startswith('RECSTREAM_')})"
     )
     env = settings.environ_for_child({"PATH": "/usr/bin:/bin", "PYTHONUTF8": "1"})

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from recstream.cli import app, errors
 from recstream.cli.evaluate import _points
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.ranking.signals import DEFAULT_WEIGHTS
 from tests.evaluation.logs import items_of, log_of, write
 from tests.support.live import recstream

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.evaluation.baselines import BASELINES
 from recstream.evaluation.job import Done, Job, run_job
 from recstream.evaluation.log import read_log

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.demo.films import find_or_fetch, read_wheel
 from recstream.evaluation.job import Job, run_job
 from recstream.evaluation.passes import OWN

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.evaluation.comparison import best_baseline, difference
 from recstream.evaluation.job import Done, Job
 from recstream.evaluation.metrics import figures

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.evaluation.log import Log, read_log
 from recstream.evaluation.metrics import figures
 from recstream.evaluation.passes import OWN, run_pass

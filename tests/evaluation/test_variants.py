@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recstream.config.settings import ConfigError, Settings
+from recstream.config import ConfigError, Settings
 from recstream.evaluation.variants import GROUPS, grid_points, left_out
 from recstream.ranking.signals import DEFAULT_WEIGHTS, SIGNALS
 

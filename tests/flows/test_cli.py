@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from recstream.cli import app
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from tests.support import warm
 from tests.support.live import (
     HASHING,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.records.reject import raw_of
 from recstream.runtime.runner import Stop

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.encoders import open_encoder
 from recstream.metrics.prometheus import PrometheusMeters

@@ -25,7 +25,7 @@ from zlib import crc32
 import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.runtime.process import ADDRESSES, PROCESS_ID, summary_path
 from recstream.runtime.runner import recovery_dir
 from recstream.runtime.supervisor import _die_with_parent, _free_ports

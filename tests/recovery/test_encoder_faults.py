@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.metrics.accounting import Accounting, accounting, merge_summaries
 from recstream.records.reject import raw_of

@@ -19,7 +19,7 @@ import numpy as np
 import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.runtime.wiring import Wiring
 from recstream.users.row import UserRow
 from tests.support import warm

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import orjson
 from confluent_kafka import Producer
 
-from recstream.config.settings import Settings
+from recstream.config import Settings
 from recstream.connectors.kafka.admin import ensure_topics
 from recstream.items.catalogue import Catalogue
 from recstream.metrics.accounting import Accounting, accounting, merge_summaries

@@ -1,7 +1,6 @@
 """The sections of the settings: every field with its default, its limits and one line of help.
 
-Those that say how jobs run are in `recstream.config.sections`.
-
+These defaults are the only ones: the classes that settings are turned into have none for such a field.
 Units are in the names. What one field allows is in its type; what two fields must agree on is in `conflicts`.
 """
 
@@ -92,7 +91,7 @@ class KafkaSettings(Section):
         default=60.0, description="Seconds all brokers may be unreachable before the job stops with an error."
     )
     partitions_every_s: PositiveSeconds = Field(
-        default=30.0, description="run: seconds between looks for partitions added to the topics it reads."
+        default=30.0, description="run: seconds between checks for partitions added to the topics it reads."
     )
     client: Annotated[dict[str, str], BeforeValidator(_flat_if_table)] = Field(
         default={},
@@ -128,7 +127,7 @@ class KafkaSettings(Section):
 
 
 class StoreSettings(Section):
-    """The LanceDB store of users, items and item statistics."""
+    """The store of users, items, item statistics and learned models."""
 
     path: str = Field(default="state", min_length=1, description="Folder of the store and its positions.")
     shards: int = Field(
@@ -139,7 +138,7 @@ class StoreSettings(Section):
     )
     hot_users: int = Field(default=20_000, ge=100, description="Users kept in memory by one process.")
     refresh_s: PositiveSeconds = Field(
-        default=1.0, description="Seconds between looks for items written by other processes."
+        default=1.0, description="Seconds between checks for items written by other processes."
     )
     compact_every_s: PositiveSeconds = Field(
         default=300.0, description="Seconds between compactions of the tables."
@@ -296,10 +295,10 @@ class EventsSettings(Section):
         default=0.5, ge=0, le=1, description="Stop (exit 4) above this share of rejects; 1: off."
     )
     fuse_records: int = Field(
-        default=1000, ge=1, le=1_000_000, description="Newest records that fuse_share is taken of."
+        default=1000, ge=1, le=1_000_000, description="Newest records among which fuse_share is counted."
     )
     fuse_run: int = Field(
-        default=1000, ge=0, description="Stop (exit 4) when so many in a row are rejected; 0: off."
+        default=1000, ge=0, description="Stop (exit 4) when this many records in a row are rejected; 0: off."
     )
 
     def conflicts(self) -> Iterator[Conflict]:
@@ -344,7 +343,7 @@ class RankingSettings(Section):
     top_n: int = Field(default=20, ge=1, le=1000, description="Items in a list.")
     weights: Weights = Field(
         default={},
-        description="What signals weigh before anything was learned, in place of the defaults; 0: unused.",
+        description="Weights of signals before anything is learned, in place of the defaults; 0: unused.",
     )
 
     @field_validator("weights")
@@ -358,14 +357,12 @@ class RankingSettings(Section):
                 raise ValueError(f"unknown {', '.join(unknown)}, wanted names among {', '.join(SIGNALS)}")
         return value
 
-    learn: bool = Field(
-        default=True, description="Learn online what each signal is worth; false: it stays as it was learned."
-    )
+    learn: bool = Field(default=True, description="Learn weights online; false: keep those learned so far.")
     neighbours: int = Field(default=200, ge=1, le=10_000, description="Neighbours kept for an item.")
     repeats: Literal["auto", "always", "never"] = Field(
         default="auto",
-        description="Whether lists may hold items the user has seen; auto: while more than 5 % of what "
-        "people do is with items they know.",
+        description="Whether lists may hold items the user has seen; auto: while more than 5 % of all "
+        "interactions are with items the user has seen.",
     )
     mmr: float = Field(
         default=0.0,
@@ -395,30 +392,35 @@ class RunSettings(Section):
         default="info", description="debug, info, warning or error."
     )
     restarts: int = Field(
-        default=5, ge=0, description="Times the job is started again after a crash in a row."
+        default=5, ge=0, description="Restarts in a row after crashes; one crash more ends the job."
     )
 
 
 class DriftSettings(Section):
-    """Lists of idle users, made again as the world moves; a restart leaves only users heard since to it."""
+    """Refreshed lists of idle users; after a restart, of those with events since then."""
 
     enabled: bool = Field(default=True, description="Refresh lists of idle users (see also backfill.drift).")
     active_s: PositiveSeconds = Field(
-        default=2_592_000.0, description="Seconds since a user's last event after which they are left alone."
+        default=2_592_000.0,
+        description="Seconds since a user's last event after which the list is not refreshed any more.",
     )
     after_events: float = Field(
-        default=20.0, ge=1, description="Events of the whole stream after which a list may be made again."
+        default=20.0,
+        ge=1,
+        description="Events of the whole stream after which a list may be refreshed again.",
     )
     lists_per_s: float = Field(
-        default=50.0, gt=0, le=1e6, description="run: most such lists made a second, by each process."
+        default=50.0, gt=0, le=1e6, description="run: most lists refreshed a second, by each process."
     )
     items_per_s: int = Field(
         default=20,
         ge=0,
         le=10_000,
-        description="run: most new items a second, the newest, that reach the users they fit; 0: off.",
+        description="run: most new items a second, newest first, offered to their nearest users; 0: off.",
     )
-    item_users: int = Field(default=50, ge=1, le=10_000, description="run: users searched for a new item.")
+    item_users: int = Field(
+        default=50, ge=1, le=10_000, description="run: nearest users searched for a new item."
+    )
 
 
 class BackfillSettings(Section):
@@ -442,9 +444,9 @@ class BackfillSettings(Section):
         default=0.0,
         ge=0,
         le=1000,
-        description="refresh=event: lists of idle users made again for each event of the log; 0: none.",
+        description="refresh=event: lists of idle users refreshed for each event of the log; 0: none.",
     )
-    limit: int = Field(default=0, ge=0, description="Read only the first so many events; 0: all.")
+    limit: int = Field(default=0, ge=0, description="Events read, from the first; 0: all.")
     stop: str = Field(
         default="end",
         description="kafka: where to stop, end, ts=... or offsets={...} (kafka.start: where to begin).",
@@ -463,7 +465,7 @@ class BackfillSettings(Section):
 
     epoch_s: PositiveSeconds = Field(
         default=5.0,
-        description="Seconds between commits of a replay: each writes every user touched since the last.",
+        description="Seconds between commits of a replay: each writes every user changed since the last.",
     )
     max_rejects: int = Field(
         default=0, ge=0, description="Exit with an error when more records than this are rejected."

@@ -1,7 +1,12 @@
 """Where settings come from: a TOML file, RECSTREAM_* variables, and the command line.
 
-This module only collects names and raw values, remembers where each came from, and reports names
-that do not exist with the closest one that does. `recstream.config.settings` checks the values.
+This module collects names and raw values, remembers where each came from, and reports names that do not exist
+with the closest one that does. `recstream.config.settings` checks the values.
+
+pydantic-settings is not used: it accepts an unknown RECSTREAM_TOP_N in silence, stops at the first file or
+table that does not parse, and does not say which source a wrong value came from. Unknown names, problems with
+their places, dotted client settings and the variables that Kubernetes sets would all still be written here;
+only the merging of three mappings would go.
 """
 
 from __future__ import annotations

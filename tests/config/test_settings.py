@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from recstream.config import ConfigError, Settings
+from recstream.config.document import settings_page
 from recstream.config.sections import EncoderSettings, KafkaSettings
 from recstream.config.settings import is_secret
 from recstream.config.sources import closest
@@ -343,3 +344,17 @@ def test_every_field_is_described_and_printed() -> None:
 
 def test_the_closest_name_is_stable() -> None:
     assert closest("ab", ["ax", "ay"]) == closest("ab", ["ay", "ax"])
+
+
+def test_the_reference_of_the_settings_is_up_to_date() -> None:
+    page = Path(__file__).parents[2] / "docs" / "settings.md"
+    stale = "docs/settings.md is stale: run python -m recstream.config.document > docs/settings.md"
+    assert page.read_text(encoding="utf-8") == settings_page(), stale
+
+
+def test_the_reference_has_every_setting_once() -> None:
+    _, *sections = settings_page().split("\n## ")
+    assert [section.partition("\n")[0] for section in sections] == list(Settings.model_fields)
+    for section, info in zip(sections, Settings.model_fields.values(), strict=True):
+        names = [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]
+        assert names == list(type(info.default).model_fields)

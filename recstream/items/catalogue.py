@@ -23,13 +23,15 @@ class Catalogue:
 
     Handles are a matter of this process only; whatever leaves it (stores, lists) carries item ids.
     Texts are compared in the space of a `TextTransform`. A small catalogue's is mean-centred only, and fitted
-    again as it grows; with 1,024 items principal directions are fitted too, and it is frozen.
+    again as it grows; with 1,024 items principal directions are fitted too, and it is frozen. Only
+    `refresh_transform` fits: what reads the catalogue never changes it.
 
     >>> items = Catalogue(2)
     >>> items.put("a", np.array([1, 0], "f4")), items.put("b", np.array([0, 1], "f4"))
     (0, 1)
     >>> items.handle("b"), items.handle("zzz"), items.ids
     (1, None, ['a', 'b'])
+    >>> items.refresh_transform()
     >>> items.text().astype("f8").round(3).tolist()
     [[0.707, -0.707], [-0.707, 0.707]]
     """
@@ -117,7 +119,7 @@ class Catalogue:
         labels = np.array(sorted({crc32(name.encode()) % BUCKETS for name in categories}), np.int32)
         self.categories.put(row, labels, np.ones(len(labels), np.float32))
         if self._is_outgrown:
-            self._fit_at = 0  # fitted anew when it is next asked for
+            self._fit_at = 0  # all texts are transformed anew by the next `refresh_transform`
         else:
             (unit,) = self._transform.unit(self._vectors[row : row + 1])
             self._text[row] = self._text_columns[:, row] = unit
@@ -152,15 +154,27 @@ class Catalogue:
         """Shape ``(n,)``: when each item was published, Unix seconds; NaN: not known."""
         return self._published[: len(self.ids)]
 
+    def refresh_transform(self) -> None:
+        """Fit the transform to the items there are now, if none was fitted or the catalogue has outgrown it.
+
+        Call it before texts are compared: items put since the catalogue outgrew its transform have no text
+        until then. Loading a catalogue so costs one fit, not one for each quarter more items.
+        """
+        if self._fit_at or not self._vectors[: len(self.ids)].any():
+            return
+        transform = self.fitted()
+        if self._filled < FREEZE_AT:  # too few to tell directions from chance
+            transform = transform.centring_only()
+        self.adopt(transform)
+        self._fit_at = self._filled
+
     @property
     def transform(self) -> TextTransform:
-        """What `text` was made with."""
-        self._fit()
+        """What `text` was made with: the one last fitted or adopted."""
         return self._transform
 
     def text(self) -> Matrix:
         """Transformed unit vectors, shape ``(n, dims)``, a view: do not keep it across a ``put``."""
-        self._fit()
         return self._text[: len(self.ids)]
 
     def likeness(self, directions: Matrix, out: npt.NDArray[np.float32]) -> Matrix:
@@ -169,7 +183,6 @@ class Catalogue:
         They are written into ``out``, float32 with room for as many. Taken from the texts as columns, for
         BLAS would bring them into that order with every call.
         """
-        self._fit()
         items = len(self.ids)
         products = out[: len(directions) * items].reshape(-1, items)
         return np.matmul(directions, self._text_columns[:, :items], out=products)
@@ -198,31 +211,18 @@ class Catalogue:
         Raises:
             ValueError: there are no items, or ``whitening`` is not between 0 and 1.
         """
-        self.lexicon.weigh()
-        self.categories.weigh()
-        vectors = self._vectors[: len(self.ids)]
-        transform = text_transform.fit(
-            vectors,
+        return text_transform.fit(
+            self._vectors[: len(self.ids)],
             version=max(self._filled, self._transform.version + 1),
             dims=min(text_transform.DIMS, self.dim),
             whitening=whitening,
-            idf=self.lexicon.idf,
-            categories=self.categories.idf,
+            idf=self.lexicon.fitted_idf(),
+            categories=self.categories.fitted_idf(),
         )
-        return transform
 
     @property
     def _is_outgrown(self) -> bool:
         return self._fit_at < FREEZE_AT and self._filled > REFIT_GROWTH * self._fit_at
-
-    def _fit(self) -> None:
-        if self._fit_at or not self._vectors[: len(self.ids)].any():
-            return
-        transform = self.fitted()
-        if self._filled < FREEZE_AT:  # too few to tell directions from chance
-            transform = transform.centring_only()
-        self.adopt(transform)
-        self._fit_at = self._filled
 
     def _grow(self, rows: int) -> None:
         for name in ("_vectors", "_text", "_available", "_known", "_tiebreak", "_published"):

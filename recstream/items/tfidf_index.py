@@ -133,12 +133,15 @@ class TfidfIndex:
         """Terms of a row, int32."""
         return self._terms[self._starts[row] : self._starts[row] + self._lengths[row]]
 
+    def fitted_idf(self) -> npt.NDArray[np.float32]:
+        """What the terms would weigh by the items there are now, float32 of shape ``(terms,)``."""
+        idf = np.log((self._items + 1.0) / (self._sizes + 1.0)).astype(np.float32)
+        idf[self._sizes > max(self._common * self._items, _RARE)] = 0.0
+        return idf
+
     def weigh(self, idf: npt.NDArray[np.float32] | None = None) -> None:
-        """Take the terms' weights from the items there are now, or as they were taken before."""
-        if idf is None:
-            idf = np.log((self._items + 1.0) / (self._sizes + 1.0)).astype(np.float32)
-            idf[self._sizes > max(self._common * self._items, _RARE)] = 0.0
-        self._idf = idf.astype(np.float32)
+        """Weigh the terms by `fitted_idf`, or by weights that were taken before."""
+        self._idf = self.fitted_idf() if idf is None else idf.astype(np.float32)
         for begun_anew in (self._sizes, self._rooms, self._taken):  # each posting holds a scale
             begun_anew[:] = 0
         for row in np.flatnonzero(self._lengths).tolist():

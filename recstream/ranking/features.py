@@ -94,6 +94,7 @@ class FeatureExtractor:
     def _look(self, lists: int = 1) -> None:
         """See the world as it is now, for so many lists."""
         items = len(self.catalogue)
+        self.catalogue.refresh_transform()
         self.text = self.catalogue.text()
         popularity = self.statistics.relative_popularity(items)
         self.arrays = CatalogueArrays(

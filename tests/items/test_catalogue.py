@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -67,6 +69,7 @@ def test_a_ghost_that_arrives_keeps_its_row() -> None:
     ghost = catalogue.intern("late")
     assert catalogue.put("late", unit("late")) == ghost == catalogue.handle("late")
     assert catalogue.available[ghost]
+    catalogue.refresh_transform()
     np.testing.assert_allclose(catalogue.text(), centred_by_hand(catalogue), atol=1e-6)
 
 
@@ -76,6 +79,7 @@ def test_texts_of_a_small_catalogue_lose_the_common_direction_and_have_unit_leng
     for k in range(40):
         vector = common + unit(k)
         catalogue.put(f"i{k}", (vector / np.linalg.norm(vector)).astype(np.float32))
+    catalogue.refresh_transform()
     text = catalogue.text()
     np.testing.assert_allclose(text, centred_by_hand(catalogue), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(text, axis=1), 1.0, atol=1e-6)
@@ -84,21 +88,24 @@ def test_texts_of_a_small_catalogue_lose_the_common_direction_and_have_unit_leng
 
 def test_the_mean_is_taken_again_only_after_a_quarter_more_items() -> None:
     catalogue = catalogue_of([f"i{k}" for k in range(40)])
+    catalogue.refresh_transform()
     before = catalogue.transform.mean.copy()
     for k in range(10):
         catalogue.put(f"new{k}", unit(f"new{k}"))
+    catalogue.refresh_transform()
     assert catalogue.transform.mean.tolist() == before.tolist()
     row = catalogue.handle("new9") or 0
     moved = unit("new9") - before
     np.testing.assert_allclose(catalogue.text()[row], moved / np.linalg.norm(moved), atol=1e-6)
     catalogue.put("one more", unit("one more"))
+    catalogue.refresh_transform()
     assert catalogue.transform.mean.tolist() != before.tolist()
     np.testing.assert_allclose(catalogue.text(), centred_by_hand(catalogue), atol=1e-6)
 
 
 def test_replacing_an_item_replaces_its_text() -> None:
     catalogue = catalogue_of(["a", "b", "c"])
-    catalogue.text()
+    catalogue.refresh_transform()
     catalogue.put("b", unit("other"), available=False, title="B")
     moved = unit("other") - catalogue.transform.mean
     np.testing.assert_allclose(catalogue.text()[1], moved / np.linalg.norm(moved), atol=1e-6)
@@ -108,8 +115,10 @@ def test_replacing_an_item_replaces_its_text() -> None:
 def test_a_deleted_item_says_nothing_about_taste() -> None:
     """Its tombstone has a vector of zeros, which is no direction: neither its own row nor the mean has it."""
     catalogue = catalogue_of(["a", "b", "c"])
+    catalogue.refresh_transform()
     before = catalogue.transform.mean.copy()
     catalogue.put("d", np.zeros(DIM, np.float32), available=False)
+    catalogue.refresh_transform()
     assert not catalogue.text()[3].any()
     np.testing.assert_allclose(catalogue.transform.mean, before, atol=1e-9)
     catalogue.put("b", np.zeros(DIM, np.float32), available=False)
@@ -118,13 +127,16 @@ def test_a_deleted_item_says_nothing_about_taste() -> None:
 
 def test_an_empty_catalogue_answers() -> None:
     catalogue = Catalogue(DIM)
+    catalogue.refresh_transform()
     assert catalogue.text().shape == (0, DIM)
     assert catalogue.transform.mean.tolist() == [0.0] * DIM
     assert (len(catalogue), catalogue.known, catalogue.handle("a")) == (0, 0, None)
 
 
 def test_one_item_alone_is_no_nan() -> None:
-    assert np.isfinite(catalogue_of(["a"]).text()).all()
+    catalogue = catalogue_of(["a"])
+    catalogue.refresh_transform()
+    assert np.isfinite(catalogue.text()).all()
 
 
 def test_a_vector_of_another_length_is_refused_and_leaves_no_trace() -> None:
@@ -137,35 +149,62 @@ def test_a_vector_of_another_length_is_refused_and_leaves_no_trace() -> None:
 def test_a_small_catalogue_is_mean_centred_only_and_a_large_one_gets_directions_for_good() -> None:
     dim = 160
     catalogue = catalogue_of([f"i{k}" for k in range(1023)], dim)
+    catalogue.refresh_transform()
     assert catalogue.text().shape == (1023, dim)
     assert catalogue.transform.projection.tolist() == np.eye(dim).tolist()
     for k in range(1023, 1300):
         catalogue.put(f"i{k}", unit(k, dim))
+    catalogue.refresh_transform()
     frozen = catalogue.transform
     assert catalogue.text().shape == (1300, DIMS)
     assert (frozen.items, frozen.dims) == (1300, DIMS)
     for k in range(1300, 2700):
         catalogue.put(f"i{k}", unit(k, dim), terms=pack(text_terms("another word")))
+    catalogue.refresh_transform()
     assert catalogue.transform is frozen
     wanted = frozen.unit(np.array([catalogue.vector(row) for row in range(2700)]))
     np.testing.assert_allclose(catalogue.text(), wanted, atol=1e-6)
     assert catalogue.lexicon.idf.tolist() == frozen.idf.tolist()
 
 
-def test_one_after_another_or_at_once_texts_are_fitted_when_they_are_asked_for() -> None:
-    """Nothing is fitted while a catalogue is loaded: its whole is what the transform is made of."""
+def test_nothing_is_fitted_while_a_catalogue_is_loaded() -> None:
     catalogue = catalogue_of([f"i{k}" for k in range(1500)])
+    assert catalogue.transform.items == 0
+    catalogue.refresh_transform()
     assert catalogue.transform.items == 1500
+
+
+@pytest.mark.parametrize("items", [0, 1, 40, 1100])
+@pytest.mark.parametrize("is_fitted", [False, True])
+def test_reading_never_changes_a_catalogue(items: int, is_fitted: bool) -> None:
+    """No property and no method that only answers; a fit that is not adopted does not either."""
+    catalogue = catalogue_of([f"i{k}" for k in range(items)])
+    if is_fitted:
+        catalogue.refresh_transform()
+        catalogue.put("more", unit("more"), terms=pack(text_terms("some words")))
+        for k in range(items // 3):  # outgrown, if it is small
+            catalogue.put(f"more{k}", unit(k), categories=["label"])
+    before = pickle.dumps(vars(catalogue))
+    read = [name for name, of in vars(Catalogue).items() if isinstance(of, property)]
+    assert {"transform", "available", "published"} <= set(read)
+    for name in read:
+        getattr(catalogue, name)
+    len(catalogue), catalogue.text(), catalogue.handle("i0"), catalogue.handle("nothing")
+    if len(catalogue):
+        catalogue.likeness(catalogue.text()[:2].copy(), np.zeros(2 * len(catalogue), np.float32))
+        catalogue.vector(0), catalogue.is_known(0), catalogue.fitted(whitening=0.5)
+    assert pickle.dumps(vars(catalogue)) == before
 
 
 def test_a_transform_that_is_adopted_stays_whatever_comes() -> None:
     there = catalogue_of([f"there{k}" for k in range(1100)])
     here = catalogue_of(["a", "b", "c"])
-    here.text()
+    here.refresh_transform()
     here.adopt(there.fitted(whitening=0.5))
     used = here.transform
     for k in range(200):
         here.put(f"i{k}", unit(k))
+    here.refresh_transform()
     assert here.transform is used
     vectors = np.array([here.vector(row) for row in range(len(here))])
     np.testing.assert_allclose(here.text(), used.unit(vectors), atol=1e-6)
@@ -173,6 +212,7 @@ def test_a_transform_that_is_adopted_stays_whatever_comes() -> None:
 
 def test_what_is_fitted_anew_is_newer_and_not_used_before_it_is_adopted() -> None:
     catalogue = catalogue_of([f"i{k}" for k in range(1100)])
+    catalogue.refresh_transform()
     used = catalogue.transform
     newer = catalogue.fitted(whitening=1.0)
     assert newer.version > used.version

@@ -54,6 +54,7 @@ def unit_terms(index: TfidfIndex, items: int) -> AnyArray:
 
 def dense_by_hand(arrays: Scene, asked: Query) -> dict[str, tuple[AnyArray, float]]:
     """Products of the items' texts with the users' directions, and how much evidence there is."""
+    arrays.catalogue.refresh_transform()
     text, transform = arrays.catalogue.text().astype(np.float64), arrays.catalogue.transform
     found = {"short_term": (asked.recent_weights @ text[asked.recent], 1.0 if len(asked.recent) else 0.0)}
     for name, total, weight in (

@@ -61,10 +61,7 @@ class TextTransformState:
                 )
 
     def note(self) -> None:
-        """Lists were made: the catalogue's transform is the one they were made by.
-
-        Not asked for at other times, for asking has it fitted.
-        """
+        """Note that lists were made: the catalogue's transform is the one they were made by."""
         self._used = self._catalogue.transform
 
     def due(self) -> dict[str, bytes]:

@@ -1,1 +1,1 @@
-"""What is counted, and how it is served."""
+"""Metrics: their names, how they are counted, and the summary of a run."""

@@ -1,6 +1,6 @@
 """Summaries of a run: adding up processes, proving that no record was lost (guarantee G4), quantiles.
 
-A summary is what `Meters` implementations' ``snapshot()`` gives, plain JSON: a number for a metric without
+A summary is plain JSON, by metric, as ``snapshot()`` of the meters gives it: a number for a metric without
 labels, ``{"events/not_json": 3}`` for one with labels (values joined by a slash), and
 ``{"count": 2, "sum": 0.3, "buckets": {"0.001": 0, ...}}`` (cumulative) for a histogram.
 """
@@ -26,7 +26,7 @@ class Accounting(NamedTuple):
     absorbed: int
     rejected: int
     waiting: int
-    """Waiting at the end, less those that an earlier run had left waiting."""
+    """Waiting at the end, less those that waited when the run began."""
     balanced: bool
     """Whether every event read is in exactly one of the others."""
 
@@ -40,7 +40,7 @@ class Accounting(NamedTuple):
 
 
 def accounting(summary: Mapping[str, Any]) -> Accounting:
-    """Add the events of a summary up.
+    """Add up the events of a summary.
 
     >>> print(accounting({"records_read": {"events": 3, "items": 9}, "events_applied": 2,
     ...                   "records_rejected": {"events/not_json": 1, "items/not_json": 4}}))

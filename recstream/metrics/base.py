@@ -1,14 +1,14 @@
-"""The contract of what counts: `recstream.testing` checks it."""
+"""The port through which the other folders count."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = []
+__all__ = ["Meters"]
 
 
 class Meters(Protocol):
-    """Counts and gauges by name; names are the closed list in `recstream.metrics.prometheus`."""
+    """Counts and gauges by name; the names are those of `recstream.metrics.names.METRICS`."""
 
     def add(self, name: str, amount: float = 1.0, **labels: str) -> None:
         """Count ``amount`` more."""

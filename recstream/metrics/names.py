@@ -1,47 +1,17 @@
 """Every metric recstream exports: its kind, unit, labels, meaning, and what to do when it is high.
 
-The list is closed: a name that is not here is a programming error. Prometheus shows each as
-``recstream_<name>``, counters with ``_total`` at the end.
+A metric is one row of `METRICS`; whoever counts it names it: ``meters.add("epochs")``. A name without a row
+is a programming error. Prometheus shows each as ``recstream_<name>``, counters with ``_total`` at the end.
 """
 
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple
 
-__all__ = ["BUCKETS_S", "METRICS", "Kind", "Metric", "MetricName", "label_values", "metric"]
+__all__ = ["BUCKETS_S", "METRICS", "Kind", "Metric", "label_values", "metric"]
 
 Kind = Literal["counter", "gauge", "histogram"]
-MetricName = Literal[
-    "records_read",
-    "events_applied",
-    "events_duplicate",
-    "events_absorbed",
-    "events_waiting",
-    "events_waiting_at_start",
-    "records_rejected",
-    "lists_emitted",
-    "drift_lists",
-    "drift_items_skipped",
-    "drift_search_seconds",
-    "model_examples",
-    "model_weight",
-    "outputs_resent",
-    "sessions_closed",
-    "users_hot",
-    "users_loaded",
-    "flush_seconds",
-    "flushed_rows",
-    "encoder_texts",
-    "encode_seconds",
-    "catalogue_items",
-    "catalogue_version",
-    "kafka_lag",
-    "event_to_list_seconds",
-    "epochs",
-    "process_start",
-]
-
 BUCKETS_S: Final = (
     *(0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2),
     *(0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 20.0, 30.0, 60.0),
@@ -60,12 +30,12 @@ class Metric(NamedTuple):
     """What an operator does about it."""
     labels: tuple[str, ...] = ()
     defaults: tuple[tuple[str, str], ...] = ()
-    """Labels that a caller may leave out, with what they then are."""
+    """Labels that a caller may leave out, and their values then."""
     merge: Literal["sum", "max", "min"] = "sum"
-    """How the processes of one job add up."""
+    """How the values of a job's processes become one."""
 
 
-METRICS: Final[dict[MetricName, Metric]] = {
+METRICS: Final[dict[str, Metric]] = {
     "records_read": Metric(
         "counter",
         "records",
@@ -85,7 +55,7 @@ METRICS: Final[dict[MetricName, Metric]] = {
     "events_absorbed": Metric(
         "counter",
         "events",
-        "Events the user's stored state holds already (read again after a crash or by a replay).",
+        "Events that the user's stored state has absorbed before (read again after a crash or by a replay).",
         "Expected after a crash or replay; otherwise two jobs read into one store.",
     ),
     "events_waiting": Metric(
@@ -97,8 +67,8 @@ METRICS: Final[dict[MetricName, Metric]] = {
     "events_waiting_at_start": Metric(
         "gauge",
         "events",
-        "Of the waiting events met in this run, those read and counted by an earlier run.",
-        "Nothing: it makes the account of a resumed run add up.",
+        "Of the waiting events met in this run, those that an earlier run read and counted.",
+        "Nothing: it balances the accounting of a resumed run.",
     ),
     "records_rejected": Metric(
         "counter",
@@ -114,7 +84,7 @@ METRICS: Final[dict[MetricName, Metric]] = {
     "drift_lists": Metric(
         "counter",
         "lists",
-        "Lists of idle users made again, by outcome: emitted, or unchanged (not written).",
+        "Lists of idle users refreshed, by outcome: emitted, or unchanged (not written).",
         "unchanged far above emitted: raise drift.after_events, or lower drift.lists_per_s.",
         ("outcome",),
     ),
@@ -133,14 +103,14 @@ METRICS: Final[dict[MetricName, Metric]] = {
     "model_examples": Metric(
         "gauge",
         "lists",
-        "Lists that the weights of the signals were learned from, as last written.",
+        "Lists that the weights were learned from, as of the last write.",
         "Nothing; standing still while events come: see ranking.learn.",
         merge="max",
     ),
     "model_weight": Metric(
         "gauge",
         "score",
-        "What each signal is worth: the score of an item that has it alone, and in full.",
+        "Weight of each signal: the score of an item with the full value of this feature and no other.",
         "Jumping: look at what users do (a campaign, a robot); recstream model reset starts anew.",
         ("signal",),
         merge="max",
@@ -154,7 +124,10 @@ METRICS: Final[dict[MetricName, Metric]] = {
     ),
     "sessions_closed": Metric("counter", "sessions", "Sessions announced as closed.", "Nothing."),
     "users_hot": Metric(
-        "gauge", "users", "Users held in memory.", "At store.hot_users it is full; see users_loaded."
+        "gauge",
+        "users",
+        "Users held in memory.",
+        "At store.hot_users the user cache is full; see users_loaded.",
     ),
     "users_loaded": Metric(
         "counter",
@@ -165,7 +138,7 @@ METRICS: Final[dict[MetricName, Metric]] = {
     "flush_seconds": Metric(
         "histogram",
         "seconds",
-        "Time that events wait at the end of an epoch for what is written.",
+        "Time that events wait at the end of an epoch for its writes.",
         "Above run.epoch_s: slow disk, or too many users an epoch; raise run.epoch_s.",
     ),
     "flushed_rows": Metric(
@@ -189,7 +162,11 @@ METRICS: Final[dict[MetricName, Metric]] = {
         "Lower encoder.max_tokens, use a smaller model or a device, or raise encoder.threads.",
     ),
     "catalogue_items": Metric(
-        "gauge", "items", "Items known.", "Memory grows with it: see DESIGN section 4.3.", merge="max"
+        "gauge",
+        "items",
+        "Items known.",
+        "Memory grows with it: each process holds the whole catalogue.",
+        merge="max",
     ),
     "catalogue_version": Metric("gauge", "version", "Version of the catalogue.", "Nothing.", merge="max"),
     "kafka_lag": Metric(
@@ -216,9 +193,6 @@ METRICS: Final[dict[MetricName, Metric]] = {
     ),
 }
 
-if set(METRICS) != set(get_args(MetricName)):  # the Literal is for mypy, the dict for everybody else
-    raise AssertionError(f"names differ: {set(METRICS) ^ set(get_args(MetricName))}")
-
 
 def metric(name: str) -> Metric:
     """The metric of that name.
@@ -231,11 +205,10 @@ def metric(name: str) -> Metric:
     ...
     KeyError: "'epoch' is no metric; did you mean 'epochs'?"
     """
-    found = METRICS.get(name)  # type: ignore[call-overload]  # any string may be asked for
+    found = METRICS.get(name)
     if found is None:
         close = get_close_matches(name, list(METRICS), n=1, cutoff=0.0)
         raise KeyError(f"{name!r} is no metric; did you mean {close[0]!r}?")
-    assert isinstance(found, Metric)  # noqa: S101 - get() is untyped because of the overload
     return found
 
 

@@ -6,28 +6,21 @@ The names are `recstream.metrics.names.METRICS`; sums over processes are `recstr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterable
 from threading import Lock, Thread
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
 
-from recstream.metrics.accounting import Accounting, Summary, accounting, merge_summaries, quantile
-from recstream.metrics.names import BUCKETS_S, METRICS, Kind, Metric, MetricName, label_values
+from recstream.metrics.accounting import Summary
+from recstream.metrics.names import BUCKETS_S, METRICS, Kind, label_values
 
-__all__ = [
-    "METRICS",
-    "Accounting",
-    "Metric",
-    "MetricName",
-    "MetricsServer",
-    "PrometheusMeters",
-    "accounting",
-    "merge_summaries",
-    "quantile",
-]
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["MetricsServer", "PrometheusMeters"]
 
 
 def _always() -> bool:
@@ -46,8 +39,8 @@ class PrometheusMeters:
     >>> meters = PrometheusMeters()
     >>> meters.add("records_read", 3, stream="events")
     >>> meters.add("events_applied", 3)
-    >>> meters.snapshot()["records_read"], accounting(meters.snapshot()).balanced
-    ({'events': 3}, True)
+    >>> meters.snapshot()["records_read"], meters.snapshot()["events_applied"]
+    ({'events': 3}, 3)
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
@@ -133,19 +126,25 @@ class PrometheusMeters:
 
 
 class MetricsServer:
-    """A running endpoint; a context manager, closed at the latest with the process."""
+    """A running endpoint; a context manager, closed at the latest with the process.
+
+    ``prometheus_client.start_http_server`` answers every path with the metrics, so a probe of ``/healthz``
+    would get all of them and could never fail. Hence its parts are put together here: its application, which
+    speaks both formats of Prometheus and compresses, and its threading server.
+    """
 
     def __init__(
         self, registry: CollectorRegistry, address: tuple[str, int], is_healthy: Callable[[], bool]
     ) -> None:
         try:
-            self._server = _Server(address, _Handler)
+            self._server = make_server(
+                *address, _application(registry, is_healthy), ThreadingWSGIServer, _QuietHandler
+            )
         except OSError as err:
             mend = "set run.metrics_port to a free port, or to 0 for none"
             text = f"metrics port {address[1]}: {err.strerror}; {mend}"
             raise OSError(err.errno, text) from None
-        self._server.registry, self._server.is_healthy = registry, is_healthy
-        self.port: int = self._server.server_address[1]
+        self.port: int = self._server.server_port
         """The port listened on."""
         self._thread = Thread(target=self._server.serve_forever, args=(0.05,), name="metrics", daemon=True)
         self._thread.start()
@@ -163,30 +162,26 @@ class MetricsServer:
         self.close()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    allow_reuse_address = True
-    registry: CollectorRegistry
-    is_healthy: Callable[[], bool]
+def _application(registry: CollectorRegistry, is_healthy: Callable[[], bool]) -> WSGIApplication:
+    metrics = make_wsgi_app(registry)
 
-
-class _Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        server, path = cast(_Server, self.server), self.path.partition("?")[0]
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
         if path == "/metrics":
-            self._answer(200, CONTENT_TYPE_LATEST, generate_latest(server.registry))
-        elif path == "/healthz":
-            healthy = server.is_healthy()
-            self._answer(200 if healthy else 503, "text/plain", b"ok\n" if healthy else b"not healthy\n")
+            text: Iterable[bytes] = metrics(environ, start_response)
+            return text
+        if path != "/healthz":
+            status, body = "404 Not Found", b"have: /metrics /healthz\n"
+        elif is_healthy():
+            status, body = "200 OK", b"ok\n"
         else:
-            self._answer(404, "text/plain", b"have: /metrics /healthz\n")
+            status, body = "503 Service Unavailable", b"not healthy\n"
+        start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+        return [body]
 
-    def _answer(self, status: int, kind: str, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+    return answer
 
+
+class _QuietHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
         """Scrapes are not worth a line."""

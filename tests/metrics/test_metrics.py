@@ -12,14 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from recstream.metrics.accounting import accounting, merge_summaries, quantile
 from recstream.metrics.base import Meters
-from recstream.metrics.prometheus import (
-    METRICS,
-    PrometheusMeters,
-    accounting,
-    merge_summaries,
-    quantile,
-)
+from recstream.metrics.names import METRICS
+from recstream.metrics.prometheus import PrometheusMeters
 from tests.support.meters import MemoryMeters, MetersContract
 
 

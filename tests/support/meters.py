@@ -32,7 +32,7 @@ class MemoryMeters:
     def add(self, name: str, amount: float = 1.0, **labels: str) -> None:
         """Count ``amount`` more."""
         key = (name, *label_values(name, None, labels))
-        if amount < 0 and METRICS[name].kind == "counter":  # type: ignore[index]  # label_values checked the name
+        if amount < 0 and METRICS[name].kind == "counter":
             raise ValueError(f"counter {name!r} cannot go down: got {amount}")
         self.values[key] += amount
 

@@ -17,8 +17,8 @@ from recstream.cli.progress import Reporter
 
 if TYPE_CHECKING:
     from recstream.config import Settings
+    from recstream.evaluation.experiment import Experiment
     from recstream.evaluation.protocol import Ties
-    from recstream.evaluation.study import Study
 
 __all__ = ["evaluate"]
 
@@ -108,10 +108,10 @@ def evaluate(
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
 
     from recstream.evaluation.baselines import BASELINES
-    from recstream.evaluation.job import Job
+    from recstream.evaluation.experiment import run_experiment
     from recstream.evaluation.log import check_files
     from recstream.evaluation.protocol import Protocol
-    from recstream.evaluation.study import run_study
+    from recstream.evaluation.runs import EvaluationRun
 
     check_files(events, items)
     protocol = Protocol(
@@ -122,7 +122,7 @@ def evaluate(
         not_target=tuple(name for name in not_target.split(",") if name),
         when="emitted" if _when(when) == "emitted" else "request",
     )
-    job = Job(
+    run = EvaluationRun(
         settings,
         events,
         items,
@@ -134,39 +134,39 @@ def evaluate(
     )
     cores = len(os.sched_getaffinity(0))
     with Reporter(consoles.errors()) as reporter:
-        study = run_study(
-            job,
+        experiment = run_experiment(
+            run,
             jobs or cores,
             reporter.stage,
             emitted=when == "both",
             ablate=without,
             grid={name: settings for name, (settings, _) in points.items()},
         )
-    if write_settings is not None and study.grid:
-        name, _ = study.grid[0]
+    if write_settings is not None and experiment.grid:
+        name, _ = experiment.grid[0]
         best = points[name][1].as_toml()
         head = f"# recstream eval, best of {len(points)}: {name}"
         write_settings.write_text(f"{head}\n{best}\n", encoding="utf-8")
     if report is not None:
-        _write_report(report, study)
-    _print(study, as_json=as_json)
+        _write_report(report, experiment)
+    _print(experiment, as_json=as_json)
 
 
-def _print(study: Study, *, as_json: bool) -> None:
-    from recstream.cli.evaluation_table import print_study, record_of
+def _print(experiment: Experiment, *, as_json: bool) -> None:
+    from recstream.cli.evaluation_table import print_experiment, record_of
 
     if as_json:
-        consoles.output().print(orjson.dumps(record_of(study)).decode(), markup=False, soft_wrap=True)
+        consoles.output().print(orjson.dumps(record_of(experiment)).decode(), markup=False, soft_wrap=True)
     else:
-        print_study(consoles.output(), study)
+        print_experiment(consoles.output(), experiment)
 
 
-def _write_report(path: Path, study: Study) -> None:
-    from recstream.evaluation.passes import OWN
+def _write_report(path: Path, experiment: Experiment) -> None:
+    from recstream.evaluation.replay_loop import OWN
     from recstream.evaluation.report import html_report
 
-    grid = [(name, done.methods[OWN]) for name, done in study.grid]
-    page = html_report(study.base, methods=study.methods, ablation=study.ablation, grid=grid)
+    grid = [(name, result.methods[OWN]) for name, result in experiment.grid]
+    page = html_report(experiment.base, methods=experiment.methods, ablation=experiment.ablation, grid=grid)
     path.write_text(page, encoding="utf-8")
 
 
@@ -174,10 +174,10 @@ def _without(text: str | None, settings: Settings) -> list[str]:
     """Names that ``--ablate`` gives, each known."""
     if text is None:
         return []
-    from recstream.evaluation.variants import left_out
+    from recstream.evaluation.ablations import ablated_settings
 
     names = [name.strip() for name in text.split(",") if name.strip()]
-    if not left_out(settings, names):
+    if not ablated_settings(settings, names):
         msg = f"{text!r}: wanted a signal that is used, or a group with one; all; groups"
         raise typer.BadParameter(msg, param_hint="--ablate")
     return names
@@ -190,7 +190,7 @@ def _points(
     if not texts:
         return {}
     from recstream.config import ConfigError
-    from recstream.evaluation.variants import grid_points
+    from recstream.evaluation.ablations import grid_points
 
     points: dict[str, tuple[Settings, Settings]] = {}
     problems: dict[str, None] = {}

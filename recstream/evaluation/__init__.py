@@ -1,1 +1,1 @@
-"""Prequential evaluation: how good lists would have been on any log, by the dataflow's own code."""
+"""Prequential evaluation: how good lists would have been on a log, by the code of the dataflow."""

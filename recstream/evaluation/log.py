@@ -1,4 +1,4 @@
-"""Log: a file of items and one of events, read, decoded and encoded as a backfill does it."""
+"""Log: a file of items and one of events, read, decoded and encoded as in a backfill."""
 
 from __future__ import annotations
 
@@ -24,33 +24,34 @@ from recstream.runtime.wiring import Wiring
 __all__ = ["Log", "Stage", "check_files", "read_log"]
 
 Stage = Callable[[str, Callable[[], float] | None], None]
-"""Told when a stage begins: its name, and what tells the share done (None: not known)."""
+"""Called when a stage begins, with its name and a function that gives the share done (None: not known)."""
 _KAFKA = "kafka:"
 _BATCH = 512
+"""Records read at once."""
 
 
 @dataclass
 class Log:
-    """What is evaluated on; all of it is in memory (about 1 KB an event)."""
+    """Items and events to evaluate on, all in memory (about 1 KB an event)."""
 
     name: str
     read_at: float
-    """Unix seconds."""
+    """When it was read, Unix seconds."""
     events: list[Event] = field(default_factory=list)
     """With the vectors of their texts, in the order of the file."""
-    brought: dict[int, ItemRow] = field(default_factory=dict)
-    """Items that events carry along, by the offset of the event."""
+    carried_items: dict[int, ItemRow] = field(default_factory=dict)
+    """Items carried by events, by the offset of the event."""
     rows: list[ItemRow] = field(default_factory=list)
-    """The catalogue."""
+    """The catalogue as of the file of items."""
     rejected: Counter[str] = field(default_factory=Counter)
-    """Records left out, by reason."""
+    """Counts of rejected records, by reason."""
 
 
 def check_files(events: str, items: str | None) -> None:
-    """Look at the files before anything else is done.
+    """Check both files before any long work.
 
     Raises:
-        FileFault: one is missing, unreadable, or no file of records.
+        FileFault: One is missing, unreadable, or not a file of records.
     """
     for where in (items, events):
         if where is not None:
@@ -60,12 +61,12 @@ def check_files(events: str, items: str | None) -> None:
 def read_log(
     wiring: Wiring, rules: DataflowRules, events: str, items: str | None, limit: int, stage: Stage
 ) -> Log:
-    """Read both files; texts are encoded through the wiring's cache.
+    """Read both files; texts are encoded through the cache of vectors.
 
     Raises:
-        FileFault: as `check_files`.
-        RejectLimitError: too many of the records are rejected.
-        EncoderError: the encoder cannot be had.
+        FileFault: One of the files is missing or unreadable.
+        RejectLimitError: Too many of the records were rejected.
+        EncoderError: The encoder cannot be opened.
     """
     check_files(events, items)
     log = Log(Path(events).name, time.time())
@@ -79,10 +80,10 @@ def read_log(
         decoded, rejects = decode_events(raw, rules=decode, now=log.read_at, loads=orjson.loads)
         reject_limit.observe_batch(raw.offsets, rejects)
         log.rejected.update(reject.reason for reject in rejects)
-        done = encoded_events(decoded, wiring.encoder)
-        log.rejected.update(reject.reason for reject in done.rejects)
-        log.brought |= done.brought
-        log.events += [event._replace(raw=b"") for event in done.events]
+        encoded = encoded_events(decoded, wiring.encoder)
+        log.rejected.update(reject.reason for reject in encoded.rejects)
+        log.carried_items |= encoded.brought
+        log.events += [event._replace(raw=b"") for event in encoded.events]
     return log
 
 
@@ -90,21 +91,21 @@ def _read_items(wiring: Wiring, rules: DataflowRules, items: str, log: Log, stag
     source = _source(items, None)
     stage("items", source.progress)
     reject_limit = RejectLimit("items", rules.reject_limit)
-    last: dict[str, ItemRow] = {}
+    newest: dict[str, ItemRow] = {}
     for raw in _batches(source):
         decoded, rejects = decode_items(raw, rules=rules.user_state.decode, loads=orjson.loads)
         reject_limit.observe_batch(raw.offsets, rejects)
         log.rejected.update(f"items/{reject.reason}" for reject in rejects)
         rows, failed = item_rows(decoded, wiring.encoder)
         log.rejected.update("items/unencodable" for _ in failed)
-        last |= {row.item_id: row for row in rows if row is not None}
-    log.rows = list(last.values())
+        newest |= {row.item_id: row for row in rows if row is not None}
+    log.rows = list(newest.values())
 
 
 def _source(where: str, limit: int | None) -> FileSource:
     if where.startswith(_KAFKA):
         raise FileFault(
-            "a topic cannot be evaluated on",
+            "a topic cannot be evaluated",
             where,
             "a topic",
             "a file",

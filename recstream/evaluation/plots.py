@@ -5,17 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import Final
+from typing import Final, NamedTuple
 
-from recstream.evaluation.series import Series
-
-__all__ = ["line_plot", "nice_ticks"]
+__all__ = ["Series", "line_plot", "nice_ticks"]
 
 _WIDTH: Final = 760
 _HEIGHT: Final = 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 150, 14, 34
 _COLOURS: Final = 9
 """Classes ``c0`` to ``c8`` of the page; more lines begin anew."""
+
+
+class Series(NamedTuple):
+    """One line of a plot."""
+
+    name: str
+    x: list[float]
+    y: list[float]
 
 
 def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:

@@ -1,7 +1,7 @@
-"""Protocol: which events of a log are tests, and what a list that is scored may have seen.
+"""Protocol: which events of a log are tests, and which events a scored list may have seen.
 
-Prequential, over the whole catalogue: the log is worked off in its order, and each event of its last part is
-a test of the list that its user had, or would have been given, just before.
+The evaluation is prequential and over the whole catalogue. The log is replayed in its order, and each event
+of its last part is a test of the list that its user had, or would have been given, just before.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from recstream.records.actions import Action
 from recstream.records.event import Event
 
-__all__ = ["Moment", "Plan", "Protocol", "Target", "Ties", "Trial", "When", "plan_of"]
+__all__ = ["ListTime", "Plan", "Protocol", "Target", "Ties", "Trial", "When", "plan_of"]
 
 When: TypeAlias = Literal["request", "emitted"]
-"""A list made when the user comes, or the one left from the user's last event."""
+"""Which list is tested: one made when the user comes, or the one left from the user's last event."""
 Ties: TypeAlias = Literal["group", "sequence"]
-"""What the log's order says of one user's events of the same time: nothing, or that they were in it."""
+"""How one user's events of the same time are read: as a group without order, or in the order of the log."""
 
 _NO_CHOICE: Final = ("impression", "request", "forget", "search")
-"""Kinds of actions by which nobody chooses an item."""
+"""Kinds of actions by which a user does not choose an item."""
 NOT_POSITIVE: Final = ("not_recommend", "tag")
-"""Actions of public logs that are about an item and no use of it."""
+"""Actions of public logs that are about an item without using it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
     """What is scored and how.
 
-    A *positive* is an event of an item that is more than its showing. *Tests* are the positives within the
+    A *positive* is an event by which a user chose an item. *Tests* are the positives within the
     last ``last_frac`` of them. Positives of one user at one time are a *tie group*: there is no order among
     them, so all are scored by a list made before the first.
     """
@@ -39,10 +39,10 @@ class Protocol:
     min_prior: int = 1
     """Positives a user must have before a tie group to be scored by it; 0 scores the first ones too."""
     repeats: bool = False
-    """Whether items the user has had before are tests, and are left in lists."""
+    """Whether items the user has had before are tested and may be listed."""
     ties: Ties = "group"
     not_target: tuple[str, ...] = ("ask",)
-    """Actions that are learned from and not scored (nobody can be recommended their own question)."""
+    """Actions that are learned from but not scored (nobody can be recommended their own question)."""
     not_positive: tuple[str, ...] = NOT_POSITIVE
     when: When = "request"
 
@@ -54,35 +54,36 @@ class Protocol:
 
 
 class Target(NamedTuple):
-    """One test: what the user turned to."""
+    """One test: an item that the user chose."""
 
     item_id: str
     place: int
-    """Of the event, in the log."""
+    """Index of the event in the log."""
     popularity: int
-    """Positives of the item before it."""
+    """Positives of the item before this event."""
 
 
 class Trial(NamedTuple):
-    """One tie group with something to test."""
+    """One tie group with at least one target."""
 
     user_id: str
     place: int
-    """Of its first positive, in the log: its list must not have seen that or anything after it."""
+    """Index of its first positive in the log. The list must not have seen this event or any later one."""
     ts: float
     prior: int
-    """The user's positives before it."""
+    """The user's positives before the group."""
     targets: tuple[Target, ...]
     made_at: int
-    """The list that counts is made before the event of this place is taken in; -1: there is none."""
+    """Index of the first event that the tested list has not seen; -1: there is no list."""
 
 
-class Moment(NamedTuple):
-    """When a list is made for a user."""
+class ListTime(NamedTuple):
+    """When the list of a trial is made."""
 
     place: int
-    """Before the event of this place."""
+    """Index of the first event that the list has not seen."""
     trial: int
+    """Index in `Plan.trials`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +93,18 @@ class Plan:
     trials: list[Trial]
     """In the order of the log."""
     positives: list[bool]
-    """One an event: whether it is a positive."""
+    """For each event, whether it is a positive."""
     surely_listed: list[bool]
-    """One an event: whether it certainly causes a list where lists are emitted."""
+    """For each event, whether it certainly causes a list where lists are emitted."""
 
-    def moments(self) -> list[Moment]:
+    def list_times(self) -> list[ListTime]:
         """When lists are to be made, in the order of the log."""
-        made = [Moment(trial.made_at, n) for n, trial in enumerate(self.trials) if trial.made_at >= 0]
+        made = [ListTime(trial.made_at, n) for n, trial in enumerate(self.trials) if trial.made_at >= 0]
         return sorted(made)
 
     @property
     def targets(self) -> int:
-        """How many tests there are."""
+        """Number of tests."""
         return sum(len(trial.targets) for trial in self.trials)
 
 
@@ -119,9 +120,9 @@ class _Group:
 def plan_of(
     events: Sequence[Event], actions: Mapping[str, Action], known: frozenset[str], protocol: Protocol
 ) -> Plan:
-    """Find the tests of a log; ``known`` are the items that lists can hold from the start.
+    """Find the tests of a log; ``known`` are the ids of items that lists can hold from the start.
 
-    An item that nobody knows is a test too: a list that cannot hold it misses it.
+    An item that no record describes is a test too: no list can hold it, so it is missed.
     """
     positives = [_is_positive(event, actions, protocol) for event in events]
     places = [place for place, positive in enumerate(positives) if positive]
@@ -174,17 +175,17 @@ def _is_positive(event: Event, actions: Mapping[str, Action], protocol: Protocol
 def _surely_listed(
     events: Sequence[Event], actions: Mapping[str, Action], known: frozenset[str]
 ) -> list[bool]:
-    """Whether each event is taken in for sure: its item is known by then, and it is no repeated id."""
-    brought: set[str] = set()
+    """Whether each event is certainly applied: its item is known by then, and its id is no repeated one."""
+    carried: set[str] = set()
     ids: set[tuple[str, str]] = set()
     listed = []
     for event in events:
         kind = actions[event.action].kind
         if event.item is not None:
-            brought.add(event.item.item_id)
+            carried.add(event.item.item_id)
         is_again = event.event_id is not None and (event.user_id, event.event_id) in ids
         if event.event_id is not None:
             ids.add((event.user_id, event.event_id))
-        is_known = event.item_id is None or event.item_id in known or event.item_id in brought
+        is_known = event.item_id is None or event.item_id in known or event.item_id in carried
         listed.append(kind not in ("impression", "forget") and is_known and not is_again)
     return listed

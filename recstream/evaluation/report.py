@@ -7,13 +7,16 @@ from datetime import datetime, timezone
 from html import escape
 from typing import Any, Final
 
-from recstream.evaluation.comparison import Difference
-from recstream.evaluation.job import Done
-from recstream.evaluation.plots import line_plot
-from recstream.evaluation.series import Series, by_age, effects_over_time, over_time
+import numpy as np
+import numpy.typing as npt
+
+from recstream.evaluation.experiment import PairedDifference
+from recstream.evaluation.metrics import gains
+from recstream.evaluation.plots import Series, line_plot
+from recstream.evaluation.runs import RunResult
 from recstream.ranking.signals import SIGNALS
 
-__all__ = ["html_report"]
+__all__ = ["by_prior_events", "effects_over_time", "html_report", "over_time"]
 
 _STYLE: Final = """
 :root{color-scheme:light dark;--bg:#fff;--ink:#1b1f24;--dim:#667;--rule:#d8dce2;--best:#e8f1e4;
@@ -34,7 +37,9 @@ svg{width:100%;height:auto;font:12px system-ui,sans-serif}svg text{fill:var(--in
 """ + "".join(f".line.c{n}{{stroke:var(--c{n})}}.dot.c{n}{{fill:var(--c{n})}}\n" for n in range(9))
 
 _STRONGEST: Final = 9
-"""Lines in the plot of what was learned: more would share colours."""
+"""Lines in the plot of effects; more would share colours."""
+_PRIOR_BINS: Final = (1, 2, 3, 5, 10, 20, 50, 100, 200)
+"""First value of each bin of users' prior events; the bin before the first is of new users."""
 _LEGEND: Final = (
     '<p class="dim">&plusmn;: 95 % of 1,000 draws of users. Cold: fewer than 5 events before. Coverage: '
     "share of the catalogue that was in any list. Diversity: mean of 1 &minus; cosine within lists. Novelty: "
@@ -57,37 +62,41 @@ _COLUMNS: Final = (
 
 
 def html_report(
-    done: Done,
+    result: RunResult,
     *,
     methods: Mapping[str, Mapping[str, Any]],
-    ablation: Mapping[str, Difference] | None = None,
+    ablation: Mapping[str, PairedDifference] | None = None,
     grid: Sequence[tuple[str, Mapping[str, Any]]] = (),
 ) -> str:
-    """The page; ``methods`` are the rows of its table, ``ablation`` what leaving each signal out changes."""
-    k = done.job.ks[0]
-    protocol = done.job.protocol
+    """The page as HTML.
+
+    ``methods`` are the rows of its table, ``ablation`` how figures change without each signal, ``grid`` the
+    figures at each point.
+    """
+    k = result.run.ks[0]
+    protocol = result.run.protocol
     when = "made when the user comes" if protocol.when == "request" else "left from the user's last event"
-    tests = f"{len(done.found.targets.user):,} tests in the last {protocol.last_frac:.0%} of the log"
+    tests = f"{len(result.replay.targets.user):,} tests in the last {protocol.last_frac:.0%} of the log"
     what = "items the user has had count too" if protocol.repeats else "tests are of items new to the user"
     parts = [
-        f"<h1>How good lists would have been on {escape(done.name)}</h1>",
-        f"<p>{done.events:,} events of {done.users:,} users, {done.found.catalogue:,} items; {tests}, "
+        f"<h1>How good lists would have been on {escape(result.log_name)}</h1>",
+        f"<p>{result.events:,} events of {result.users:,} users, {result.replay.catalogue:,} items; {tests}, "
         f"lists {when}. Each is made of nothing but what came before, over the whole catalogue; {what}.</p>",
     ]
-    for length in done.job.ks:
+    for length in result.run.ks:
         parts.append(_methods_table(methods, length))
     parts.append(_LEGEND)
-    if len(done.found.targets.user):
-        parts += [f"<h2>Quality over time</h2>{_time_plot(over_time(done, k), k)}"]
-        labels, lines = by_age(done, k)
+    if len(result.replay.targets.user):
+        parts += [f"<h2>Quality over time</h2>{_time_plot(over_time(result, k), k)}"]
+        labels, lines = by_prior_events(result, k)
         ticks = [(float(n), label) for n, label in enumerate(labels)]
-        plot = line_plot(lines, title="NDCG by user age", x_ticks=ticks, y_label=f"NDCG@{k}")
+        plot = line_plot(lines, title="NDCG by prior events of the user", x_ticks=ticks, y_label=f"NDCG@{k}")
         parts.append(f"<h2>Quality by the user's events before</h2>{plot}")
-    parts += _learned(done)
+    parts += _learned(result)
     if ablation:
         parts.append(_ablation_table(ablation, k))
     if grid:
-        parts.append(_grid_table(grid, done.job.ks))
+        parts.append(_grid_table(grid, result.run.ks))
     body = "\n".join(parts)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>recstream eval</title>'
@@ -114,7 +123,7 @@ def _methods_table(methods: Mapping[str, Mapping[str, Any]], k: int) -> str:
     return f"<h2>At {k}</h2>{_table(f'<th>method</th>{head}', rows)}"
 
 
-def _ablation_table(ablation: Mapping[str, Difference], k: int) -> str:
+def _ablation_table(ablation: Mapping[str, PairedDifference], k: int) -> str:
     rows = [
         f"<tr><td>{escape(name)}</td><td>{change.hr:+.4f}</td><td>{change.ndcg:+.4f}</td>"
         f"<td>{change.ndcg_95.low:+.4f} to {change.ndcg_95.high:+.4f}</td></tr>"
@@ -147,19 +156,19 @@ def _time_plot(lines: Sequence[Series], k: int) -> str:
     wanted = sorted({0, len(x) // 4, len(x) // 2, 3 * len(x) // 4, len(x) - 1})
     kept: list[tuple[float, str]] = []
     for n in wanted:
-        # where most of the time nothing happened, labels of near moments would overlap
+        # labels of times close together would overlap
         if not kept or x[n] - kept[-1][0] > 0.14 * (x[-1] - x[0]):
             kept.append((x[n], datetime.fromtimestamp(x[n], tz=timezone.utc).strftime(shape)))
     return line_plot(lines, title="NDCG over time", x_ticks=kept, y_label=f"NDCG@{k}")
 
 
-def _learned(done: Done) -> list[str]:
-    """What was learned of the signals: a plot of those worth most, and a table of all."""
-    learned = done.found.learned
-    lines = effects_over_time(done, _STRONGEST)
+def _learned(result: RunResult) -> list[str]:
+    """A plot of the strongest effects of signals, and a table of all."""
+    learned = result.replay.learned
+    lines = effects_over_time(result, _STRONGEST)
     if not lines:
         return []
-    ticks = [(float(part * done.events // 4), f"{part * done.events // 4:,}") for part in range(5)]
+    ticks = [(float(part * result.events // 4), f"{part * result.events // 4:,}") for part in range(5)]
     plot = line_plot(lines, title="effects of the signals", x_ticks=ticks, y_label="score")
     first, last = learned.effects[0][1], learned.effects[-1][1]
     rows = [
@@ -183,3 +192,57 @@ def _key(name: str, k: int) -> str:
 
 def _number(value: float | None) -> str:
     return "&ndash;" if value is None else f"{value:.4f}"
+
+
+def over_time(result: RunResult, k: int, bins: int = 20) -> list[Series]:
+    """Mean NDCG of each method in ``bins`` equal parts of the tests, by the median time of each part."""
+    targets = result.replay.targets
+    parts = [part for part in np.array_split(np.arange(len(targets.ts)), bins) if len(part)]
+    x = [float(np.median(targets.ts[part])) for part in parts]
+    return [
+        Series(name, x, [float(values[part].mean()) for part in parts]) for name, values in _ndcg(result, k)
+    ]
+
+
+def by_prior_events(result: RunResult, k: int) -> tuple[list[str], list[Series]]:
+    """Labels of bins of users by their prior events, and the mean NDCG of each method in each bin.
+
+    ``x`` numbers the bins; bins without tests are left out.
+    """
+    prior = result.replay.targets.prior
+    which = np.searchsorted(_PRIOR_BINS, prior, side="right")
+    used = np.unique(which).tolist()
+    labels = [_label(bin_) for bin_ in used]
+    x = [float(n) for n in range(len(used))]
+    return labels, [
+        Series(name, x, [float(values[which == bin_].mean()) for bin_ in used])
+        for name, values in _ndcg(result, k)
+    ]
+
+
+def effects_over_time(result: RunResult, most: int) -> list[Series]:
+    """Effects of signals by number of events, for the strongest in the end, of either sign.
+
+    Empty where nothing was learned.
+    """
+    learned = result.replay.learned
+    if not learned.examples:
+        return []
+    last = learned.effects[-1][1]
+    places = [float(place) for place, _ in learned.effects]
+    strongest = sorted(last, key=lambda name: -abs(last[name]))[:most]
+    return [Series(name, places, [effects[name] for _, effects in learned.effects]) for name in strongest]
+
+
+def _ndcg(result: RunResult, k: int) -> list[tuple[str, npt.NDArray[np.float64]]]:
+    return [(name, gains(scored.ranks, k)[1]) for name, scored in result.replay.methods.items()]
+
+
+def _label(bin_: int) -> str:
+    if bin_ == 0:
+        return "0"
+    first = _PRIOR_BINS[bin_ - 1]
+    if bin_ == len(_PRIOR_BINS):
+        return f"{first}+"
+    last = _PRIOR_BINS[bin_] - 1
+    return f"{first}" if last == first else f"{first}-{last}"

@@ -10,23 +10,23 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from recstream.evaluation.baselines import BASELINES, Baseline, World
-from recstream.evaluation.baselines.adjacency import Adjacency
+from recstream.evaluation.baselines import BASELINES, Baseline, History
 from recstream.evaluation.baselines.base import Scores, top_of
+from recstream.evaluation.baselines.counts import Adjacency
 
 
-def world_of(log: list[tuple[int, int]], name: str, items: int = 30) -> tuple[World, Baseline]:
-    world = World(max(user for user, _ in log) + 1, np.ones(items, np.bool_))
-    baseline = BASELINES[name](world)
+def history_of(log: list[tuple[int, int]], name: str, items: int = 30) -> tuple[History, Baseline]:
+    history = History(max(user for user, _ in log) + 1, np.ones(items, np.bool_))
+    baseline = BASELINES[name](history)
     for user, item in log:
         baseline.learn(user, item)
-        world.learn(user, item)
-    return world, baseline
+        history.learn(user, item)
+    return history, baseline
 
 
 def scores_of(log: list[tuple[int, int]], name: str, user: int) -> Scores:
-    world, baseline = world_of(log, name)
-    scores = np.zeros(world.items)
+    history, baseline = history_of(log, name)
+    scores = np.zeros(history.items)
     baseline.score(user, scores)
     return scores
 
@@ -61,12 +61,12 @@ def test_popularity_counts_and_recent_popularity_fades_by_e_in_a_thousand_events
 
 
 def test_recent_popularity_survives_a_log_of_any_length() -> None:
-    world = World(1, np.ones(2, np.bool_))
-    world._gain = 9e199
+    history = History(1, np.ones(2, np.bool_))
+    history._gain = 9e199
     for item in (0, 1, 1):
-        world.learn(0, item)
-    assert np.isfinite(world.lately).all()
-    assert world.lately[1] / world.lately[0] == pytest.approx(math.exp(0.001) + math.exp(0.002))
+        history.learn(0, item)
+    assert np.isfinite(history.faded_count).all()
+    assert history.faded_count[1] / history.faded_count[0] == pytest.approx(math.exp(0.001) + math.exp(0.002))
 
 
 def test_transitions_are_the_shares_of_what_followed_the_last_three() -> None:
@@ -116,26 +116,26 @@ def test_sessionknn_leaves_the_users_own_sessions_out_and_begins_anew_after_fift
 
 
 def test_a_list_is_filled_up_by_recent_popularity_and_never_by_what_never_occurred() -> None:
-    world, _ = world_of([(0, 1), (0, 2), (1, 3), (1, 3), (1, 4)], "popularity")
+    history, _ = history_of([(0, 1), (0, 2), (1, 3), (1, 3), (1, 4)], "popularity")
     scores = np.zeros(30)
     scores[4] = 1e-3
-    assert top_of(scores, world, world.excluded(0, repeats=False), 20).tolist() == [4, 3]
-    assert set(top_of(scores, world, world.excluded(0, repeats=True), 20).tolist()) == {4, 3, 2, 1}
+    assert top_of(scores, history, history.excluded(0, repeats=False), 20).tolist() == [4, 3]
+    assert set(top_of(scores, history, history.excluded(0, repeats=True), 20).tolist()) == {4, 3, 2, 1}
 
 
 def test_of_equal_scores_the_smaller_number_comes_first_and_the_rest_is_cut_off() -> None:
-    world, _ = world_of([(0, item) for item in range(30)], "popularity")
-    world.count[:], world.lately[:] = 1.0, 1.0
+    history, _ = history_of([(0, item) for item in range(30)], "popularity")
+    history.count[:], history.faded_count[:] = 1.0, 1.0
     scores = np.zeros(30)
     scores[[20, 7, 9, 3]] = (2.0, 1.0, 1.0, 1.0)
-    assert top_of(scores, world, np.zeros(0, np.int32), 3).tolist() == [20, 3, 7]
+    assert top_of(scores, history, np.zeros(0, np.int32), 3).tolist() == [20, 3, 7]
 
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_a_baseline_learns_a_pattern_where_one_is(name: str) -> None:
     cycle = [(n % 4, (n // 4 + 3 * (n % 4)) % 12) for n in range(400)]
-    world, baseline = world_of(cycle, name)
-    scores = np.zeros(world.items)
+    history, baseline = history_of(cycle, name)
+    scores = np.zeros(history.items)
     baseline.score(0, scores)
     assert scores[:12].any()
     assert not scores[12:].any()

@@ -8,23 +8,22 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from recstream.evaluation.metrics import bootstrap, figures
-from recstream.evaluation.passes import Pass, Targets
-from recstream.evaluation.scoring import MISSED, Board
+from recstream.evaluation.metrics import MISSED, ListScorer, Targets, bootstrap
+from recstream.evaluation.replay_loop import ReplayResult
 
 VECTORS = np.array([[1, 0], [0, 1], [0.6, 0.8], [0, 0], [1, 0]], np.float32)
 
 
-def found(*, missing: bool = False) -> Pass:
+def replayed(*, missing: bool = False) -> ReplayResult:
     """Two users, three trials, four targets; the last trial may be without a list."""
-    board = Board(3, 3)
+    scorer = ListScorer(3, 3)
     popularity = np.array([5.0, 3.0, 1.0, 0.0, 1.0])
-    board.note(0, [2, 0, 1], [0, 4], popularity, behind=0, age_s=0.0)
-    board.note(1, [1, 0], [1], popularity, behind=4, age_s=60.0)
+    scorer.score(0, [2, 0, 1], [0, 4], popularity, behind=0, age_s=0.0)
+    scorer.score(1, [1, 0], [1], popularity, behind=4, age_s=60.0)
     if missing:
-        board.miss(2, [3])
+        scorer.miss(2, [3])
     else:
-        board.note(2, [0, 2, 3], [3], popularity, behind=2, age_s=30.0)
+        scorer.score(2, [0, 2, 3], [3], popularity, behind=2, age_s=30.0)
     tests = Targets(
         user=np.array([0, 0, 1, 1], np.int32),
         trial=np.array([0, 0, 1, 2], np.int32),
@@ -32,11 +31,11 @@ def found(*, missing: bool = False) -> Pass:
         prior=np.array([9, 9, 1, 2]),
         popularity=np.array([5, 1, 3, 0]),
     )
-    return Pass(tests, {"m": board.scored()}, VECTORS, 5)
+    return ReplayResult(tests, {"m": scorer.scored()}, VECTORS, 5)
 
 
 def test_each_target_is_a_test_of_its_own() -> None:
-    row = figures(found(), "m", (2, 3))
+    row = replayed().figures("m", (2, 3))
     # ranks: 1, missed, 0, 2
     assert row["hr@2"] == 0.5
     assert row["hr@3"] == 0.75
@@ -47,22 +46,22 @@ def test_each_target_is_a_test_of_its_own() -> None:
 
 
 def test_precision_recall_and_f1_are_of_tie_groups() -> None:
-    row = figures(found(), "m", (2,))
+    row = replayed().figures("m", (2,))
     assert row["precision@2"] == pytest.approx((1 / 2 + 1 / 2 + 0) / 3)
     assert row["recall@2"] == pytest.approx((1 / 2 + 1 + 0) / 3)
     assert row["f1@2"] == pytest.approx((1 / 2 + 2 / 3 + 0) / 3)
 
 
 def test_a_trial_without_a_list_misses_and_is_counted() -> None:
-    row = figures(found(missing=True), "m", (3,))
+    row = replayed(missing=True).figures("m", (3,))
     assert row["no_list_share"] == 0.25
     assert row["hr@3"] == 0.5
     assert (row["lists"], row["events_behind"], row["age_s"]) == (2, 2.0, 30.0)
-    assert found(missing=True).methods["m"].ranks.tolist() == [1, MISSED, 0, MISSED]
+    assert replayed(missing=True).methods["m"].ranks.tolist() == [1, MISSED, 0, MISSED]
 
 
 def test_coverage_diversity_and_novelty_are_those_of_their_formulas() -> None:
-    row = figures(found(), "m", (3,))
+    row = replayed().figures("m", (3,))
     assert row["coverage@3"] == 4 / 5
     lists = [[2, 0, 1], [1, 0], [0, 2]]  # item 3 has no text, so no likeness to anything
     spread = [np.mean([1.0 - VECTORS[a] @ VECTORS[b] for a, b in combinations(one, 2)]) for one in lists]
@@ -89,5 +88,5 @@ def test_the_interval_is_that_of_drawing_users_not_tests() -> None:
 def test_nothing_tested_has_no_figures() -> None:
     empty = np.zeros(0, np.int32)
     tests = Targets(empty, empty, np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64))
-    row = figures(Pass(tests, {"m": Board(0, 3).scored()}, VECTORS, 5), "m", (3,))
+    row = ReplayResult(tests, {"m": ListScorer(0, 3).scored()}, VECTORS, 5).figures("m", (3,))
     assert (row["tests"], row["hr@3"], row["precision@3"], row["diversity@3"]) == (0, None, None, None)

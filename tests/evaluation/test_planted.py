@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from recstream.config import Settings
+from recstream.evaluation.ablations import GROUPS
 from recstream.evaluation.baselines import BASELINES
-from recstream.evaluation.job import Done, Job, run_job
 from recstream.evaluation.log import read_log
-from recstream.evaluation.passes import OWN
 from recstream.evaluation.protocol import Protocol
-from recstream.evaluation.recommender import Recommender, evaluation_rules
-from recstream.evaluation.variants import GROUPS
+from recstream.evaluation.replay_loop import OWN
+from recstream.evaluation.runs import EvaluationRun, RunResult, evaluate
+from recstream.evaluation.worker_driver import WorkerDriver, evaluation_rules
 from recstream.runtime.wiring import Wiring
 from tests.evaluation.logs import Record, write
 from tests.support.planted_worlds import PlantedWorld, sequence_world, text_world, trend_world
@@ -38,21 +38,21 @@ def settings(folder: Path, **named: object) -> Settings:
 
 
 @cache
-def evaluated(name: str, seed: int) -> Done:
+def evaluated(name: str, seed: int) -> RunResult:
     """What ``recstream eval`` finds in a world with the default ranking."""
     world = WORLDS[name](seed=seed)
     with TemporaryDirectory() as at:
         folder = Path(at)
         files = (str(write(folder / "e.jsonl", world.events)), str(write(folder / "i.jsonl", world.items)))
         protocol = Protocol(last_frac=0.4)
-        job = Job(settings(folder), *files, protocol=protocol, against=tuple(BASELINES), ks=(10,))
-        return run_job(job, lambda *_: None)
+        run = EvaluationRun(settings(folder), *files, protocol=protocol, against=tuple(BASELINES), ks=(10,))
+        return evaluate(run, lambda *_: None)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", WORLDS)
 def test_the_signals_that_carry_a_world_are_found_out_and_the_others_lose(name: str, seed: int) -> None:
-    effects = evaluated(name, seed).found.learned.effects
+    effects = evaluated(name, seed).replay.learned.effects
     first, last = effects[0][1], effects[-1][1]
     gained = {group: sum(last[signal] - first[signal] for signal in GROUPS[group]) for group in WORLDS}
     assert gained[name] > 1.0
@@ -63,7 +63,7 @@ def test_the_signals_that_carry_a_world_are_found_out_and_the_others_lose(name: 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", WORLDS)
-def test_the_blend_is_better_than_every_single_baseline_in_every_world(name: str, seed: int) -> None:
+def test_the_model_is_better_than_every_single_baseline_in_every_world(name: str, seed: int) -> None:
     ndcg = {method: row["ndcg@10"] for method, row in evaluated(name, seed).methods.items()}
     best = max(BASELINES, key=lambda method: ndcg[method])
     assert ndcg[OWN] > ndcg[best] > 0.0, f"{best}: {ndcg}"
@@ -89,13 +89,13 @@ def visited(
     rules = evaluation_rules(wiring)
     events = str(write(folder / "e.jsonl", [*world.events, *taken]))
     log = read_log(wiring, rules, events, str(write(folder / "i.jsonl", world.items)), 0, lambda *_: None)
-    recommender = Recommender(wiring, rules, log)
+    driver = WorkerDriver(wiring, rules, log)
     before = len(world.events)
-    recommender.learn(log.events[:before])
+    driver.learn(log.events[:before])
     lists: dict[str, list[list[str]]] = {user_id: [] for user_id in visits}
     for event in log.events[before:]:
-        recommender.learn([event])
-        lists[event.user_id].append(recommender.request(event.user_id, event.ts))
+        driver.learn([event])
+        lists[event.user_id].append(driver.request(event.user_id, event.ts))
     wiring.close()
     return lists
 

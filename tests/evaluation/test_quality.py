@@ -9,9 +9,9 @@ import pytest
 
 from recstream.config import Settings
 from recstream.demo.films import find_or_fetch, read_wheel
-from recstream.evaluation.job import Job, run_job
-from recstream.evaluation.passes import OWN
 from recstream.evaluation.protocol import Protocol
+from recstream.evaluation.replay_loop import OWN
+from recstream.evaluation.runs import EvaluationRun, evaluate
 from tests.evaluation.logs import write
 
 AGAINST = ("recent", "transitions", "itemknn", "sessionknn")
@@ -45,8 +45,8 @@ def test_lists_are_as_good_as_they_were_and_as_those_of_the_best_baseline(
     items = write(tmp_path / "items.jsonl", [film.record() for film in log.films.values()])
     events = write(tmp_path / "events.jsonl", [rating.record() for rating in log.ratings[: part.events]])
     settings = Settings.load(None, {}, {"encoder.backend": "hashing", "store.path": str(tmp_path / "state")})
-    job = Job(settings, str(events), str(items), protocol=Protocol(), against=AGAINST, ks=(10,))
-    rows = run_job(job, lambda *_: None).methods
+    run = EvaluationRun(settings, str(events), str(items), protocol=Protocol(), against=AGAINST, ks=(10,))
+    rows = evaluate(run, lambda *_: None).methods
     for name, reference in part.reference.items():
         assert rows[OWN][name] >= part.tolerance * reference, (
             f"{name}: {rows[OWN][name]:.4f}, was {reference}"

@@ -12,14 +12,12 @@ import numpy as np
 import pytest
 
 from recstream.config import Settings
-from recstream.evaluation.comparison import best_baseline, difference
-from recstream.evaluation.job import Done, Job
-from recstream.evaluation.metrics import figures
-from recstream.evaluation.passes import OWN, Learned, Pass, Targets
-from recstream.evaluation.plots import line_plot, nice_ticks
-from recstream.evaluation.report import html_report
-from recstream.evaluation.scoring import MISSED, Scored
-from recstream.evaluation.series import Series, by_age, effects_over_time, over_time
+from recstream.evaluation.experiment import best_baseline, paired_difference
+from recstream.evaluation.metrics import MISSED, ScoredLists, Targets
+from recstream.evaluation.plots import Series, line_plot, nice_ticks
+from recstream.evaluation.replay_loop import OWN, Learned, ReplayResult
+from recstream.evaluation.report import by_prior_events, effects_over_time, html_report, over_time
+from recstream.evaluation.runs import EvaluationRun, RunResult
 
 VOID = {"meta"}
 
@@ -48,9 +46,9 @@ class Balanced(HTMLParser):
         self.words.append(data)
 
 
-def scored(ranks: list[int]) -> Scored:
+def scored(ranks: list[int]) -> ScoredLists:
     count = len(ranks)
-    return Scored(
+    return ScoredLists(
         np.array(ranks),
         np.zeros((count, 2), np.int32),
         np.ones((count, 2), np.float32),
@@ -59,7 +57,7 @@ def scored(ranks: list[int]) -> Scored:
     )
 
 
-def done_of(own: list[int], other: list[int], *, name: str = "a & <b>.jsonl") -> Done:
+def result_of(own: list[int], other: list[int], *, name: str = "a & <b>.jsonl") -> RunResult:
     count = len(own)
     targets = Targets(
         user=np.arange(count, dtype=np.int32) // 2,
@@ -68,14 +66,17 @@ def done_of(own: list[int], other: list[int], *, name: str = "a & <b>.jsonl") ->
         prior=np.arange(count),
         popularity=np.arange(count),
     )
-    found = Pass(targets, {OWN: scored(own), "transitions": scored(other)}, np.ones((3, 2), np.float32), 3)
-    job = Job(Settings(), "log.jsonl", None, against=("transitions",), ks=(10,))
-    rows = {method: figures(found, method, job.ks) for method in found.methods}
-    return Done(job, name, found, rows, 100, 9, {})
+    methods = {OWN: scored(own), "transitions": scored(other)}
+    replay = ReplayResult(targets, methods, np.ones((3, 2), np.float32), 3)
+    run = EvaluationRun(Settings(), "log.jsonl", None, against=("transitions",), ks=(10,))
+    rows = {method: replay.figures(method, run.ks) for method in methods}
+    return RunResult(run, name, replay, rows, 100, 9, {})
 
 
-def learned_by(done: Done, effects: list[tuple[int, dict[str, float]]], *, examples: int = 7) -> Done:
-    return replace(done, found=replace(done.found, learned=Learned(effects, examples)))
+def learned_by(
+    result: RunResult, effects: list[tuple[int, dict[str, float]]], *, examples: int = 7
+) -> RunResult:
+    return replace(result, replay=replace(result.replay, learned=Learned(effects, examples)))
 
 
 OWN_RANKS = [0, 1, MISSED, 3, 0, 0, 9, MISSED, 0, 2, 0, 5]
@@ -83,11 +84,11 @@ OTHERS = [4, MISSED, MISSED, 3, 1, 0, MISSED, MISSED, 7, 2, 5, 5]
 
 
 def test_the_page_is_whole_and_asks_nobody_for_anything() -> None:
-    done = learned_by(done_of(OWN_RANKS, OTHERS), [(0, {"words": 0.5}), (50, {"words": 0.7})])
-    change = difference((done, OWN), (done, "transitions"), 10)
+    result = learned_by(result_of(OWN_RANKS, OTHERS), [(0, {"words": 0.5}), (50, {"words": 0.7})])
+    change = paired_difference((result, OWN), (result, "transitions"), 10)
     assert change is not None
     page = html_report(
-        done, methods=done.methods, ablation={"text": change}, grid=[("ranking.x=1", done.methods[OWN])]
+        result, methods=result.methods, ablation={"text": change}, grid=[("ranking.x=1", result.methods[OWN])]
     )
     parsed = Balanced()
     parsed.feed(page)
@@ -96,7 +97,7 @@ def test_the_page_is_whole_and_asks_nobody_for_anything() -> None:
     assert not re.search(r"@import|url\(|https?://(?!www\.w3\.org/2000/svg)", page)
     assert "prefers-color-scheme:dark" in page
     assert "a & <b>.jsonl" in " ".join(parsed.words)
-    assert f"{done.methods[OWN]['ndcg@10']:.4f}" in page
+    assert f"{result.methods[OWN]['ndcg@10']:.4f}" in page
     plots = re.findall(r"<svg.*?</svg>", page)
     assert len(plots) == 3  # over time, by age, what was learned
     words = " ".join(parsed.words)
@@ -129,44 +130,48 @@ def test_ticks_are_round_and_hold_the_data(low: float, high: float) -> None:
 
 
 def test_series_average_to_the_figure_they_show() -> None:
-    done = done_of(OWN_RANKS, OTHERS)
-    labels, lines = by_age(done, 10)
-    prior = done.found.targets.prior
+    result = result_of(OWN_RANKS, OTHERS)
+    labels, lines = by_prior_events(result, 10)
+    prior = result.replay.targets.prior
     sizes = [
         sum((prior >= low) & (prior < high))
         for low, high in [(0, 1), (1, 2), (2, 3), (3, 5), (5, 10), (10, 20)]
     ]
     assert labels == ["0", "1", "2", "3-4", "5-9", "10-19"]
-    assert np.average(lines[0].y, weights=sizes) == pytest.approx(done.methods[OWN]["ndcg@10"])
-    assert np.mean(over_time(done, 10, bins=4)[1].y) == pytest.approx(done.methods["transitions"]["ndcg@10"])
+    assert np.average(lines[0].y, weights=sizes) == pytest.approx(result.methods[OWN]["ndcg@10"])
+    assert np.mean(over_time(result, 10, bins=4)[1].y) == pytest.approx(
+        result.methods["transitions"]["ndcg@10"]
+    )
 
 
 def test_the_signals_worth_most_in_the_end_are_plotted_for_or_against() -> None:
     effects = [(0, {"a": 1.0, "b": 0.0, "c": 3.0}), (9, {"a": 2.0, "b": -3.0, "c": 1.0})]
-    done = learned_by(done_of(OWN_RANKS, OTHERS), effects)
+    result = learned_by(result_of(OWN_RANKS, OTHERS), effects)
     wanted = [Series("b", [0.0, 9.0], [0.0, -3.0]), Series("a", [0.0, 9.0], [1.0, 2.0])]
-    assert effects_over_time(done, 2) == wanted
-    assert effects_over_time(learned_by(done, effects, examples=0), 2) == []
+    assert effects_over_time(result, 2) == wanted
+    assert effects_over_time(learned_by(result, effects, examples=0), 2) == []
 
 
 def test_a_difference_is_of_the_same_tests() -> None:
-    done = done_of(OWN_RANKS, OTHERS)
-    change = difference((done, OWN), (done, "transitions"), 10)
+    result = result_of(OWN_RANKS, OTHERS)
+    change = paired_difference((result, OWN), (result, "transitions"), 10)
     assert change is not None
-    assert change.hr == pytest.approx(done.methods[OWN]["hr@10"] - done.methods["transitions"]["hr@10"])
-    assert change.ndcg == pytest.approx(done.methods[OWN]["ndcg@10"] - done.methods["transitions"]["ndcg@10"])
+    assert change.hr == pytest.approx(result.methods[OWN]["hr@10"] - result.methods["transitions"]["hr@10"])
+    assert change.ndcg == pytest.approx(
+        result.methods[OWN]["ndcg@10"] - result.methods["transitions"]["ndcg@10"]
+    )
     assert change.ndcg_95.low < change.ndcg < change.ndcg_95.high
     assert change.is_sure
-    assert best_baseline(done, 10) == "transitions"
-    none = difference((done, OWN), (done, OWN), 10)
+    assert best_baseline(result, 10) == "transitions"
+    none = paired_difference((result, OWN), (result, OWN), 10)
     assert none is not None
     assert (none.hr, none.is_sure) == (0.0, False)
     with pytest.raises(ValueError, match="not of the same tests"):
-        difference((done, OWN), (done_of(OWN_RANKS[:6], OTHERS[:6]), OWN), 10)
+        paired_difference((result, OWN), (result_of(OWN_RANKS[:6], OTHERS[:6]), OWN), 10)
 
 
 def test_a_page_of_a_log_without_tests_says_so_by_its_table(tmp_path: Path) -> None:
-    done = done_of([], [])
-    page = html_report(done, methods=done.methods)
+    result = result_of([], [])
+    page = html_report(result, methods=result.methods)
     assert "0 tests" in page
     assert "<svg" not in page

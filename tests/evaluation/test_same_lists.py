@@ -10,10 +10,9 @@ import pytest
 
 from recstream.config import Settings
 from recstream.evaluation.log import Log, read_log
-from recstream.evaluation.metrics import figures
-from recstream.evaluation.passes import OWN, run_pass
 from recstream.evaluation.protocol import Plan, Protocol, When, plan_of
-from recstream.evaluation.recommender import Recommender, evaluation_rules
+from recstream.evaluation.replay_loop import OWN, run_replay_loop
+from recstream.evaluation.worker_driver import WorkerDriver, evaluation_rules
 from recstream.ranking.signals import DEFAULT_WEIGHTS
 from recstream.runtime.replay import replay
 from recstream.runtime.runner import Stop
@@ -58,7 +57,7 @@ def backfilled(folder: Path, log: list[Record]) -> list[Record]:
 
 def opened(
     folder: Path, log: list[Record], protocol: Protocol, *, repeats: bool = False
-) -> tuple[Log, Plan, Recommender]:
+) -> tuple[Log, Plan, WorkerDriver]:
     folder.mkdir(exist_ok=True)
     wiring = Wiring(settings(folder, **{"ranking.repeats": "always" if repeats else "never"}))
     rules = evaluation_rules(wiring)
@@ -66,20 +65,20 @@ def opened(
     read = read_log(wiring, rules, str(events), str(items), 0, lambda *_: None)
     known = frozenset(row.item_id for row in read.rows)
     plan = plan_of(read.events, rules.user_state.decode.actions, known, protocol)
-    return read, plan, Recommender(wiring, rules, read)
+    return read, plan, WorkerDriver(wiring, rules, read)
 
 
 def test_lists_at_request_time_are_those_of_a_backfill_of_the_log_with_requests(tmp_path: Path) -> None:
     log = records()
-    read, plan, recommender = opened(tmp_path / "eval", log, Protocol(last_frac=0.5))
+    read, plan, driver = opened(tmp_path / "eval", log, Protocol(last_frac=0.5))
     places = [trial.place for trial in plan.trials]
     made, fed = [], 0
     for trial in plan.trials:
-        recommender.learn(read.events[fed : trial.place])
+        driver.learn(read.events[fed : trial.place])
         fed = trial.place
-        made.append((trial.user_id, recommender.request(trial.user_id, trial.ts)))
-    moved = max(abs(worth - DEFAULT_WEIGHTS[name]) for name, worth in recommender.effects.items())
-    assert recommender.examples > EVENTS // 4
+        made.append((trial.user_id, driver.request(trial.user_id, trial.ts)))
+    moved = max(abs(worth - DEFAULT_WEIGHTS[name]) for name, worth in driver.effects.items())
+    assert driver.examples > EVENTS // 4
     assert moved > 1.0  # by what was learned, lists are others than they would be
     lists = backfilled(tmp_path, with_requests(log, places))
     asked = [record for record in lists if record["trigger"] == "request"]
@@ -97,8 +96,8 @@ def test_lists_at_request_time_are_those_of_a_backfill_of_the_log_with_requests(
 def test_figures_are_those_of_the_lists_a_backfill_wrote(tmp_path: Path, when: When) -> None:
     log = records()
     protocol = Protocol(last_frac=0.5, when=when)
-    read, plan, recommender = opened(tmp_path / "eval", log, protocol)
-    done = run_pass(read, plan, protocol, recommender, (), most=30, on_progress=lambda _: None)
+    read, plan, driver = opened(tmp_path / "eval", log, protocol)
+    result = run_replay_loop(read, plan, protocol, driver, (), most=30, on_progress=lambda _: None)
     places = [trial.place for trial in plan.trials] if when == "request" else []
     lists = backfilled(tmp_path, with_requests(log, places))
     line = {place: place + sum(p <= place for p in places) for place in range(len(log))}
@@ -119,7 +118,7 @@ def test_figures_are_those_of_the_lists_a_backfill_wrote(tmp_path: Path, when: W
             if target.item_id in ids[:10]:
                 hits += 1
                 gain += 1 / math.log2(ids.index(target.item_id) + 2)
-    row = figures(done, OWN, (10,))
+    row = result.figures(OWN, (10,))
     assert (row["tests"], row["hr@10"]) == (tests, pytest.approx(hits / tests))
     assert row["ndcg@10"] == pytest.approx(gain / tests)
     assert 0.1 < row["hr@10"] < 1.0
@@ -128,22 +127,22 @@ def test_figures_are_those_of_the_lists_a_backfill_wrote(tmp_path: Path, when: W
 
 def test_what_the_user_has_had_is_dropped_from_lists_that_hold_it(tmp_path: Path) -> None:
     log, protocol = records(), Protocol(last_frac=0.5)
-    read, plan, recommender = opened(tmp_path, log, protocol, repeats=True)
-    done = run_pass(read, plan, protocol, recommender, (), most=30, on_progress=lambda _: None)
+    read, plan, driver = opened(tmp_path, log, protocol, repeats=True)
+    result = run_replay_loop(read, plan, protocol, driver, (), most=30, on_progress=lambda _: None)
     again = Protocol(last_frac=0.5, repeats=True)
-    read, plan, recommender = opened(tmp_path, log, again, repeats=True)
-    kept = run_pass(read, plan, again, recommender, (), most=30, on_progress=lambda _: None)
-    lengths = [(found.methods[OWN].lists >= 0).sum(axis=1) for found in (done, kept)]
+    read, plan, driver = opened(tmp_path, log, again, repeats=True)
+    kept = run_replay_loop(read, plan, again, driver, (), most=30, on_progress=lambda _: None)
+    lengths = [(found.methods[OWN].lists >= 0).sum(axis=1) for found in (result, kept)]
     assert (lengths[0] < 30).mean() > 0.5
     assert lengths[1].min() == 30
 
 
 def test_lists_are_made_of_nothing_that_comes_later(tmp_path: Path) -> None:
     log, protocol = records(), Protocol(last_frac=0.5)
-    whole, plan, recommender = opened(tmp_path / "whole", log, protocol)
+    whole, plan, driver = opened(tmp_path / "whole", log, protocol)
     place = plan.trials[10].place
-    recommender.learn(whole.events[:place])
-    listed = recommender.request(plan.trials[10].user_id, plan.trials[10].ts)
+    driver.learn(whole.events[:place])
+    listed = driver.request(plan.trials[10].user_id, plan.trials[10].ts)
     cut, _, other = opened(tmp_path / "cut", log[:place], protocol)
     other.learn(cut.events)
     assert other.request(plan.trials[10].user_id, plan.trials[10].ts) == listed
@@ -154,8 +153,8 @@ def test_what_is_rejected_is_left_out_and_counted(tmp_path: Path) -> None:
         *records(),
         {"user_id": "u1", "ts": 1_700_100_000, "action": "gaze", "item_id": "i1"},
     ]
-    read, plan, recommender = opened(tmp_path / "eval", log, Protocol())
-    run_pass(read, plan, Protocol(), recommender, (), most=30, on_progress=lambda _: None)
-    recommender.learn(read.events[-1:])
+    read, plan, driver = opened(tmp_path / "eval", log, Protocol())
+    run_replay_loop(read, plan, Protocol(), driver, (), most=30, on_progress=lambda _: None)
+    driver.learn(read.events[-1:])
     assert read.rejected == {"unknown_action": 1, "unknown_item": 1}
     assert len(read.events) == EVENTS

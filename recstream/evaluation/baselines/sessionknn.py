@@ -1,4 +1,4 @@
-"""Session-kNN (V-STAN): what else was in the sessions most like the user's own."""
+"""Session-based nearest neighbours (V-STAN): items of the sessions most like the user's own."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Final
 import numpy as np
 from numba import njit
 
-from recstream.evaluation.baselines.base import Scores, World
+from recstream.evaluation.baselines.base import History, Scores
 from recstream.records.arrays import AnyArray
 
 __all__ = ["SessionKnn"]
 
 _SESSION: Final = 50
-"""Most events of a session: a run of one user's."""
+"""Events after which a user's session ends and a new one begins."""
 _LAST: Final = 20
-"""Distinct items of the user that sessions are compared by."""
+"""Newest distinct items of the user that sessions are compared by."""
 _SAMPLE: Final = 500
-"""Newest sessions with an item that are looked at."""
+"""Newest sessions with an item that are compared with the user's."""
 _NEIGHBOURS: Final = 200
+"""Most similar sessions whose items are scored."""
 _PLACE_DECAY: Final = 5.0
 """The weight of the user's items falls by e every so many places back."""
 _DISTANCE_DECAY: Final = 10.0
@@ -34,22 +35,22 @@ class SessionKnn:
     recommendations: STAN" (SIGIR 2019). A session is a run of at most 50 positives of a user.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, history: History) -> None:
+        self._history = history
         self._sessions = np.full((1024, _SESSION), -1, np.int32)
         self._sizes = np.zeros(1024, np.int32)
         self._owners = np.zeros(1024, np.int32)
-        self._open = np.full(world.users, -1, np.int64)
+        self._open = np.full(history.users, -1, np.int64)
         self._count = 0
-        self._of = np.full((world.items, _SAMPLE), -1, np.int32)
-        """The newest sessions of each item, a ring."""
-        self._occurrences = np.zeros(world.items, np.int64)
-        """How many sessions each item was in."""
+        self._of = np.full((history.items, _SAMPLE), -1, np.int32)
+        """Newest sessions of each item, a ring buffer."""
+        self._occurrences = np.zeros(history.items, np.int64)
+        """Number of sessions with each item."""
         self._similarity = np.zeros(1024)
         self._newest_shared = np.zeros(1024, np.int32)
 
     def learn(self, user: int, item: int) -> None:
-        """The item joins the user's session."""
+        """Add the item to the user's session."""
         session = int(self._open[user])
         if session < 0 or self._sizes[session] == _SESSION:
             session = self._open[user] = self._begin(user)
@@ -61,8 +62,8 @@ class SessionKnn:
         self._sizes[session] = size + 1
 
     def score(self, user: int, scores: Scores) -> None:
-        """Items of the nearest sessions, by how near they are."""
-        last = self._world.recent(user, _LAST)
+        """Add, for each item of the nearest sessions, their similarity by position and rarity."""
+        last = self._history.recent(user, _LAST)
         weights = np.exp(-np.arange(len(last)) / _PLACE_DECAY)
         rarity = np.log(max(self._count, 1) / np.maximum(self._occurrences, 1)) + 1.0
         _score(

@@ -1,4 +1,4 @@
-"""Variants of a job: signals left out, one or a group at a time, and the points of a grid of settings."""
+"""Ablations and grids: settings without a signal or a group of signals, and every point of a grid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]  # only installed on 3.10
 
-__all__ = ["GROUPS", "Point", "grid_points", "left_out", "signals_of"]
+__all__ = ["GROUPS", "Point", "ablated_settings", "grid_points", "signals_of"]
 
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "text": ("words", "short_term", "long_term", "disliked", "lexical", "lexical_last"),
@@ -29,17 +29,17 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "novelty": ("fresh", "upcoming", "newcomer", "untried"),
     "aversion": ("disliked", "turned_away", "passed_over"),
 }
-"""Signals of one kind of evidence; some are of two groups."""
+"""Signals that draw on the same kind of events or texts, by the name of the group; groups may overlap."""
 
 Point = dict[str, object]
-"""Values by dotted setting."""
+"""Values by the dotted name of the setting."""
 
 
 def signals_of(name: str) -> tuple[str, ...]:
-    """The signals that a name stands for: its own, or those of a group.
+    """Signals that a name stands for: the signal of that name, or those of the group.
 
     Raises:
-        ConfigError: it names neither.
+        ConfigError: It names neither.
 
     >>> signals_of("trends"), signals_of("words")
     (('rising', 'trending', 'lasting', 'popular'), ('words',))
@@ -52,34 +52,33 @@ def signals_of(name: str) -> tuple[str, ...]:
     return (name,)
 
 
-def left_out(settings: Settings, names: Sequence[str]) -> dict[str, Settings]:
-    """The settings without each of these signals or groups of them, by name.
+def ablated_settings(settings: Settings, names: Sequence[str]) -> dict[str, Settings]:
+    """Settings without each of these signals or groups, by its name.
 
-    ``all`` stands for each signal, ``groups`` for each group. Those which are
-    not used anyway are passed over.
+    ``all`` stands for each signal, ``groups`` for each group. Signals of weight 0 are skipped.
 
     Raises:
-        ConfigError: a name is unknown.
+        ConfigError: A name is unknown.
     """
     chosen: dict[str, None] = {}
     for name in names:
         chosen |= dict.fromkeys({"all": SIGNALS, "groups": GROUPS}.get(name, (name,)))
     weights = {**DEFAULT_WEIGHTS, **settings.ranking.weights}
-    found = {}
+    ablated = {}
     for name in chosen:
         used = [signal for signal in signals_of(name) if weights[signal]]
         if used:
             without = {**settings.ranking.weights, **dict.fromkeys(used, 0.0)}
             ranking = settings.ranking.model_copy(update={"weights": without})
-            found[name] = settings.model_copy(update={"ranking": ranking})
-    return found
+            ablated[name] = settings.model_copy(update={"ranking": ranking})
+    return ablated
 
 
 def grid_points(texts: Sequence[str]) -> list[Point]:
-    """Every combination of the values that are given: ``section.field=1,2``, or a TOML file of lists.
+    """Every combination of values given as ``section.field=1,2`` or as a TOML file of lists.
 
     Raises:
-        ConfigError: a text or a file is neither; all problems at once.
+        ConfigError: A text or a file is neither; all problems are named at once.
 
     >>> grid_points(["ranking.neighbours=50,100", "profile.half_life_days=7"])[1]
     {'ranking.neighbours': '100', 'profile.half_life_days': '7'}
@@ -97,14 +96,14 @@ def grid_points(texts: Sequence[str]) -> list[Point]:
                 problems.append(f"--grid {text}: {error}")
         else:
             problems.append(f"--grid {text!r}: wanted a .toml file, or such as ranking.neighbours=50,100")
-    problems += [f"--grid: {key}: wanted at least one value" for key, some in choices.items() if not some]
+    problems += [f"--grid: {key}: wanted at least one value" for key, given in choices.items() if not given]
     if problems:
         raise ConfigError(problems)
     return [dict(zip(choices, values, strict=True)) for values in product(*choices.values())]
 
 
 def _lists(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, list[object]]]:
-    """The lists in a nested table by dotted key; a value alone is a list of one."""
+    """Lists in a nested table by dotted key; a single value is a list of one."""
     for key, value in table.items():
         if isinstance(value, dict):
             yield from _lists(value, f"{prefix}{key}.")

@@ -1,4 +1,4 @@
-"""Variants: what is left out, and the points of a grid."""
+"""Ablations and the points of a grid."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from pathlib import Path
 import pytest
 
 from recstream.config import ConfigError, Settings
-from recstream.evaluation.variants import GROUPS, grid_points, left_out
+from recstream.evaluation.ablations import GROUPS, ablated_settings, grid_points
 from recstream.ranking.signals import DEFAULT_WEIGHTS, SIGNALS
 
 
 def test_each_signal_that_weighs_anything_is_left_out_once() -> None:
     settings = Settings.load(None, {}, {"ranking.weights.rising": 0.0, "ranking.weights.words": 2.0})
-    found = left_out(settings, ["all"])
+    found = ablated_settings(settings, ["all"])
     assert set(found) == {name for name, weight in DEFAULT_WEIGHTS.items() if weight} - {"rising"}
     assert found["followed"].ranking.weights == {"rising": 0.0, "words": 2.0, "followed": 0.0}
 
 
 def test_groups_and_signals_are_left_out_as_they_are_named() -> None:
-    found = left_out(
+    found = ablated_settings(
         Settings.load(None, {}, {"ranking.weights.lexical": 0.0}), ["lexicon", "fresh", "lexical"]
     )
     assert {name: one.ranking.weights for name, one in found.items()} == {
         "lexicon": {"lexical": 0.0, "lexical_last": 0.0},
         "fresh": {"lexical": 0.0, "fresh": 0.0},
     }
-    assert list(left_out(Settings.load(None, {}), ["groups"])) == list(GROUPS)
+    assert list(ablated_settings(Settings.load(None, {}), ["groups"])) == list(GROUPS)
 
 
 def test_groups_are_of_signals_and_named_like_none() -> None:
@@ -36,7 +36,7 @@ def test_groups_are_of_signals_and_named_like_none() -> None:
 
 def test_a_name_that_is_no_signal_is_refused_with_those_that_are() -> None:
     with pytest.raises(ConfigError, match=r"'txt': wanted all, groups, a group \(text, .*lexical_last"):
-        left_out(Settings.load(None, {}), ["words", "txt"])
+        ablated_settings(Settings.load(None, {}), ["words", "txt"])
 
 
 def test_a_grid_file_and_options_make_every_combination(tmp_path: Path) -> None:

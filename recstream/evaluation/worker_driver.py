@@ -1,4 +1,4 @@
-"""Recommender: one worker of the dataflow, driven in this process over stores in memory."""
+"""Worker driver: one worker of the dataflow, called in this process, over stores in memory."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from recstream.records.transport import Partition
 from recstream.runtime.wiring import Wiring
 from recstream.stores.memory import MemoryItemStore, MemoryModelStore, MemoryStatisticsStore, MemoryUserStore
 
-__all__ = ["Recommender", "evaluation_rules"]
+__all__ = ["WorkerDriver", "evaluation_rules"]
 
 X = TypeVar("X")
 _REQUESTS = Partition("eval-requests", "eval-requests@eval")
 
 
 def evaluation_rules(wiring: Wiring) -> DataflowRules:
-    """The rules of ``recstream backfill --refresh event``.
+    """Rules of ``recstream backfill --refresh event``.
 
-    With ``backfill.drift`` lists of idle users are made again; these count where lists are scored as emitted.
+    ``backfill.drift`` refreshes the lists of idle users, which counts where lists are scored as emitted.
     """
     return replay_rules(wiring.rules(), "event", job="eval")
 
 
-class _Nobody(ListBuilder):
-    """Makes no lists, where nobody will look at them."""
+class _NoLists(ListBuilder):
+    """Makes no lists."""
 
     def __init__(self) -> None:
         pass
@@ -47,12 +47,12 @@ class _Nobody(ListBuilder):
         return []
 
 
-class Recommender:
-    """The dataflow's own worker: events in, and lists when they are asked for.
+class WorkerDriver:
+    """Feeds events to a dataflow worker and asks it for lists.
 
-    ``learn`` takes events in without making lists; ``emit`` takes them in and gives the lists they cause;
-    ``request`` gives the list of a user who comes now. These are the lists of ``recstream backfill --refresh
-    event`` on the same log, with a ``request`` event at each such moment.
+    ``learn`` applies events without making lists; ``emit`` applies them and gives the lists they cause;
+    ``request`` gives the list of a user who comes now. The lists are those of ``recstream backfill --refresh
+    event`` on the same log with a ``request`` event in place of each call of ``request``.
     """
 
     def __init__(self, wiring: Wiring, rules: DataflowRules, log: Log) -> None:
@@ -71,66 +71,68 @@ class Recommender:
         )
         self.worker = Worker(services, rules)
         self.worker.replica.own(0)
-        self._maker, self._nobody = self.worker.lists, _Nobody()
-        self._asked = 0
-        self._is_grown = True
-        self.drifts = rules.idle_refresh is not None
-        """Whether lists of idle users are made again between events."""
+        self._list_builder, self._no_lists = self.worker.lists, _NoLists()
+        self._requests = 0
+        self._has_grown = True
+        self.refreshes_idle_users = rules.idle_refresh is not None
 
     @property
     def effects(self) -> dict[str, float]:
-        """What each signal that is used is worth now: the score of an item that has it alone, and in full."""
+        """Score of an item that has one signal alone and in full, for each signal with a weight."""
         used = self.worker.recommender.rules.weights
         effect = self.worker.recommender.model.effect
         return {name: worth for name, worth in effect.items() if used[name] != 0.0}
 
     @property
     def examples(self) -> int:
-        """Choices that this was learned from."""
+        """Choices that the ranking has learned from."""
         return int(self.worker.recommender.model.examples)
 
     def learn(self, events: Sequence[Event]) -> None:
-        """Take events in, in their order.
+        """Apply events in their order.
 
-        The worker may look at its catalogue anew when it makes a list after that has grown. In a backfill it
-        makes one after each event; so, after the log's beginning and each new item, one is made here, too.
+        A worker may rebuild what it derives from its catalogue when it makes a list after the catalogue has
+        grown. A backfill makes a list after each event, so one is made here too at the start of the log
+        and after each new item.
         """
         begin = 0
         for n, event in enumerate(events):
-            self._is_grown |= event.item is not None
-            if self._is_grown:
-                self.worker.lists = self._nobody
+            self._has_grown |= event.item is not None
+            if self._has_grown:
+                self.worker.lists = self._no_lists
                 self._step(events[begin:n])
-                self._is_grown = not self.emit(events[n : n + 1])
+                self._has_grown = not self.emit(events[n : n + 1])
                 begin = n + 1
-        self.worker.lists = self._nobody
+        self.worker.lists = self._no_lists
         self._step(events[begin:])
 
     def emit(self, events: Sequence[Event]) -> dict[str, list[str]]:
-        """Take events in; gives the last list that each user gets because of them, as item ids."""
-        self.worker.lists = self._maker
+        """Apply events; gives the last list that each user gets because of them, as item ids."""
+        self.worker.lists = self._list_builder
         return _lists_of(self._step(events))
 
     def request(self, user_id: str, ts: float) -> list[str]:
-        """The list of a user who comes now (Unix seconds, event time), as item ids, best first."""
-        self._asked += 1
-        asked = Event(user_id, ts, "request", None, None, None, None, None, None, _REQUESTS, self._asked, b"")
-        return self.emit([asked]).get(user_id, [])
+        """List of a user who comes at ``ts`` (event time, Unix seconds), as item ids, best first."""
+        self._requests += 1
+        event = Event(
+            user_id, ts, "request", None, None, None, None, None, None, _REQUESTS, self._requests, b""
+        )
+        return self.emit([event]).get(user_id, [])
 
     def _step(self, events: Sequence[Event]) -> BatchResult:
         if not events:
             return BatchResult([], [], [], [], [], [])
-        brought = {e.offset: self._log.brought[e.offset] for e in events if e.item is not None}
-        self.worker.inbox.append(EventBatch(self._log.read_at, list(events), brought))
-        done = self.worker.step()
-        self._log.rejected.update(reject.reason for reject in done.rejects)
-        return done
+        carried = {e.offset: self._log.carried_items[e.offset] for e in events if e.item is not None}
+        self.worker.inbox.append(EventBatch(self._log.read_at, list(events), carried))
+        result = self.worker.step()
+        self._log.rejected.update(reject.reason for reject in result.rejects)
+        return result
 
 
-def _lists_of(done: BatchResult) -> dict[str, list[str]]:
+def _lists_of(result: BatchResult) -> dict[str, list[str]]:
     return {
         listed.user_id: [item["item_id"] for item in orjson.loads(listed.value)["items"]]
-        for listed in done.lists
+        for listed in result.lists
         if isinstance(listed, EncodedList)
     }
 

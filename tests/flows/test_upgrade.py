@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-import sqlite3
 from pathlib import Path
 
 import lancedb
 import msgspec
 import orjson
-import pyarrow as pa
 import pytest
 
 from recstream.connectors.kafka.admin import ensure_topics, topics
@@ -28,7 +26,7 @@ from recstream.users.codec import user_state_of
 from recstream.users.counting_rules import counting_rules
 from recstream.users.state import UserState
 from recstream.users.state_diff import differences
-from tests.golden.stores import FIRST, LATE, SETTINGS, contents, unpacked
+from tests.golden.stores import FIRST, LATE, SETTINGS, contents, replace_identities, unpacked
 from tests.support.live import Reader, live_job, produce, read_lines, recstream, wait_until, write_lines
 
 TOPICS = {"events": 2, "items": 1, "lists": 1, "dead_letter": 1}
@@ -295,26 +293,6 @@ def test_commands_that_only_look_or_refuse_leave_nothing_where_no_store_is(
     (golden / "empty").rmdir()
     assert sorted(golden.rglob("*")) == there
     assert contents(golden) == before
-
-
-def replace_identities(store: Path, known: dict[bytes, bytes]) -> None:
-    """Let a store of layout 1 take topics for those it read: other identities of the same length."""
-    positions = sqlite3.connect(store / "positions" / "recommend" / "part-0.sqlite3")
-    users = lancedb.connect(str(store)).open_table("users")
-    rows = users.to_arrow()
-    states = rows["state"].to_pylist()
-    snapshots = positions.execute("SELECT rowid, ser_change FROM snaps").fetchall()
-    for old, new in known.items():
-        assert len(old) == len(new)
-        assert any(old in raw for _, raw in snapshots)
-        states = [state.replace(old, new) for state in states]
-        snapshots = [(row, raw.replace(old, new)) for row, raw in snapshots]
-    positions.executemany("UPDATE snaps SET ser_change = ? WHERE rowid = ?", [(r, n) for n, r in snapshots])
-    positions.commit()
-    positions.close()
-    place = rows.schema.get_field_index("state")
-    changed = rows.set_column(place, rows.schema.field("state"), pa.array(states, pa.large_binary()))
-    users.merge_insert("user_id").when_matched_update_all().execute(changed)
 
 
 @pytest.mark.kafka

@@ -4,14 +4,17 @@ Run with the code of the last commit that wrote the layout, from its folder::
 
     PYTHONPATH=$PWD python .../tests/golden/make_store.py .../tests/golden/store_v1.tar.gz
 
-That was d8c8b02 for layout 1 and f064aa2 for layout 2. An archive is never made again: it stands for the
-stores that are out there. It holds
+That was d8c8b02 for layout 1, f064aa2 for layout 2 and f5eb3b1 for layout 3. An archive is never made again:
+it stands for the stores that are out there. It holds
 
 * ``events.jsonl``, ``items.jsonl``, ``late.jsonl``: the log, the items known from the start, those that
   came later (which is why events wait in the live store; a replay rejects them);
 * ``backfill``: the store after the first ``FIRST`` events of the log, as a replay of them left it;
 * ``live``: the store that a live job left when it was stopped, after the same events from topic
-  ``golden-events``.
+  ``golden-events``;
+* of layout 3 ``expected.json`` as well: what that release itself made of copies of them. That is
+  ``show --json`` of each user of ``live`` and of its model, and the lists of ``backfill --refresh event``
+  over the whole log into ``backfill``.
 """
 
 from __future__ import annotations

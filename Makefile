@@ -3,7 +3,8 @@
 #   PYTHON=python3.12          the interpreter that .venv is made with (3.10 to 3.12)
 #   PIP_ARGS='--no-index ...'  more words for pip, such as where a CPU build of torch is found
 #   ARGS='...'                 more words for `demo` (recstream demo) and the tests (pytest)
-#   TESTS='tests/core'         which tests, in place of all
+#   TESTS='tests/users'        which tests, in place of all
+#   WORKERS=1                  processes that share the tests, in place of one for each core; 0: no processes but make's
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -14,15 +15,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP_ARGS ?=
-TESTS ?= tests recstream flows
 ARGS ?=
 TESTS ?= tests recstream flows
+WORKERS ?= auto
 
 # the tokenizers' own threads and a process that forks do not agree
 export TOKENIZERS_PARALLELISM := false
 
 # the same examples in every run: a new failure is a new fault, not new luck
-PYTEST := $(BIN)/python -m pytest -q --hypothesis-profile=ci
+PYTEST = $(BIN)/python -m pytest -q -ra --hypothesis-profile=ci -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
 .PHONY: help demo test test-full check bench clean
 

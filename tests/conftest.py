@@ -22,7 +22,7 @@ from recstream.connectors.kafka.broker import EmbeddedBroker
 _numbers = itertools.count()
 
 LONGEST_FIRST = ("tests/recovery/", "tests/flows/", "tests/evaluation/")
-"""Folders whose tests take longest: begun last, one of them would keep a worker busy after the others are done."""
+"""Folders whose tests take longest: last in the order, one of them would keep all but one worker waiting."""
 
 
 @pytest.hookimpl(trylast=True)

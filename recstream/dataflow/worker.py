@@ -266,9 +266,7 @@ class Worker:
     def _learn(self, event: Event) -> None:
         """Let the ranking learn from what the user chose, by what their profile is without it."""
         user_state = self.users.get(event.user_id)
-        if is_engagement(event, self._user_states.decode) and not (
-            user_state.absorbed(event) or user_state.knows(event)
-        ):
+        if is_engagement(event, self._user_states.decode) and user_state.examine(event).outcome is None:
             item = self.replica.catalogue.handle(event.item_id or "")
             if item is not None and self.learner.meet(event, item, user_state):
                 self.models.transform.note()

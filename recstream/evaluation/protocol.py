@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from recstream.records.actions import Action
+from recstream.records.actions import TRAITS, Action
 from recstream.records.event import Event
 
 __all__ = ["ListTime", "Plan", "Protocol", "Target", "Ties", "Trial", "When", "plan_of"]
@@ -20,8 +20,6 @@ When: TypeAlias = Literal["request", "emitted"]
 Ties: TypeAlias = Literal["group", "sequence"]
 """How one user's events of the same time are read: as a group without order, or in the order of the log."""
 
-_NO_CHOICE: Final = ("impression", "request", "forget", "search")
-"""Kinds of actions by which a user does not choose an item."""
 NOT_POSITIVE: Final = ("not_recommend", "tag")
 """Actions of public logs that are about an item without using it."""
 
@@ -167,7 +165,7 @@ def plan_of(
 def _is_positive(event: Event, actions: Mapping[str, Action], protocol: Protocol) -> bool:
     return (
         event.item_id is not None
-        and actions[event.action].kind not in _NO_CHOICE
+        and TRAITS[actions[event.action].kind].meets_item
         and event.action not in protocol.not_positive
     )
 
@@ -180,12 +178,12 @@ def _surely_listed(
     ids: set[tuple[str, str]] = set()
     listed = []
     for event in events:
-        kind = actions[event.action].kind
+        asks_for_list = TRAITS[actions[event.action].kind].asks_for_list
         if event.item is not None:
             carried.add(event.item.item_id)
         is_again = event.event_id is not None and (event.user_id, event.event_id) in ids
         if event.event_id is not None:
             ids.add((event.user_id, event.event_id))
         is_known = event.item_id is None or event.item_id in known or event.item_id in carried
-        listed.append(kind not in ("impression", "forget") and is_known and not is_again)
+        listed.append(asks_for_list and is_known and not is_again)
     return listed

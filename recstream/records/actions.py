@@ -7,24 +7,65 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
-__all__ = ["DEFAULT_ACTIONS", "MAX_ID_BYTES", "Action", "DecodeRules", "Kind", "actions_with"]
+__all__ = [
+    "DEFAULT_ACTIONS",
+    "MAX_ID_BYTES",
+    "OPINIONS",
+    "TRAITS",
+    "Action",
+    "DecodeRules",
+    "Kind",
+    "KindTraits",
+    "actions_with",
+]
 
 Kind = Literal["item", "rating", "search", "comment", "hide", "impression", "request", "forget"]
-"""What an event of the action must carry and what is done with it:
+"""What is done with an event: see `TRAITS`, and for its effect on a state `recstream.users.state`."""
 
-========== ===================== =====================================================
-kind       needs                 effect
-========== ===================== =====================================================
-item       ``item_id``           the item moves the user's taste by the action's weight
-rating     ``item_id, rating``   as ``item``, signed and scaled by the rating
-comment    ``item_id, text``     as ``item``, signed by rating or tone; the text counts too
-search     ``text``              moves the short-term taste only
-hide       ``item_id``           as ``item``, and the item is never shown again
-impression ``item_id``           the item counts as shown
-request    nothing more          a fresh list leaves at once; nothing is learned
-forget     nothing more          the user is erased
-========== ===================== =====================================================
-"""
+
+class KindTraits(NamedTuple):
+    """What all actions of a kind have in common. Whatever asks for an action's kind asks here."""
+
+    effect: Literal["state", "list", "erasure"] = "state"
+    """What an event changes. ``"state"``: its user's state, as `recstream.users.state` has it; ``"list"``:
+    nothing, it only asks for a list; ``"erasure"``: the user is erased, and only user, time and event id are
+    read."""
+    needs_item: bool = False
+    """Whether the event names an item that it acts on. An item named by other kinds has no effect."""
+    needs_text: bool = False
+    rating: Literal["ignored", "optional", "needed"] = "ignored"
+    is_opinion: bool = False
+    """Whether the event says what the user thinks of the item. Then the weight is signed and scaled by the
+    rating or the tone, and even a low one says that they chose the item once."""
+    is_choice: bool = False
+    """Whether the user chose the item, unless the weight is negative. Item statistics count it, and the
+    ranking model learns from it."""
+    meets_item: bool = False
+    """Whether the user has dealt with the item itself. Then `Action.seen` says whether they know it."""
+    asks_for_list: bool = True
+    """Whether a fresh list is due once the event is applied."""
+
+
+TRAITS: Final[Mapping[Kind, KindTraits]] = {
+    # the item moves the user's taste by the action's weight
+    "item": KindTraits(needs_item=True, is_choice=True, meets_item=True),
+    # as `item`, signed and scaled by the rating
+    "rating": KindTraits(needs_item=True, rating="needed", is_opinion=True, is_choice=True, meets_item=True),
+    # as `item`, signed by rating or tone; the text counts too
+    "comment": KindTraits(
+        needs_item=True, needs_text=True, rating="optional", is_opinion=True, is_choice=True, meets_item=True
+    ),
+    # the text moves the short-term taste only
+    "search": KindTraits(needs_text=True),
+    # as `item`, and the item is never shown again
+    "hide": KindTraits(needs_item=True, meets_item=True),
+    # the item counts as shown
+    "impression": KindTraits(needs_item=True, asks_for_list=False),
+    # a fresh list leaves at once; nothing is learned
+    "request": KindTraits(effect="list"),
+    # the user is erased
+    "forget": KindTraits(effect="erasure", asks_for_list=False),
+}
 
 MAX_ID_BYTES: Final = 512
 """Longest user, item or event id, in UTF-8."""
@@ -63,10 +104,10 @@ DEFAULT_ACTIONS: Final[Mapping[str, Action]] = {
         Action("forget", 0.0, "forget", seen=False),
     )
 }
-"""The actions of DESIGN section 2, by name. The weight of ``rate`` is what the top rating is worth."""
+"""The actions that need no setting, by name. The weight of ``rate`` is what the top rating is worth."""
 
-OPINIONS: Final = frozenset(a.name for a in DEFAULT_ACTIONS.values() if a.kind in ("rating", "comment"))
-"""Actions that tell what a user thinks of an item: even a low rating says that they chose it once."""
+OPINIONS: Final = frozenset(a.name for a in DEFAULT_ACTIONS.values() if TRAITS[a.kind].is_opinion)
+"""Names of the actions that tell what a user thinks of an item."""
 
 
 def actions_with(weights: Mapping[str, float], seen: Mapping[str, bool] | None = None) -> dict[str, Action]:
@@ -93,14 +134,14 @@ def actions_with(weights: Mapping[str, float], seen: Mapping[str, bool] | None =
             problems.append(f"{name}: weight {weight!r} is not a finite number")
         elif known is None:
             actions[name] = Action(name, float(weight), "item", seen=weight >= 0)
-        elif known.kind in ("request", "forget"):
+        elif TRAITS[known.kind].effect != "state":
             problems.append(f"{name}: nothing is learned from it, so it takes no weight")
         else:
             actions[name] = known._replace(weight=float(weight))
     for name, is_seen in (seen or {}).items():
         if name not in actions:
             problems.append(f"{name!r} is no action: wanted one of {', '.join(actions)}")
-        elif actions[name].kind in ("search", "impression", "request", "forget"):
+        elif not TRAITS[actions[name].kind].meets_item:
             problems.append(f"{name}: nobody has seen an item by it")
         else:
             actions[name] = actions[name]._replace(seen=is_seen)

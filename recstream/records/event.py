@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from recstream.records.actions import MAX_ID_BYTES, Action, DecodeRules
+from recstream.records.actions import MAX_ID_BYTES, TRAITS, Action, DecodeRules
 from recstream.records.arrays import Vector
 from recstream.records.checks import (
     MAX_SECONDS,
@@ -98,8 +98,8 @@ def event_from(
         event_id = get("event_id")
         if event_id is not None:
             event_id = identifier(event_id, "event_id")
-        kind = action.kind
-        if kind == "forget":
+        traits = TRAITS[action.kind]
+        if traits.effect == "erasure":
             return Event(
                 user_id,
                 float(ts),
@@ -123,15 +123,15 @@ def event_from(
         if item is not None:
             item = checked_item(item, "item.", partition, offset, raw, rules=rules)
             item_id = _same(item_id, item)
-        if item_id is None and kind not in ("search", "request"):
+        if item_id is None and traits.needs_item:
             raise missing("item_id", f"the item of the action {name!r}")
         text = get("text")
         if text is not None:
             text = text_within(text, "text", rules.max_text_bytes)
-        if text is None and (kind in ("search", "comment")):
+        if text is None and traits.needs_text:
             raise _no_text(get("text"), action)
-        rating = get("rating") if kind in ("rating", "comment") else None
-        if rating is not None or kind == "rating":
+        rating = get("rating") if traits.rating != "ignored" else None
+        if rating is not None or traits.rating == "needed":
             rating = _rating(rating, rules)
         rec = get("rec")
         if rec is not None:
@@ -171,7 +171,7 @@ def weight_of(event: Event, rules: DecodeRules) -> float:
     [5.0, -1.0, -1.0, 1.0, 0.5]
     """
     action = rules.actions[event.action]
-    if action.kind not in ("rating", "comment"):
+    if not TRAITS[action.kind].is_opinion:
         return action.weight
     if event.rating is not None:
         return action.weight * rules.centred(event.rating)

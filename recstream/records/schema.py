@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeAlias, get_args
 
-from recstream.records.actions import MAX_ID_BYTES, DecodeRules, Kind
+from recstream.records.actions import MAX_ID_BYTES, TRAITS, DecodeRules, Kind
 from recstream.records.checks import EARLIEST, MAX_SECONDS
 from recstream.records.reject import Reason
 
@@ -34,7 +34,6 @@ _DATE: Final = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
 _TIME: Final = r"([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]{1,12})?"
 _PARTIAL_DATE: Final = r"^(\s*|0000-00(-00)?|(?!0000)[0-9]{4}(-(0[0-9]|1[0-2])(-00)?)?)$"
 _ZONE: Final = "([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
-_NO_ITEM: Final[frozenset[Kind]] = frozenset({"search", "request", "forget"})
 
 
 def _record(title: str, description: str, properties: Schema, required: list[str]) -> Schema:
@@ -107,7 +106,7 @@ def event_schema(rules: DecodeRules | None = None) -> Schema:
     schema["allOf"] = [
         _when(
             rules,
-            [kind for kind in get_args(Kind) if kind != "forget"],
+            [kind for kind, traits in TRAITS.items() if traits.effect != "erasure"],
             {
                 "properties": {
                     "item_id": _optional(
@@ -119,14 +118,26 @@ def event_schema(rules: DecodeRules | None = None) -> Schema:
                 }
             },
         ),
-        _when(rules, [kind for kind in get_args(Kind) if kind not in _NO_ITEM], {"anyOf": [named, brought]}),
         _when(
             rules,
-            ["search", "comment"],
+            [kind for kind, traits in TRAITS.items() if traits.needs_item],
+            {"anyOf": [named, brought]},
+        ),
+        _when(
+            rules,
+            [kind for kind, traits in TRAITS.items() if traits.needs_text],
             {"required": ["text"], "properties": {"text": text | {"minLength": 1, "pattern": r"\S"}}},
         ),
-        _when(rules, ["rating"], {"required": ["rating"], "properties": {"rating": rating}}),
-        _when(rules, ["comment"], {"properties": {"rating": _optional(rating)}}),
+        _when(
+            rules,
+            [kind for kind, traits in TRAITS.items() if traits.rating == "needed"],
+            {"required": ["rating"], "properties": {"rating": rating}},
+        ),
+        _when(
+            rules,
+            [kind for kind, traits in TRAITS.items() if traits.rating == "optional"],
+            {"properties": {"rating": _optional(rating)}},
+        ),
     ]
     return schema
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from recstream.items.statistics import Interaction
 from recstream.ranking.query import RECENT_ITEMS
-from recstream.records.actions import DecodeRules
+from recstream.records.actions import TRAITS, DecodeRules
 from recstream.records.event import Event
 from recstream.users.state import UserState
 
@@ -14,7 +14,7 @@ __all__ = ["interactions_of", "is_engagement"]
 def is_engagement(event: Event, rules: DecodeRules) -> bool:
     """Whether the user chose the event's item, whatever they think of it, rather than turned away from it."""
     action = rules.actions[event.action]
-    return event.item_id is not None and action.kind in ("item", "rating", "comment") and action.weight >= 0.0
+    return event.item_id is not None and TRAITS[action.kind].is_choice and action.weight >= 0.0
 
 
 def interactions_of(event: Event, item: int, user_state: UserState, rules: DecodeRules) -> list[Interaction]:

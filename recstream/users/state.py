@@ -6,10 +6,12 @@ import bisect
 from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import blake2b
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
+
+from typing_extensions import assert_never
 
 from recstream.items.catalogue import Catalogue
-from recstream.records.actions import OPINIONS, DecodeRules
+from recstream.records.actions import OPINIONS, TRAITS, DecodeRules
 from recstream.records.arrays import Vector
 from recstream.records.event import Event, weight_of
 from recstream.users.decayed_sum import DecayedSum
@@ -20,6 +22,7 @@ from recstream.users.sessions import NO_ITEM, RecentEvent
 
 __all__ = [
     "AsOf",
+    "Examined",
     "Outcome",
     "UserState",
     "UserStateRules",
@@ -39,6 +42,19 @@ class Outcome(Enum):
     """Its item is not known yet; it counts as soon as the item arrives."""
     REFUSED = "refused"
     """Its item is not known, and too many wait already, or none may; or it was refused before."""
+
+
+class Examined(NamedTuple):
+    """Whether an event is new to its user's state; asked once an event, see `UserState.examine`."""
+
+    outcome: Outcome | None
+    """What becomes of an event that was read before; None: the event is new."""
+    digest: int
+    """As `digest_of`; 0 where the offset alone told."""
+
+
+_ABSORBED: Final = Examined(Outcome.ABSORBED, 0)
+_REFUSED: Final = Examined(Outcome.REFUSED, 0)
 
 
 class AsOf(NamedTuple):
@@ -115,42 +131,51 @@ class UserState:
         """Whether the event lies within this user's fence for its partition."""
         return is_absorbed(self.offset_ranges.get(event.partition.identity, []), event.offset)
 
-    def knows(self, event: Event) -> bool:
-        """Whether an event of the same id was applied, or waits."""
-        return event.event_id is not None and self._knows(digest_of(event))
-
     def has_read_beyond(self, event: Event) -> bool:
         """Whether the state holds an event of the same partition that came after this one."""
         ranges = self.offset_ranges.get(event.partition.identity)
         return ranges is not None and len(ranges) > 0 and ranges[-1] > event.offset
 
+    def examine(self, event: Event) -> Examined:
+        """Find out whether the event, or one of the same id, was read before. Changes nothing."""
+        if self.absorbed(event):
+            return _REFUSED if self.refused and self._refused(event) else _ABSORBED
+        digest = digest_of(event)
+        is_known = event.event_id is not None and self._knows(digest)
+        return Examined(Outcome.DUPLICATE if is_known else None, digest)
+
     def observe(self, event: Event, catalogue: Catalogue, rules: UserStateRules, now: float) -> Outcome:
+        """Examine one event and take it in: as `take`."""
+        return self.take(event, self.examine(event), catalogue, rules, now)
+
+    def take(
+        self, event: Event, examined: Examined, catalogue: Catalogue, rules: UserStateRules, now: float
+    ) -> Outcome:
         """Take in one event, in place. ``now`` (Unix seconds) is only noted with an event that waits.
 
-        Events of one partition must come in order of offset; across partitions any order does.
-        The caller handles ``request`` and ``forget``, which change nothing here.
+        ``examined`` is what `examine` gave for it, with no other event taken in since. Events of one
+        partition must come in order of offset; across partitions any order does.
         """
         partition = event.partition
         ranges = self.offset_ranges.pop(partition.identity, None) or []
         self.offset_ranges[partition.identity] = ranges  # now the last, thus the longest kept
-        if is_absorbed(ranges, event.offset):
-            return Outcome.REFUSED if self.refused and self._refused(event) else Outcome.ABSORBED
+        outcome = examined.outcome
+        if outcome is Outcome.ABSORBED or outcome is Outcome.REFUSED:
+            return outcome
         absorb(ranges, event.offset, partition.since)
         keep_newest_logs(self.offset_ranges)
-        digest = digest_of(event)
-        if event.event_id is not None and self._knows(digest):
-            return Outcome.DUPLICATE
-        # A search moves the short term by its words alone, even if it names an item.
-        if event.item_id is not None and rules.decode.actions[event.action].kind != "search":
-            item = catalogue.handle(event.item_id)
-            if item is None:
+        if outcome is not None:
+            return outcome
+        item = NO_ITEM
+        if event.item_id is not None and TRAITS[rules.decode.actions[event.action].kind].needs_item:
+            handle = catalogue.handle(event.item_id)
+            if handle is None:
                 if len(self.waiting) >= rules.max_waiting:
                     return Outcome.REFUSED
                 self.waiting.append(WaitingEvent(now, event._replace(item=None)))
                 return Outcome.WAITING
-        else:
-            item = NO_ITEM
-        self._apply(event, item, digest, catalogue, rules)
+            item = handle
+        self._apply(event, item, examined.digest, catalogue, rules)
         return Outcome.APPLIED
 
     def settle(
@@ -190,6 +215,7 @@ class UserState:
     def _apply(
         self, event: Event, item: int, digest: int, catalogue: Catalogue, rules: UserStateRules
     ) -> None:
+        """Do what the event's action does to the state. Effects must not depend on the order of events."""
         action = rules.decode.actions[event.action]
         self.version += 1
         if event.event_id is not None:
@@ -197,9 +223,24 @@ class UserState:
         last = self.as_of
         if last is None or last.partition != event.partition.name or last.offset < event.offset:
             self.as_of = AsOf(event.ts, event.partition.name, event.offset)
-        if action.kind == "impression":
-            _keep_newest(self.shown, item, event.ts, rules.history, catalogue.ids)
-            return
+        match action.kind:
+            case "item" | "rating" | "comment" | "search":
+                self._interact(event, item, digest, catalogue, rules)
+            case "hide":
+                self._interact(event, item, digest, catalogue, rules)
+                _keep_newest(self.hidden, item, event.ts, rules.history, catalogue.ids)
+            case "impression":
+                _keep_newest(self.shown, item, event.ts, rules.history, catalogue.ids)
+            case "request" | "forget":
+                msg = f"{event.action!r} (kind {action.kind!r}) changes no state: the worker answers it"
+                raise ValueError(msg)
+            case _:
+                assert_never(action.kind)
+
+    def _interact(
+        self, event: Event, item: int, digest: int, catalogue: Catalogue, rules: UserStateRules
+    ) -> None:
+        """Move the user's taste by the event's item, and the short-term taste by its words as well."""
         weight = weight_of(event, rules.decode)
         if event.vector is not None:
             self.words[digest | 1] = event.vector
@@ -215,10 +256,8 @@ class UserState:
             if self.disliked is None:
                 self.disliked = DecayedSum.empty(catalogue.dim)
             self.disliked.add(catalogue.vector(item), -weight, event.ts, rules.half_life_s)
-        if action.seen:
+        if rules.decode.actions[event.action].seen:
             _keep_newest(self.seen, item, event.ts, rules.history, catalogue.ids)
-        if action.kind == "hide":
-            _keep_newest(self.hidden, item, event.ts, rules.history, catalogue.ids)
 
     def _refused(self, event: Event) -> bool:
         return (event.partition.identity, event.offset) in self.refused

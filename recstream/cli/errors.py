@@ -18,8 +18,7 @@ from recstream.connectors.kafka.admin import KafkaFault
 from recstream.connectors.kafka.broker import BrokerError
 from recstream.connectors.kafka.sink import DeliveryError
 from recstream.dataflow.users import BarrierError
-from recstream.encoders.base import UnencodableError
-from recstream.encoders.spec import EncoderError
+from recstream.encoders.base import EncoderError, UnencodableError
 from recstream.records.layout import RowFormatError
 from recstream.records.reject_limit import RejectLimitError
 from recstream.runtime.error_capture import PeerLostError

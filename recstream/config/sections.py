@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, field_validator
 
 from recstream.config.values import Conflict, Section, flat_client, parse_bound
+from recstream.encoders import ENCODERS
+from recstream.encoders.base import Device, Dtype, Pooling
 from recstream.records.actions import actions_with
 
 __all__ = [
@@ -45,6 +47,10 @@ Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 OptionalTopic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,249}$")]
 PositiveSeconds = Annotated[float, Field(gt=0, le=1e9)]
 Weights = dict[str, float]
+if TYPE_CHECKING:
+    Backend: TypeAlias = str
+else:
+    Backend = Literal[tuple(ENCODERS)]  # those that are registered
 _STARTS = ("earliest", "latest")
 
 
@@ -161,7 +167,7 @@ class StoreSettings(Section):
 class EncoderSettings(Section):
     """What turns texts into vectors. Changing it needs a new store: vectors never mix."""
 
-    backend: Literal["transformers", "openai", "hashing"] = Field(
+    backend: Backend = Field(
         default="transformers",
         description="transformers (a local or hub model), openai (any /v1/embeddings server), "
         "hashing (no model; for tests).",
@@ -177,13 +183,9 @@ class EncoderSettings(Section):
         description="Wanted SHA-256 of the model's weights; empty: the known one, or unchecked. "
         "openai: a revision of the server's model, any text.",
     )
-    device: Literal["cpu", "cuda"] = Field(
-        default="cpu", description="Where the model computes: cpu or cuda."
-    )
-    dtype: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="Number format of the model: fp32 or bf16."
-    )
-    pooling: Literal["mean", "cls", "last"] = Field(
+    device: Device = Field(default="cpu", description="Where the model computes: cpu or cuda.")
+    dtype: Dtype = Field(default="fp32", description="Number format of the model: fp32 or bf16.")
+    pooling: Pooling = Field(
         default="mean",
         description="How token vectors become one: mean, cls (first token) or last (decoder models).",
     )
@@ -218,6 +220,14 @@ class EncoderSettings(Section):
             raise ValueError("wanted an address that starts with http:// or https://")
         if re.match(r"^https?://[^/]*@", value):
             raise ValueError("wanted an address without a password: secrets go into encoder.api_key")
+        return value
+
+    @field_validator("api_key")
+    @classmethod
+    def _key_fits_a_header(cls, value: SecretStr) -> SecretStr:
+        key = value.get_secret_value()
+        if key and not (key.isascii() and key.isprintable()):
+            raise ValueError("wanted printable ASCII on one line")
         return value
 
     def conflicts(self) -> Iterator[Conflict]:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from recstream.encoders.base import Encoder
-from recstream.encoders.spec import EncoderError, EncoderSpec
+from importlib import import_module
+from typing import Final
 
-__all__ = ["EncoderError", "EncoderSpec", "open_encoder"]
+from recstream.encoders.base import Encoder, EncoderSpec
+
+__all__ = ["ENCODERS", "open_encoder"]
+
+ENCODERS: Final[dict[str, str]] = {
+    "transformers": "recstream.encoders.transformers:TransformersEncoder",
+    "openai": "recstream.encoders.openai:OpenAIEncoder",
+    "hashing": "recstream.encoders.hashing:HashingEncoder",
+}
+"""Module and class by ``encoder.backend``: imported when it is opened, and called with an `EncoderSpec`."""
 
 
 def open_encoder(spec: EncoderSpec) -> Encoder:
@@ -17,18 +26,12 @@ def open_encoder(spec: EncoderSpec) -> Encoder:
     Raises:
         EncoderError: the model or the server cannot be used as asked.
 
-    >>> encoder = open_encoder(EncoderSpec(backend="hashing", dim=64))
+    >>> from recstream.config import Settings
+    >>> from recstream.runtime.wiring import encoder_spec
+    >>> encoder = open_encoder(encoder_spec(Settings.load(None, {}, {"encoder.backend": "hashing"})))
     >>> encoder.label, encoder.encode(["jazz"]).shape
-    ('hashing-v1', (1, 64))
+    ('hashing-v1', (1, 384))
     """
-    if spec.backend == "hashing":
-        from recstream.encoders.hashing import HashingEncoder
-
-        return HashingEncoder(spec)
-    if spec.backend == "openai":
-        from recstream.encoders.openai import OpenAIEncoder
-
-        return OpenAIEncoder(spec)
-    from recstream.encoders.transformers import TransformersEncoder
-
-    return TransformersEncoder(spec)
+    module, name = ENCODERS[spec.backend].split(":")
+    encoder: Encoder = getattr(import_module(module), name)(spec)
+    return encoder

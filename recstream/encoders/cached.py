@@ -12,9 +12,10 @@ from threading import Lock
 
 import numpy as np
 
-from recstream.encoders import EncoderSpec, open_encoder
-from recstream.encoders.base import Encoder, UnencodableError, VectorCache
+from recstream.encoders import open_encoder
+from recstream.encoders.base import Encoder, EncoderSpec, UnencodableError, VectorCache
 from recstream.encoders.disk_cache import LmdbVectorCache
+from recstream.metrics.base import Meters
 from recstream.records.arrays import Matrix
 
 __all__ = ["CacheStats", "CachedEncoder", "open_cached_encoder"]
@@ -49,9 +50,13 @@ class CachedEncoder:
     A text that cannot be encoded is remembered nowhere, the others of its batch are.
     ``source`` is an encoder, or a function that opens one at the first need of it. Memory holds
     ``lru_size`` vectors; ``cache`` is optional. Returned rows are copies: writing to them is harmless.
-    Safe to call from several threads. Closing closes the encoder and the cache.
+    Safe to call from several threads. Closing closes the encoder and the cache. With ``meters`` hits and
+    encoding time show in the metrics.
 
-    >>> encoder = CachedEncoder(open_encoder(EncoderSpec(backend="hashing", dim=8)), None, 100)
+    >>> from recstream.config import Settings
+    >>> from recstream.runtime.wiring import encoder_spec
+    >>> spec = encoder_spec(Settings.load(None, {}, {"encoder.backend": "hashing"}))
+    >>> encoder = CachedEncoder(open_encoder(spec), None, 100)
     >>> rows = encoder.encode(["jazz", "tax law", "jazz"])
     >>> rows = encoder.encode(["jazz"])
     >>> encoder.stats().encoded, encoder.stats().lru_hits, encoder.stats().repeats
@@ -59,11 +64,16 @@ class CachedEncoder:
     """
 
     def __init__(
-        self, source: Encoder | Callable[[], Encoder], cache: VectorCache | None, lru_size: int = 100_000
+        self,
+        source: Encoder | Callable[[], Encoder],
+        cache: VectorCache | None,
+        lru_size: int,
+        meters: Meters | None = None,
     ) -> None:
         self._source = source
         self._encoder: Encoder | None = None
         self._cache = cache
+        self._meters = meters
         self._size = max(0, lru_size)
         self._slots: OrderedDict[str | bytes, int] = OrderedDict()
         self._slab: Matrix | None = None  # (lru_size, dim): its memory is taken up as rows are written
@@ -225,6 +235,13 @@ class CachedEncoder:
                 old.evictions + evictions,
                 old.encode_seconds + seconds,
             )
+        if self._meters is None:
+            return
+        for outcome, amount in (("lru", lru_hits + repeats), ("disk", disk_hits), ("encoded", encoded)):
+            if amount:
+                self._meters.add("encoder_texts", amount, outcome=outcome)
+        if encoded:
+            self._meters.observe("encode_seconds", seconds)
 
 
 def _key(text: str) -> str | bytes:
@@ -239,13 +256,13 @@ def _key(text: str) -> str | bytes:
 
 
 def open_cached_encoder(
-    spec: EncoderSpec, folder: str | Path | None, *, max_mb: int = 1024, lru_size: int = 100_000
+    spec: EncoderSpec, folder: Path | None, *, max_mb: int, lru_size: int, meters: Meters | None = None
 ) -> CachedEncoder:
-    """The encoder of ``spec`` behind both caches; no folder means none on disk.
+    """Open the encoder of ``spec`` behind both caches; no folder means none on disk.
 
     Raises:
         EncoderError: as for :func:`~recstream.encoders.open_encoder`.
     """
     encoder = open_encoder(spec)
     cache = None if folder is None else LmdbVectorCache(folder, encoder.identity, encoder.dim, max_mb=max_mb)
-    return CachedEncoder(encoder, cache, lru_size)
+    return CachedEncoder(encoder, cache, lru_size, meters)

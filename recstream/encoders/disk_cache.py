@@ -45,7 +45,7 @@ class LmdbVectorCache:
     Anything that goes wrong is logged once and makes misses.
     """
 
-    def __init__(self, folder: str | Path, identity: str, dim: int, *, max_mb: int = 1024) -> None:
+    def __init__(self, folder: str | Path, identity: str, dim: int, *, max_mb: int) -> None:
         self._folder = Path(folder)
         self._dim = dim
         self._max_mb = max_mb

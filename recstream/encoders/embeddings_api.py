@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import stamina
 
-from recstream.encoders.spec import EncoderError, EncoderSpec
+from recstream.encoders.base import EncoderError, EncoderSpec
 from recstream.records.arrays import Vector
 
 __all__ = ["EmbeddingsApi", "RefusedTextsError"]

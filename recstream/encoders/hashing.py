@@ -9,7 +9,7 @@ from zlib import crc32
 
 import numpy as np
 
-from recstream.encoders.spec import EncoderSpec
+from recstream.encoders.base import EncoderSpec
 from recstream.records.arrays import Matrix
 
 __all__ = ["HashingEncoder"]
@@ -39,7 +39,9 @@ class HashingEncoder:
 
     An :class:`~recstream.encoders.base.Encoder` for tests and for machines without a model.
 
-    >>> encoder = HashingEncoder(EncoderSpec(backend="hashing"))
+    >>> from recstream.config import Settings
+    >>> from recstream.runtime.wiring import encoder_spec
+    >>> encoder = HashingEncoder(encoder_spec(Settings()))
     >>> a, b, c = encoder.encode(["space travel film", "a film on travel", "tax law"])
     >>> bool(a @ b > 0.4 > a @ c)
     True

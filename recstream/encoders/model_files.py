@@ -7,9 +7,9 @@ import json
 import logging
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from recstream.encoders.spec import EncoderError, EncoderSpec
+from recstream.encoders.base import EncoderError, EncoderSpec
 
 __all__ = ["MINILM_SHA256", "ModelFiles", "find_model"]
 
@@ -121,7 +121,10 @@ def _folder(spec: EncoderSpec) -> tuple[Path, str, str | None]:
 def _download(name: str) -> Path:
     """A hub model's folder: from the local hub cache when it is there, else fetched into it."""
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
 
+    # of the library that the hub's client asks with: httpx, or httpx2 from release 2.0 on
+    http_error = cast("type[Exception]", HfHubHTTPError.__mro__[1])
     patterns = list(HUB_FILES)
     try:
         return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
@@ -129,7 +132,7 @@ def _download(name: str) -> Path:
         _log.info("fetching model=%s from the hub", name)
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
-    except Exception as exc:  # the hub client raises its own and its HTTP library's errors
+    except (OSError, ValueError, http_error) as exc:
         raise EncoderError(
             f"model {name!r} is neither a folder nor to be had from the hub",
             got=f"{type(exc).__name__}: {exc}".partition("\n")[0],

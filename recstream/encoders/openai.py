@@ -10,9 +10,8 @@ from threading import Lock
 
 import numpy as np
 
-from recstream.encoders.base import UnencodableError
+from recstream.encoders.base import PLAIN_TEXT, EncoderSpec, UnencodableError
 from recstream.encoders.embeddings_api import EmbeddingsApi, RefusedTextsError
-from recstream.encoders.spec import PLAIN_TEXT, EncoderSpec
 from recstream.encoders.transformers import batches, well_formed
 from recstream.records.arrays import Matrix, Vector
 

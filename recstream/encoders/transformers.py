@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from recstream.encoders.base import UnencodableError
+from recstream.encoders.base import PLAIN_TEXT, EncoderError, EncoderSpec, UnencodableError
 from recstream.encoders.model_files import ModelFiles, find_model
-from recstream.encoders.spec import PLAIN_TEXT, EncoderError, EncoderSpec
 from recstream.records.arrays import Matrix
 
 if TYPE_CHECKING:

@@ -126,7 +126,8 @@ def _topic(field: str, topic: str, have: dict[str, int], settings: Settings) -> 
 
 
 def _model(settings: Settings, timeout_s: float, opened: list[Encoder]) -> Iterator[Finding]:
-    from recstream.encoders import EncoderError, open_encoder
+    from recstream.encoders import open_encoder
+    from recstream.encoders.base import EncoderError
     from recstream.runtime.wiring import encoder_spec
 
     chosen = settings.encoder

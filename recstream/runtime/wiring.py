@@ -19,11 +19,8 @@ from recstream.connectors.kafka.source import KafkaSource
 from recstream.dataflow.idle_refresh.rules import IdleRefreshRules
 from recstream.dataflow.outputs import Inputs, MessageSink, Outputs
 from recstream.dataflow.services import DataflowRules, Services
-from recstream.encoders import EncoderSpec, open_encoder
-from recstream.encoders.base import Encoder
-from recstream.encoders.cached import CachedEncoder
-from recstream.encoders.disk_cache import LmdbVectorCache
-from recstream.encoders.metered import MeteredEncoder
+from recstream.encoders.base import Encoder, EncoderSpec
+from recstream.encoders.cached import CachedEncoder, open_cached_encoder
 from recstream.metrics.accounting import Summary
 from recstream.metrics.prometheus import PrometheusMeters
 from recstream.ranking.online_learning import LearningRules
@@ -119,16 +116,16 @@ class Wiring:
         self._lock = threading.RLock()
 
     @cached_property
-    def encoder(self) -> MeteredEncoder:
+    def encoder(self) -> CachedEncoder:
         """The encoder behind its caches."""
         settings = self.settings
-        inner = open_encoder(encoder_spec(settings))
-        cache = None
-        if settings.cache.enabled:
-            cache = LmdbVectorCache(
-                settings.cache_dir, inner.identity, inner.dim, max_mb=settings.cache.max_mb
-            )
-        return MeteredEncoder(CachedEncoder(inner, cache, settings.cache.lru_size), self.meters)
+        return open_cached_encoder(
+            encoder_spec(settings),
+            settings.cache_dir if settings.cache.enabled else None,
+            max_mb=settings.cache.max_mb,
+            lru_size=settings.cache.lru_size,
+            meters=self.meters,
+        )
 
     def preload(self) -> None:
         """Load the model in a thread of its own, past the caches, which would answer without it."""

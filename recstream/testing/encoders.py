@@ -110,8 +110,10 @@ class EncoderContract(ABC):
 class FussyEncoder:
     """An encoder that cannot encode the texts it is told not to; else as the one inside.
 
-    >>> from recstream.encoders import EncoderSpec, open_encoder
-    >>> fussy = FussyEncoder(open_encoder(EncoderSpec(backend="hashing")), {"brawl"})
+    >>> from recstream.config import Settings
+    >>> from recstream.encoders.hashing import HashingEncoder
+    >>> from recstream.runtime.wiring import encoder_spec
+    >>> fussy = FussyEncoder(HashingEncoder(encoder_spec(Settings())), {"brawl"})
     >>> fussy.encode(["jazz", "brawl"])
     Traceback (most recent call last):
         ...

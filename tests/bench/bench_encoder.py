@@ -15,14 +15,15 @@ import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 
-from recstream.encoders import EncoderSpec
 from recstream.encoders.cached import CachedEncoder, open_cached_encoder
 from recstream.encoders.disk_cache import LmdbVectorCache
 from recstream.encoders.hashing import HashingEncoder
 from recstream.encoders.transformers import TransformersEncoder
+from tests.support.builders import encoder_spec
 
 MFLOP_A_TOKEN = 21.2
 """MiniLM-L6: 6 layers of 4 products 384x384 and 2 of 384x1536, two operations a weight."""
@@ -66,8 +67,8 @@ def products(tokens: int, passes: int) -> Callable[[], None]:
 
 def measure(n: int, rounds: int, batch_tokens: int) -> dict[str, object]:
     """One interleaved measurement of all that is compared."""
-    encoder = TransformersEncoder(EncoderSpec(batch_tokens=batch_tokens))
-    opening = rate(lambda: TransformersEncoder(EncoderSpec()), 1)
+    encoder = TransformersEncoder(encoder_spec(batch_tokens=batch_tokens))
+    opening = rate(lambda: TransformersEncoder(encoder_spec()), 1)
     loading = rate(lambda: encoder.encode(["warm up"]), 1)
     cold_texts = texts_of(n)
     tokens = encoder.count_tokens(cold_texts)
@@ -79,7 +80,7 @@ def measure(n: int, rounds: int, batch_tokens: int) -> dict[str, object]:
     }
     passes = max(1, round(tokens / 2048 / 4))
     with tempfile.TemporaryDirectory() as folder:
-        hashing = HashingEncoder(EncoderSpec(backend="hashing"))
+        hashing = HashingEncoder(encoder_spec(backend="hashing"))
         lru = CachedEncoder(hashing, None, len(warm_texts))
         vectors = lru.encode(warm_texts)
         products(2048, 1)()
@@ -92,12 +93,14 @@ def measure(n: int, rounds: int, batch_tokens: int) -> dict[str, object]:
             results["share"].append(2 * cold / (before + after))
             results["naive"].append(rate(lambda: [encoder.encode([t]) for t in naive_texts], naive_tokens))
             results["lru"].append(rate(lambda: lru.encode(warm_texts), len(warm_texts)))
-            disk = LmdbVectorCache(f"{folder}/{turn}", hashing.identity, hashing.dim)
+            disk = LmdbVectorCache(f"{folder}/{turn}", hashing.identity, hashing.dim, max_mb=1024)
             results["lmdb_put"].append(
                 rate(lambda disk=disk: disk.put_many(warm_texts, vectors), len(warm_texts))  # type: ignore[misc]  # mypy cannot infer a default
             )
             disk.close()
-            fresh = open_cached_encoder(EncoderSpec(backend="hashing"), f"{folder}/{turn}")
+            fresh = open_cached_encoder(
+                encoder_spec(backend="hashing"), Path(folder, str(turn)), max_mb=1024, lru_size=100_000
+            )
             fresh.encode(["opens the file"])
             results["lmdb"].append(rate(lambda fresh=fresh: fresh.encode(warm_texts), len(warm_texts)))  # type: ignore[misc]  # as above
             fresh.close()
@@ -129,7 +132,7 @@ def main() -> None:
     """Print one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small, to see that it runs")
-    parser.add_argument("--batch-tokens", type=int, default=EncoderSpec().batch_tokens)
+    parser.add_argument("--batch-tokens", type=int, default=encoder_spec().batch_tokens)
     chosen = parser.parse_args()
     figures = measure(*((30, 1) if chosen.quick else (240, 5)), batch_tokens=chosen.batch_tokens)
     machine = {

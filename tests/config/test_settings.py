@@ -234,6 +234,20 @@ def test_secrets_are_not_in_problems(problems: Problems) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_every_wrong_field_of_the_encoder_is_named_and_no_secret(problems: Problems) -> None:
+    found = problems(
+        encoder__max_tokens=0,
+        encoder__retries=-1,
+        encoder__api_key="hunter2\n",
+        encoder__url="http://me:hunter2@host",
+    )
+    assert [problem.split(": ")[1] for problem in found] == [
+        f"encoder.{name}" for name in ("max_tokens", "url", "api_key", "retries")
+    ]
+    assert "hunter2" not in str(found)
+    assert "encoder.api_key: got **********, wanted printable ASCII on one line" in str(found)
+
+
 @pytest.mark.parametrize(
     "key", ["kafka.client.ssl.key.password", "kafka.client.ssl.key.pem", "encoder.api_key"]
 )
@@ -262,7 +276,7 @@ drawn_overrides: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "kafka.client.sasl.password": texts,
         "store.path": texts,
         "encoder.prefix": texts,
-        "encoder.api_key": texts,
+        "encoder.api_key": st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30),
         "ranking.top_n": st.integers(1, 1000),
         "ranking.repeats": st.sampled_from(["auto", "always", "never"]),
         "profile.half_life_days": st.floats(1e-9, 36_500),

@@ -8,11 +8,11 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 
 from recstream.dataflow.encode import encode_events, item_rows
 from recstream.dataflow.messages import EventBatch
-from recstream.encoders import EncoderSpec, open_encoder
+from recstream.encoders import open_encoder
 from recstream.items.terms import pack, text_terms
 from recstream.records.item import Item
 from recstream.records.reject_limit import RejectLimitRules
-from tests.support.builders import DIM, event, unit
+from tests.support.builders import DIM, encoder_spec, event, unit
 from tests.support.meters import MemoryMeters
 
 
@@ -27,7 +27,7 @@ def test_an_event_brings_its_item_as_it_was_then_and_not_as_a_later_one_of_the_b
     done: list[EventBatch] = []
     flow = Dataflow("encode")
     received = op.input("events", flow, TestingSource([EventBatch(0.0, events)]))
-    encoder = open_encoder(EncoderSpec(backend="hashing", dim=DIM))
+    encoder = open_encoder(encoder_spec(backend="hashing", dim=DIM))
     out = encode_events("encode", received, lambda: encoder, MemoryMeters(), RejectLimitRules())
     op.output("done", out.events, TestingSink(done))
     op.output("items", out.items, TestingSink([]))
@@ -41,7 +41,7 @@ def test_an_items_row_has_the_terms_of_all_its_words_and_a_tombstone_has_none() 
     log = event(1.0).partition
     item = Item("i", "Tea", "Dark tea.", ("Drinks",), ("hot",), None, True, False, None, log, 0, b"{}")
     items = [item, item._replace(vector=unit("tea")), item._replace(deleted=True, title="", text=None)]
-    rows, why = item_rows(items, open_encoder(EncoderSpec(backend="hashing", dim=DIM)))
+    rows, why = item_rows(items, open_encoder(encoder_spec(backend="hashing", dim=DIM)))
     wanted = pack(text_terms("tea tea dark drinks hot"))
     assert why == {}
     assert [None if row is None else row.terms for row in rows] == [wanted, wanted, b""]

@@ -10,12 +10,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recstream.encoders import EncoderSpec
 from recstream.encoders.cached import CachedEncoder, CacheStats, open_cached_encoder
 from recstream.encoders.hashing import HashingEncoder
 from recstream.records.arrays import Matrix
+from tests.support.builders import encoder_spec
 
-SPEC = EncoderSpec(backend="hashing", dim=16)
+SPEC = encoder_spec(backend="hashing", dim=16)
 
 
 class Recording(HashingEncoder):
@@ -52,10 +52,10 @@ def test_each_distinct_text_is_encoded_once() -> None:
 
 
 def test_disk_answers_what_memory_forgot(tmp_path: Path) -> None:
-    first = open_cached_encoder(SPEC, tmp_path, lru_size=10)
+    first = open_cached_encoder(SPEC, tmp_path, max_mb=16, lru_size=10)
     rows = first.encode(["a", "b"])
     first.close()
-    second = open_cached_encoder(SPEC, tmp_path, lru_size=10)
+    second = open_cached_encoder(SPEC, tmp_path, max_mb=16, lru_size=10)
     np.testing.assert_array_equal(second.encode(["b", "c", "a"])[[2, 0]], rows)
     assert counts(second.stats()) == (3, 0, 2, 1, 0, 0)
     second.close()

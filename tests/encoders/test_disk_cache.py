@@ -77,7 +77,7 @@ def test_a_forked_child_opens_its_own(tmp_path: Path) -> None:
 
 def test_caches_of_one_process_share_an_environment(tmp_path: Path) -> None:
     first = filled(tmp_path)
-    second = LmdbVectorCache(tmp_path / ".." / tmp_path.name, "e", DIM)
+    second = LmdbVectorCache(tmp_path / ".." / tmp_path.name, "e", DIM, max_mb=16)
     assert second.get_many(["text 0 of 0"])[0] is not None
     first.close()
     assert second.get_many(["text 1 of 0"])[0] is not None
@@ -134,7 +134,7 @@ def test_a_file_of_another_kind_means_misses_and_one_warning(
     path.write_bytes(
         {"garbage": os.urandom(len(whole)), "text": b"hello", "header": bytes(8192) + whole[8192:]}[damage]
     )
-    cache = LmdbVectorCache(tmp_path, "e", DIM)
+    cache = LmdbVectorCache(tmp_path, "e", DIM, max_mb=16)
     for _ in range(2):
         assert cache.get_many(["text 0 of 0"]) == [None]
         cache.put_many(["a"], unit_rows(1, DIM))
@@ -151,7 +151,7 @@ def test_a_truncated_file_never_kills_the_process(tmp_path: Path, share: float) 
     code = (
         "import sys, numpy as np; from recstream.encoders.disk_cache import *\n"
         "from recstream.testing.encoders import unit_rows\n"
-        "c = LmdbVectorCache(sys.argv[1], 'e', 64)\n"
+        "c = LmdbVectorCache(sys.argv[1], 'e', 64, max_mb=16)\n"
         "texts = [f'text {i} of 0' for i in range(200)]; rows = unit_rows(200, 64)\n"
         "for _ in range(2):\n"
         "    for text, row in zip(texts, rows):\n"
@@ -169,7 +169,7 @@ def test_an_entry_whose_bytes_changed_is_a_miss(tmp_path: Path, caplog: pytest.L
     content = path.read_bytes()
     assert content.count(target) >= 1
     path.write_bytes(content.replace(target, target[:-1] + bytes([target[-1] ^ 1])))
-    cache = LmdbVectorCache(tmp_path, "e", DIM)
+    cache = LmdbVectorCache(tmp_path, "e", DIM, max_mb=16)
     found = cache.get_many(texts_of(0))
     assert [i for i, vector in enumerate(found) if vector is None] == [7]
     cache.put_many(["text 7 of 0"], unit_rows(200, DIM)[7:8])
@@ -180,7 +180,7 @@ def test_an_entry_whose_bytes_changed_is_a_miss(tmp_path: Path, caplog: pytest.L
 
 def test_a_folder_that_cannot_be_made_means_misses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("in the way")
-    cache = LmdbVectorCache(tmp_path / "file", "e", DIM)
+    cache = LmdbVectorCache(tmp_path / "file", "e", DIM, max_mb=16)
     cache.put_many(["a"], unit_rows(1, DIM))
     assert cache.get_many(["a"]) == [None]
     assert len(caplog.records) == 1

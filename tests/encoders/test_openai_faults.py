@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from recstream.encoders import EncoderError, EncoderSpec, open_encoder
-from recstream.encoders.base import UnencodableError
-from recstream.encoders.spec import PLAIN_TEXT
+from recstream.encoders import open_encoder
+from recstream.encoders.base import PLAIN_TEXT, EncoderError, EncoderSpec, UnencodableError
+from tests.support.builders import encoder_spec
 from tests.support.servers import Answer, EmbeddingsServer, Question, embedding_server, good, rows
 
 KEY = "sk-very-secret"
@@ -26,7 +26,7 @@ def server() -> Iterator[EmbeddingsServer]:
 def spec(
     server: EmbeddingsServer, *, dim: int = 4, retries: int = 2, timeout_s: float = 5.0, url: str = ""
 ) -> EncoderSpec:
-    return EncoderSpec(
+    return encoder_spec(
         backend="openai",
         model="m",
         url=url or server.url,

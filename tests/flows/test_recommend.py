@@ -21,7 +21,7 @@ from typing_extensions import override
 from recstream.dataflow.graph import catalogue_flow, recommend_flow
 from recstream.dataflow.outputs import Inputs, Outputs
 from recstream.dataflow.services import DataflowRules, Services
-from recstream.encoders import EncoderSpec, open_encoder
+from recstream.encoders import open_encoder
 from recstream.items.catalogue import Catalogue
 from recstream.items.statistics import SCALES
 from recstream.metrics.accounting import Accounting, accounting
@@ -35,6 +35,7 @@ from recstream.records.transport import Message, Partition, RawBatch
 from recstream.stores.memory import MemoryItemStore, MemoryModelStore, MemoryStatisticsStore, MemoryUserStore
 from recstream.users.codec import user_state_of
 from recstream.users.state import UserState, UserStateRules
+from tests.support.builders import encoder_spec
 from tests.support.live import T0, Record, assert_same_users, events, item, versions_after
 
 Run = Callable[..., None]
@@ -121,7 +122,7 @@ class Job:
     sessions: list[Message] = field(default_factory=list)
 
     def services(self) -> Services:
-        encoder = open_encoder(EncoderSpec(backend="hashing", dim=DIM))
+        encoder = open_encoder(encoder_spec(backend="hashing", dim=DIM))
         return Services(
             encoder=lambda: encoder,
             users=lambda: self.users,
@@ -339,7 +340,7 @@ def test_words_are_stored_as_the_encoder_gives_them_and_steer_the_list(job: Job)
             },
         ]
     )
-    encoder = open_encoder(EncoderSpec(backend="hashing", dim=DIM))
+    encoder = open_encoder(encoder_spec(backend="hashing", dim=DIM))
     for user, text in (("u1", "xylophone quartet"), ("u2", "Wonderful!")):
         (vector,) = job.profile(user)[0].words.values()
         np.testing.assert_array_equal(vector, encoder.encode([text])[0])

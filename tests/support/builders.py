@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import orjson
 
+from recstream.config import Settings
 from recstream.dataflow.messages import BatchResult, EventBatch
 from recstream.dataflow.services import DataflowRules, Services
 from recstream.dataflow.worker import Worker
-from recstream.encoders import EncoderSpec, open_encoder
+from recstream.encoders import open_encoder
+from recstream.encoders.base import EncoderSpec
 from recstream.items.catalogue import Catalogue
 from recstream.items.rows import ItemRow
 from recstream.items.statistics import Interaction, ItemStatistics
@@ -22,6 +24,7 @@ from recstream.records.actions import DecodeRules
 from recstream.records.arrays import Vector
 from recstream.records.event import Event
 from recstream.records.transport import Partition
+from recstream.runtime import wiring
 from recstream.stores.memory import MemoryItemStore, MemoryModelStore, MemoryStatisticsStore, MemoryUserStore
 from recstream.users.decayed_sum import DecayedSum
 from recstream.users.sessions import NO_ITEM
@@ -31,6 +34,11 @@ from tests.support.meters import MemoryMeters
 DIM = 8
 RULES = UserStateRules(DecodeRules())
 HOUR = 3600.0
+
+
+def encoder_spec(**changes: Any) -> EncoderSpec:
+    """What an encoder is opened with by default, some fields replaced."""
+    return replace(wiring.encoder_spec(Settings()), **changes)
 
 
 def unit(seed: int | str, dim: int = DIM) -> Vector:
@@ -194,7 +202,7 @@ class Bench:
             return lambda: store
 
         return Services(
-            encoder=lambda: open_encoder(EncoderSpec(backend="hashing", dim=DIM)),
+            encoder=lambda: open_encoder(encoder_spec(backend="hashing", dim=DIM)),
             users=same(self.users),
             items=same(self.items),
             statistics=same(self.statistics),

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from recstream.encoders import EncoderSpec
 from recstream.encoders.hashing import HashingEncoder
+from tests.support.builders import encoder_spec
 
 __all__ = ["Answer", "EmbeddingsServer", "Question", "embedding_server", "good", "rows", "words"]
 
@@ -91,7 +91,7 @@ def good(question: Question, _: int) -> Answer:
 
 def words(dim: int = 32) -> Callable[[Question, int], Answer]:
     """A sound server whose vectors mean something: those of the hashing encoder."""
-    encoder = HashingEncoder(EncoderSpec(backend="hashing", dim=dim))
+    encoder = HashingEncoder(encoder_spec(backend="hashing", dim=dim))
 
     def reply(question: Question, _: int) -> Answer:
         vectors = encoder.encode(question["input"])

@@ -1,4 +1,4 @@
-"""``recstream demo``: see all of it work on a real film log."""
+"""``recstream demo``: every part at work on a real film log."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ def demo(
     rate: Annotated[float, typer.Option(min=1.0, help="Events sent a second, at most.")] = 2_000.0,
     user: Annotated[
         str | None,
-        typer.Option(help="User to follow; without it, one with a clear taste.", show_default=False),
+        typer.Option(help="User whose list is shown; by default one with a clear taste.", show_default=False),
     ] = None,
-    data: Annotated[
-        Path, typer.Option(help="Folder of the demo: films, encoded texts, and what a run leaves.")
-    ] = Path(".demo"),
+    data: Annotated[Path, typer.Option(help="Folder for the films, encoded texts and results.")] = Path(
+        ".demo"
+    ),
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Encode everything again, as on the first run.")
+        bool, typer.Option("--fresh", help="Encode all texts again, as in the first run.")
     ] = False,
     keep_alive: Annotated[
-        bool, typer.Option("--keep-alive", help="Leave broker and job running until Ctrl-C.")
+        bool, typer.Option("--keep-alive", help="Keep broker and dataflow running until Ctrl-C.")
     ] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live screen.")] = False,
 ) -> None:
     """Watch real events become real recommendations: embedded broker, dataflow, encoder, store, consumer."""
-    from recstream.demo.films import DataError
+    from recstream.demo.dataflow_process import DataflowDiedError
     from recstream.demo.folder import FolderError
-    from recstream.demo.job import JobDiedError
+    from recstream.demo.movielens import DataError
     from recstream.demo.run import DemoOptions, run_demo
 
     options = DemoOptions(
@@ -41,7 +41,7 @@ def demo(
     )
     try:
         code = run_demo(options)
-    except (DataError, FolderError, JobDiedError) as fault:
+    except (DataError, FolderError, DataflowDiedError) as fault:
         errors.report(fault)
         raise typer.Exit(1) from None
     raise typer.Exit(code)

@@ -1,1 +1,1 @@
-"""`recstream demo`: a real film log through every real part, from an empty machine."""
+"""The demo: a real film log through a real broker, dataflow, encoder and store, on one machine."""

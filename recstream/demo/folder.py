@@ -1,4 +1,4 @@
-"""The demo's folder: what it keeps (films, vectors), and what each run makes anew."""
+"""The demo's folder: what is kept between runs (films, vectors), and what each run makes anew."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from recstream.config import Settings
 __all__ = ["DemoFolder", "FolderError"]
 
 _MARK: Final = "made-by-recstream-demo"
+"""File that marks a folder as the demo's, so that no other folder is ever emptied."""
 
 
 class FolderError(Exception):
-    """The folder holds what is not the demo's."""
+    """The folder contains files that the demo did not make and would delete."""
 
 
 class DemoFolder:
@@ -25,7 +26,7 @@ class DemoFolder:
         self.path = path
         self.downloads = path / "downloads"
         self.cache = path / "cache"
-        """Encoded texts; the only thing besides the films that a second run finds again."""
+        """Encoded texts, kept between runs as the films are."""
         self.state = path / "state"
         self.lists = path / "lists.jsonl"
         self.dead_letters = path / "dead-letters.jsonl"
@@ -34,21 +35,21 @@ class DemoFolder:
         self.broker_log = path / "broker.log"
 
     def prepare(self, *, fresh: bool) -> None:
-        """Make the folder ready; the last run's state goes, with ``fresh`` its encoded texts too.
+        """Delete what the last run left; with ``fresh`` also its encoded texts.
 
         Raises:
-            FolderError: a folder that another hand filled has something where the demo would empty it.
+            FolderError: The folder is not marked as the demo's and has files that would be deleted.
         """
         mark = self.path / _MARK
-        run = [self.state, self.lists, self.dead_letters, self.settings, self.job_log, self.broker_log]
+        outputs = [self.state, self.lists, self.dead_letters, self.settings, self.job_log, self.broker_log]
         if not mark.exists():
-            there = [path.name for path in (*run, self.cache) if path.exists()]
-            if there:
-                msg = f"{self.path} has {', '.join(there)} that no demo made: give another folder with --data"
+            existing = [path.name for path in (*outputs, self.cache) if path.exists()]
+            if existing:
+                msg = f"{self.path} has {', '.join(existing)} that no demo made: name another one by --data"
                 raise FolderError(msg)
             self.path.mkdir(parents=True, exist_ok=True)
             mark.touch()
-        for path in [*run, self.cache] if fresh else run:
+        for path in [*outputs, self.cache] if fresh else outputs:
             if path.is_dir():
                 shutil.rmtree(path)
             else:
@@ -56,13 +57,13 @@ class DemoFolder:
         self.state.mkdir()
 
     def settings_for(self, bootstrap: str, metrics_port: int, *, wait_for_item_s: float) -> Settings:
-        """The job's settings: all defaults but for where things are; written down for later commands."""
+        """Settings of the job, written to a file for later commands: defaults but for addresses and paths."""
         settings = Settings.load(
             None,
             {},
             {
                 "kafka.bootstrap": bootstrap,
-                "kafka.poll_max": 250,  # small bites, so that the encoder's progress can be seen
+                "kafka.poll_max": 250,  # small batches, so that the encoder's progress is visible
                 "store.path": str(self.state.resolve()),
                 "cache.path": str(self.cache.resolve()),
                 "events.wait_for_item_s": wait_for_item_s,
@@ -73,6 +74,6 @@ class DemoFolder:
         return settings
 
     def keep(self, lists: Iterable[bytes], dead_letters: Iterable[bytes]) -> None:
-        """Save what the broker would forget."""
+        """Save lists and dead letters, which the broker loses when it stops."""
         for path, records in ((self.lists, lists), (self.dead_letters, dead_letters)):
             path.write_bytes(b"".join(record + b"\n" for record in records))

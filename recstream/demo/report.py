@@ -1,4 +1,4 @@
-"""The end of the demo: an account that adds up, a few lists to judge, and what to try next."""
+"""Report at the end of the demo: figures and whether they agree, a few lists, and commands to try."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import orjson
 from rich.console import Console
 from rich.markup import escape
 
-from recstream.demo.films import Film, Rating
+from recstream.demo.consumer import Latency
+from recstream.demo.fans import LIKED, Fan
 from recstream.demo.folder import DemoFolder
-from recstream.demo.listener import Latency
-from recstream.demo.people import LIKED, Fan
-from recstream.demo.view import list_table, stars, titled
+from recstream.demo.movielens import Film, Rating
+from recstream.demo.screen import list_table, stars, titled
 from recstream.metrics.accounting import accounting
 
-__all__ = ["Outcome", "Search", "print_lists", "print_next", "print_outcome", "print_search"]
+__all__ = ["DemoResult", "Search", "print_lists", "print_next", "print_result", "print_search"]
 
 
 @dataclass
 class Search:
-    """What a search in plain words did to a list."""
+    """How a search in plain words changed a user's list."""
 
     user_id: str
     words: str
@@ -33,11 +33,11 @@ class Search:
 
 
 @dataclass
-class Outcome:
-    """All figures of a run."""
+class DemoResult:
+    """Figures of a run of the demo."""
 
     summary: Mapping[str, Any]
-    """The job's own totals."""
+    """Totals that the dataflow reported."""
     sent: int
     lists: int
     dead_letters: Counter[str]
@@ -46,22 +46,22 @@ class Outcome:
     users: int
     """Users with an event that a list must reflect."""
     up_to_date: int
-    """Of these, users whose newest list reflects their last event."""
+    """Those of them whose newest list reflects their last event."""
     seconds: Mapping[str, float]
-    """What each phase took, in order."""
+    """Duration of each phase, in order."""
     problems: list[str] = field(default_factory=list)
 
     def check(self, *, others_sent: bool) -> None:
-        """Hold the figures against each other; what does not agree is noted in ``problems``.
+        """Compare the figures with each other, and add to ``problems`` what does not agree.
 
-        ``others_sent``: there may be more events than ours.
+        ``others_sent``: other programs may have sent events, too.
         """
         account = accounting(self.summary)
         rejected = self.summary.get("records_rejected", {})
         by_reason: Counter[str] = Counter()
         for label, count in rejected.items():
             by_reason[label.rpartition("/")[2]] += int(count)
-        for is_so, text in (
+        for agrees, text in (
             (account.balanced, "the job's account does not balance"),
             (
                 account.read == self.sent or others_sent,
@@ -76,41 +76,41 @@ class Outcome:
                 f"{self.users - self.up_to_date} users have no list that reflects their last event",
             ),
         ):
-            if not is_so:
+            if not agrees:
                 self.problems.append(text)
 
 
-def print_outcome(console: Console, outcome: Outcome, folder: DemoFolder, films: int) -> None:
-    """Print the account."""
-    account = accounting(outcome.summary)
-    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(outcome.dead_letters.items()))
-    texts = outcome.summary.get("encoder_texts", {})
+def print_result(console: Console, result: DemoResult, folder: DemoFolder, films: int) -> None:
+    """Print the figures of the run."""
+    account = accounting(result.summary)
+    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(result.dead_letters.items()))
+    texts = result.summary.get("encoder_texts", {})
     encoded = int(texts.get("encoded", 0))
     cached = int(sum(texts.values())) - encoded
     if encoded:
-        told = (
+        encoder = (
             f"{encoded:,} texts encoded of {encoded + cached:,} ({films:,} films and one search); "
             f"{cached:,} came from the cache"
         )
     else:
-        told = f"nothing new to encode: all {cached:,} texts came from the cache"
-    took = outcome.latency
+        encoder = f"nothing new to encode: all {cached:,} texts came from the cache"
+    latency = result.latency
     rows = [
-        ("events", f"sent {outcome.sent:,}; {account}"),
-        ("dead letters", f"{sum(outcome.dead_letters.values())}: {reasons or 'none'}"),
+        ("events", f"sent {result.sent:,}; {account}"),
+        ("dead letters", f"{sum(result.dead_letters.values())}: {reasons or 'none'}"),
         (
             "lists",
-            f"{outcome.lists:,}, one a user and micro-batch (people rate many films at a sitting); "
-            f"{outcome.up_to_date:,} of {outcome.users:,} users hold one that reflects their very last event",
+            f"{result.lists:,}, one a user and micro-batch (people rate many films at a sitting); "
+            f"{result.up_to_date:,} of {result.users:,} users hold one that reflects their very last event",
         ),
         (
             "latency",
             "event sent to list received: "
-            + (f"{took}, worst {took.worst_ms:,.0f} ms" if took else "no list came")
-            + (f"; sending was held back for {outcome.held_s:.1f} s" if outcome.held_s >= 0.1 else ""),
+            + (f"{latency}, worst {latency.worst_ms:,.0f} ms" if latency else "no list came")
+            + (f"; sending was held back for {result.held_s:.1f} s" if result.held_s >= 0.1 else ""),
         ),
-        ("encoder", told),
-        ("time", ", ".join(f"{name} {seconds:.0f} s" for name, seconds in outcome.seconds.items())),
+        ("encoder", encoder),
+        ("time", ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.seconds.items())),
         (
             "kept in",
             f"{folder.path}: state/ (LanceDB), cache/ (vectors), {folder.lists.name}, "
@@ -120,7 +120,7 @@ def print_outcome(console: Console, outcome: Outcome, folder: DemoFolder, films:
     console.print()
     for name, text in rows:
         console.print(f"[bold]{name:12}[/bold]  {escape(text)}", soft_wrap=True)
-    for problem in outcome.problems:
+    for problem in result.problems:
         console.print(f"[bold red]PROBLEM[/bold red]       {escape(problem)}", soft_wrap=True)
 
 
@@ -133,7 +133,7 @@ def print_lists(
     *,
     items: int = 6,
 ) -> None:
-    """Print the last lists of a few users beside what they liked."""
+    """Print the last lists of a few users beside the films that they liked last."""
     for fan in fans:
         if fan.user_id not in latest:
             continue
@@ -141,15 +141,15 @@ def print_lists(
         given = {rating.item_id: rating.stars for rating in own}
         liked = [rating for rating in own if rating.stars >= LIKED][-5:]
         console.print(f"\n[bold cyan]{escape(str(fan))}[/bold cyan]")
-        told = "; ".join(f"{titled(films, r.item_id)} {stars(r.stars)}" for r in reversed(liked))
-        console.print(f"liked last: {escape(told)}", soft_wrap=True)
+        films_liked = "; ".join(f"{titled(films, r.item_id)} {stars(r.stars)}" for r in reversed(liked))
+        console.print(f"liked last: {escape(films_liked)}", soft_wrap=True)
         console.print(list_table(films, orjson.loads(latest[fan.user_id]), given, items))
 
 
 def print_search(
     console: Console, films: Mapping[str, Film], search: Search, given: Mapping[str, float]
 ) -> None:
-    """Print a list before and after a search."""
+    """Print a user's list before and after a search."""
     took = "" if search.took_s is None else f" The new list came after {search.took_s * 1e3:.0f} ms."
     console.print(
         f"\n[bold cyan]user {search.user_id}[/bold cyan] now searches for "
@@ -164,7 +164,7 @@ def print_search(
 
 
 def print_next(console: Console, folder: DemoFolder, user: str, other: str) -> None:
-    """Print commands that work against what is left."""
+    """Print commands to try on the files that the run left."""
     config = f"-c {folder.settings}"
     rows = (
         (f"recstream show {user} {config}", "what is stored of this user, and their list"),

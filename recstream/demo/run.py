@@ -1,4 +1,4 @@
-"""The demo from its first line to its last: starts every part, watches, adds up, and ends all it started."""
+"""The demo from beginning to end: start every part, watch the events go through, check the sums, stop."""
 
 from __future__ import annotations
 
@@ -16,52 +16,67 @@ from rich.console import Console
 from recstream.connectors.kafka.admin import ensure_topics
 from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.demo import report
-from recstream.demo.films import CREDIT, MovieLens, find_or_fetch, read_wheel
+from recstream.demo.consumer import Latency, ListConsumer, latency
+from recstream.demo.dataflow_process import DataflowDiedError, DataflowProcess, MetricsSnapshot, free_port
+from recstream.demo.fans import Fan, fans, user_to_follow
 from recstream.demo.folder import DemoFolder
-from recstream.demo.job import Job, free_port
-from recstream.demo.listener import Latency, Listener, latency
-from recstream.demo.people import Fan, fans, followed
-from recstream.demo.traffic import Outgoing, Sender, send_films, with_seasoning
-from recstream.demo.view import LiveScreen, PlainScreen, Screen
-from recstream.demo.watch import up_to_date, wait_for_catalogue, watch_events
+from recstream.demo.movielens import CREDIT, MovieLens, find_or_fetch, read_wheel
+from recstream.demo.producer import EventSender, OutgoingRecord, send_films, with_faulty_records
+from recstream.demo.screen import Followed, Frame, LiveScreen, PlainScreen, Screen
 from recstream.runtime.locks import job_lock
 from recstream.runtime.runner import Stop
 
 __all__ = ["DemoOptions", "run_demo"]
 
 INTERRUPTED: Final = 130
+"""Exit code after Ctrl-C or SIGTERM."""
 _PARTITIONS: Final = 4
+"""Partitions of the topics of events and lists."""
 _WAIT_FOR_ITEM_S: Final = 3.0
+"""How long an event of an unknown item waits for it, so that the faulty one is rejected before the end."""
 _PLAIN_WIDTH: Final = 132
+"""Columns of the output where no terminal limits it."""
 _SEARCHES: Final = {"Sci-Fi": "a love story in Paris", "Romance": "space adventure"}
-_SEARCH: Final = "funny animated films for the family"
+"""A search far from the taste of a fan, by the genre."""
+_OTHER_SEARCH: Final = "funny animated films for the family"
+"""A search far from the taste of fans of all other genres."""
+_START_LIMIT_S: Final = 240.0
+"""Longest wait for the dataflow to load the catalogue."""
+_SETTLE_LIMIT_S: Final = 60.0
+"""Longest wait, after the last event was sent, for the lists that reflect all events."""
+
+Pause = Callable[[float], None]
+"""Waits so many seconds; raises when the demo is to end."""
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What a user can choose."""
+    """Options of the command."""
 
     events: int = 100_000
     rate: float = 2_000.0
-    """Events a second: what two cores sustain, broker and all, without a queue hiding the latency."""
+    """Events a second. Two cores sustain the default, broker included, without a growing queue."""
     user: str | None = None
-    """Whom to follow."""
+    """User whose list is shown; None: one with a clear taste."""
     data: Path = Path(".demo")
+    """Folder of the demo."""
     fresh: bool = False
-    """Encode everything again."""
+    """Whether texts that are in the cache are encoded again."""
     keep_alive: bool = False
+    """Whether broker and dataflow run on until Ctrl-C."""
     plain: bool = False
+    """Whether lines are printed even in a terminal."""
 
 
 class _Interrupted(Exception):
-    """Somebody wants the demo to end."""
+    """Ctrl-C or SIGTERM was received."""
 
 
 def run_demo(options: DemoOptions) -> int:
-    """Run the demo; gives the exit code: 0, 1 when something does not add up, 130 when interrupted.
+    """Run the demo; gives the exit code: 0, 1 when the sums do not agree, 130 when interrupted.
 
     Raises:
-        DataError, FolderError, BrokerError, JobDiedError, StoreBusyError: with what to do about it.
+        DataError, FolderError, BrokerError, DataflowDiedError, StoreBusyError: A part cannot start or ended.
     """
     stop = Stop(early_exit=INTERRUPTED)
     stop.on_signals()
@@ -77,7 +92,7 @@ def run_demo(options: DemoOptions) -> int:
 
 
 class _Demo:
-    """One run. Every wait in it looks at ``stop``; the stack ends what was started, whatever happens."""
+    """One run. Every wait checks ``stop``, and the stack ends all that was started, however the run ends."""
 
     def __init__(self, options: DemoOptions, console: Console, stop: Stop, stack: ExitStack) -> None:
         self.options = options
@@ -88,50 +103,52 @@ class _Demo:
         self.seconds: dict[str, float] = {}
 
     def run(self) -> int:
-        """Do it all."""
+        """Run from beginning to end; gives the exit code."""
         with self._phase("films"):
             log = self._films()
         ratings = log.ratings[: self.options.events]
-        follow = self.options.user or followed(log.films, ratings)
+        follow = self.options.user or user_to_follow(log.films, ratings)
         known = fans(log.films, ratings)
         plain = self.options.plain or not self.console.is_terminal
         screen: Screen = (PlainScreen if plain else LiveScreen)(self.console, log.films)
         with self._phase("broker"):
-            broker, job = self._start(log)
-        sender = Sender(broker.bootstrap, "events", _PARTITIONS, follow=follow)
+            broker, dataflow = self._start(log)
+        sender = EventSender(broker.bootstrap, "events", _PARTITIONS, follow=follow)
         self.stack.callback(sender.stop)
         topic = ("recommendations", _PARTITIONS)
-        listener = Listener(broker.bootstrap, topic, "recstream-dead-letter", sender.sent_at, follow)
-        listener.start()
-        self.stack.callback(listener.stop)
+        consumer = ListConsumer(broker.bootstrap, topic, "recstream-dead-letter", sender.sent_at, follow)
+        consumer.start()
+        self.stack.callback(consumer.stop)
         with screen:
             with self._phase("model and catalogue"):
-                wait_for_catalogue(screen, job, len(log.films), self._pause)
+                _wait_for_catalogue(screen, dataflow, len(log.films), self._pause)
             with self._phase("events"):
-                sender.start(with_seasoning(ratings, time.time()), self.options.rate, listener.behind)
-                watch_events(screen, job, sender, listener, self._pause, total=len(ratings), follow=follow)
-        took = latency(listener.seconds)
-        search = self._search(sender, listener, follow, known)
+                sender.start(with_faulty_records(ratings, time.time()), self.options.rate, consumer.behind)
+                _watch_events(
+                    screen, dataflow, sender, consumer, self._pause, total=len(ratings), follow=follow
+                )
+        took = latency(consumer.seconds)
+        search = self._search(sender, consumer, follow, known)
         if self.options.keep_alive:
             self._keep_alive(broker, follow)
         with self._phase("stop"):
-            summary = job.stop()
-            self._until(lambda: listener.received >= sum(summary["lists_emitted"].values()), 10.0)
-        listener.stop()
-        last = (listener.latest[user] for user in sorted(listener.latest))
-        self.folder.keep([*listener.followed[:-1], *last], listener.letters)
+            summary = dataflow.stop()
+            self._until(lambda: consumer.received >= sum(summary["lists_emitted"].values()), 10.0)
+        consumer.stop()
+        last = (consumer.latest[user] for user in sorted(consumer.latest))
+        self.folder.keep([*consumer.followed[:-1], *last], consumer.dead_letters)
 
         shown = [fan for fan in known if fan.user_id != follow][:3]
-        report.print_lists(self.console, log.films, ratings, shown, listener.latest)
-        outcome = self._outcome(summary, sender, listener, took)
+        report.print_lists(self.console, log.films, ratings, shown, consumer.latest)
+        result = self._result(summary, sender, consumer, took)
         if search is not None:
             given = {rating.item_id: rating.stars for rating in ratings if rating.user_id == follow}
             report.print_search(self.console, log.films, search, given)
             if search.after is None:
-                outcome.problems.append("no list came after the search")
-        report.print_outcome(self.console, outcome, self.folder, len(log.films))
+                result.problems.append("no list came after the search")
+        report.print_result(self.console, result, self.folder, len(log.films))
         report.print_next(self.console, self.folder, follow, shown[0].user_id if shown else follow)
-        return 1 if outcome.problems else 0
+        return 1 if result.problems else 0
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
@@ -148,34 +165,34 @@ class _Demo:
         self.console.print(f"Films and ratings: {CREDIT}.", soft_wrap=True)
         return log
 
-    def _start(self, log: MovieLens) -> tuple[EmbeddedBroker, Job]:
+    def _start(self, log: MovieLens) -> tuple[EmbeddedBroker, DataflowProcess]:
         self._pause(0.0)
         broker = self.stack.enter_context(EmbeddedBroker(log_path=self.folder.broker_log))
         settings = self.folder.settings_for(broker.bootstrap, free_port(), wait_for_item_s=_WAIT_FOR_ITEM_S)
         kafka = settings.kafka
         topics = {kafka.events_topic: _PARTITIONS, kafka.items_topic: 1, kafka.dead_letter_topic: 1}
         ensure_topics(broker.bootstrap, {**topics, kafka.lists_topic: _PARTITIONS})
-        job = Job(settings, self.folder.job_log)
-        self.stack.callback(job.end)
-        # One thread for small matrix products: the broker needs the other core. The model keeps its own.
-        job.start({"OPENBLAS_NUM_THREADS": "1", **os.environ})
+        dataflow = DataflowProcess(settings, self.folder.job_log)
+        self.stack.callback(dataflow.end)
+        # One thread for small matrix products: the broker needs the other core. The encoder sets its own.
+        dataflow.start({"OPENBLAS_NUM_THREADS": "1", **os.environ})
         send_films(broker.bootstrap, kafka.items_topic, log.films)
         self.console.print(
             f"A Kafka-protocol broker (Tansu) runs at {broker.bootstrap}, the dataflow (Bytewax) as process "
-            f"{job.pid} with its log in {job.log}; {len(log.films):,} films are in topic items.",
+            f"{dataflow.pid} with its log in {dataflow.log}; {len(log.films):,} films are in topic items.",
             soft_wrap=True,
         )
-        return broker, job
+        return broker, dataflow
 
     def _search(
-        self, sender: Sender, listener: Listener, follow: str, known: list[Fan]
+        self, sender: EventSender, consumer: ListConsumer, follow: str, known: list[Fan]
     ) -> report.Search | None:
         """Send one search of the followed user, in words far from their taste."""
-        if not listener.followed:
+        if not consumer.followed:
             return None
         genre = next((fan.genre for fan in known if fan.user_id == follow), "Sci-Fi")
-        before = orjson.loads(listener.followed[-1])
-        search = report.Search(follow, _SEARCHES.get(genre, _SEARCH), before)
+        before = orjson.loads(consumer.followed[-1])
+        search = report.Search(follow, _SEARCHES.get(genre, _OTHER_SEARCH), before)
         event = {
             "event_id": "demo-search",
             "user_id": follow,
@@ -183,29 +200,29 @@ class _Demo:
             "action": "search",
             "text": search.words,
         }
-        at = sender.send(Outgoing(follow, orjson.dumps(event), None, True))
+        at = sender.send(OutgoingRecord(follow, orjson.dumps(event), None, True))
         sender.flush()
-        if self._until(lambda: listener.reflects(follow, at), 15.0):
-            search.after = orjson.loads(listener.followed[-1])
-            search.took_s = listener.seconds[-1]
+        if self._until(lambda: consumer.reflects(follow, at), 15.0):
+            search.after = orjson.loads(consumer.followed[-1])
+            search.took_s = consumer.seconds[-1]
         return search
 
-    def _outcome(
-        self, summary: dict[str, Any], sender: Sender, listener: Listener, took: Latency | None
-    ) -> report.Outcome:
-        outcome = report.Outcome(
+    def _result(
+        self, summary: dict[str, Any], sender: EventSender, consumer: ListConsumer, took: Latency | None
+    ) -> report.DemoResult:
+        result = report.DemoResult(
             summary=summary,
             sent=sender.sent,
-            lists=listener.received,
-            dead_letters=listener.reasons(),
+            lists=consumer.received,
+            dead_letters=consumer.reasons(),
             latency=took,
             held_s=sender.held_s,
             users=len(sender.last_good),
-            up_to_date=up_to_date(sender, listener),
+            up_to_date=_up_to_date(sender, consumer),
             seconds=self.seconds,
         )
-        outcome.check(others_sent=self.options.keep_alive)
-        return outcome
+        result.check(others_sent=self.options.keep_alive)
+        return result
 
     def _keep_alive(self, broker: EmbeddedBroker, user: str) -> None:
         event = {"user_id": user, "ts": int(time.time()), "action": "search", "text": "a heist gone wrong"}
@@ -237,3 +254,101 @@ class _Demo:
         if self.stop.asked():
             raise _Interrupted
         time.sleep(seconds)
+
+
+def _wait_for_catalogue(screen: Screen, dataflow: DataflowProcess, films: int, pause: Pause) -> None:
+    """Wait until every film is encoded and stored.
+
+    Raises:
+        DataflowDiedError: The dataflow ended, or was not ready after `_START_LIMIT_S`.
+    """
+    deadline = time.monotonic() + _START_LIMIT_S
+    while True:
+        metrics = dataflow.metrics()
+        if max(metrics.total("catalogue_items"), metrics.total("flushed_rows", table="items")) >= films:
+            break
+        if time.monotonic() > deadline:
+            msg = f"the catalogue was not loaded after {_START_LIMIT_S:g} s; see {dataflow.log}"
+            raise DataflowDiedError(msg)
+        texts = metrics.total("encoder_texts")
+        if texts:
+            screen.waiting("films through the encoder (MiniLM, CPU)", texts, films)
+        else:
+            screen.waiting("starting the dataflow", 0, 0)
+        pause(0.1)
+    encoded = metrics.total("encoder_texts", outcome="encoded")
+    screen.say(
+        f"The catalogue is in: {films:,} films, {encoded:,} texts encoded, "
+        f"{metrics.total('encoder_texts') - encoded:,} from the cache."
+    )
+
+
+def _watch_events(
+    screen: Screen,
+    dataflow: DataflowProcess,
+    sender: EventSender,
+    consumer: ListConsumer,
+    pause: Pause,
+    *,
+    total: int,
+    follow: str,
+) -> None:
+    """Show figures until every event is processed and every user has the list of their last event.
+
+    It ends at the latest `_SETTLE_LIMIT_S` after the last event was sent.
+
+    Raises:
+        DataflowDiedError: The dataflow ended.
+    """
+    begin = time.monotonic()
+    before = (begin, 0, 0)
+    rates = (0.0, 0.0)
+    settle_by: float | None = None
+    while True:
+        metrics = dataflow.metrics()
+        for fault in (sender.fault, consumer.fault):
+            if fault is not None:
+                raise fault
+        now = time.monotonic()
+        if now - before[0] >= 1.0:
+            span = now - before[0]
+            rates = ((sender.sent - before[1]) / span, (consumer.received - before[2]) / span)
+            before = (now, sender.sent, consumer.received)
+        screen.frame(_frame(now - begin, total, rates, metrics, sender, consumer, follow))
+        if not sender.is_running:
+            settle_by = settle_by or now + _SETTLE_LIMIT_S
+            every_list_is_here = _up_to_date(sender, consumer) == len(sender.last_good)
+            if (metrics.done >= sender.sent and every_list_is_here) or now > settle_by:
+                return
+        pause(0.25)
+
+
+def _up_to_date(sender: EventSender, consumer: ListConsumer) -> int:
+    """Number of users whose newest list reflects their last event."""
+    return sum(consumer.reflects(user, at) for user, at in list(sender.last_good.items()))
+
+
+def _frame(
+    elapsed_s: float,
+    total: int,
+    rates: tuple[float, float],
+    metrics: MetricsSnapshot,
+    sender: EventSender,
+    consumer: ListConsumer,
+    follow: str,
+) -> Frame:
+    encoded = metrics.total("encoder_texts", outcome="encoded")
+    newest = consumer.followed[-1] if consumer.followed else None
+    return Frame(
+        elapsed_s=elapsed_s,
+        sent=sender.sent,
+        total=total,
+        sent_rate=rates[0],
+        lists=consumer.received,
+        list_rate=rates[1],
+        lag=max(0, sender.sent - metrics.total("records_read", stream="events")),
+        latency=consumer.recent_latency(),
+        encoded=encoded,
+        cached=metrics.total("encoder_texts") - encoded,
+        followed=Followed(follow, list(sender.just_rated), None if newest is None else orjson.loads(newest)),
+    )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from recstream.config import Settings
-from recstream.demo.films import find_or_fetch, read_wheel
+from recstream.demo.movielens import find_or_fetch, read_wheel
 from recstream.evaluation.protocol import Protocol
 from recstream.evaluation.replay_loop import OWN
 from recstream.evaluation.runs import EvaluationRun, evaluate

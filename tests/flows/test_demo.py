@@ -15,10 +15,18 @@ from pathlib import Path
 import orjson
 import pytest
 
-from recstream.demo.films import FILES, DataError, Film, find_or_fetch, parse_films, parse_ratings, read_wheel
+from recstream.demo.fans import user_to_follow
 from recstream.demo.folder import DemoFolder, FolderError
-from recstream.demo.people import followed
-from recstream.demo.traffic import with_seasoning
+from recstream.demo.movielens import (
+    FILES,
+    DataError,
+    Film,
+    find_or_fetch,
+    parse_films,
+    parse_ratings,
+    read_wheel,
+)
+from recstream.demo.producer import with_faulty_records
 
 FILM_LINES = "\n".join(
     (
@@ -80,17 +88,17 @@ def test_ratings_come_in_order_of_time_and_ties_in_order_of_the_file() -> None:
 def test_seven_faulty_records_are_spread_through_the_log() -> None:
     """They come after the rating they are made from, and the log itself stays whole and in order."""
     ratings = parse_ratings(RATING_LINES) * 10
-    records = with_seasoning(ratings, 1e9)
+    records = with_faulty_records(ratings, 1e9)
     assert [record.rating for record in records if record.is_good] == ratings
     assert sum(not record.is_good for record in records) == 7
     assert records[0].is_good
-    assert with_seasoning([], 1e9) == []
+    assert with_faulty_records([], 1e9) == []
 
 
 def test_somebody_is_followed_even_when_nobody_has_a_clear_taste() -> None:
     """Then it is who rated most."""
-    assert followed(parse_films(FILM_LINES), parse_ratings(RATING_LINES)) == "7"
-    assert followed({"1": Film("1", "A", None, ())}, parse_ratings(RATING_LINES)) == "7"
+    assert user_to_follow(parse_films(FILM_LINES), parse_ratings(RATING_LINES)) == "7"
+    assert user_to_follow({"1": Film("1", "A", None, ())}, parse_ratings(RATING_LINES)) == "7"
 
 
 def test_a_wheel_with_other_data_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What comes out of the topics, read by an ordinary consumer, with the time each list took."""
+"""Consumer of lists and dead letters, which measures the latency of every list."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from recstream.connectors.kafka.client import NO_GROUP, client_config, client_log
 
-__all__ = ["Latency", "Listener", "latency"]
+__all__ = ["Latency", "ListConsumer", "latency"]
 
 _WINDOW_S: Final = 5.0
+"""Span over which the recent latency is computed."""
 
 
 class Latency(NamedTuple):
-    """From the sending of an event to the arrival of the list that reflects it, milliseconds."""
+    """Milliseconds from sending an event to receiving the list that reflects it."""
 
     p50_ms: float
     p99_ms: float
     worst_ms: float
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Median and 99th percentile in one line."""
         return f"p50 {self.p50_ms:,.0f} ms, p99 {self.p99_ms:,.0f} ms"
 
 
 def latency(seconds: Sequence[float]) -> Latency | None:
-    """Quantiles of these, None without any.
+    """Latency quantiles of these durations; None without any.
 
     >>> latency([0.001 * k for k in range(1, 101)])
     Latency(p50_ms=51.0, p99_ms=100.0, worst_ms=100.0)
@@ -44,7 +45,7 @@ def latency(seconds: Sequence[float]) -> Latency | None:
     return Latency(round(p50 * 1e3, 1), round(p99 * 1e3, 1), round(ordered[-1] * 1e3, 1))
 
 
-class Listener:
+class ListConsumer:
     """Reads lists and dead letters from the start of their topics, in a thread of its own."""
 
     def __init__(
@@ -65,32 +66,32 @@ class Listener:
         self._consumer.assign([*parts, TopicPartition(dead_letters, 0, 0)])
         self.received = 0
         self.latest: dict[str, bytes] = {}
-        """The newest list of each user, as received."""
+        """Newest list of each user, as received."""
         self.followed: list[bytes] = []
         """Every list of the followed user."""
         self.reflected: dict[str, tuple[int, int]] = {}
-        """Partition and offset of the event that each user's newest list names."""
-        self.letters: list[bytes] = []
+        """Partition and offset of the event in the ``as_of`` of each user's newest list."""
+        self.dead_letters: list[bytes] = []
         self.seconds = array("d")
-        """What each list took."""
+        """Latency of each list."""
         self.fault: BaseException | None = None
         self._high = [-1] * len(sent_at)
         self._recent: deque[tuple[float, float]] = deque()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="demo-listener", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="demo-consumer", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start reading."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Read no more and leave; calling it twice is harmless."""
+        """Stop reading; may be called twice."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(5.0)
 
     def behind(self) -> int:
-        """How many records were sent after the newest one that a list names, over all partitions."""
+        """Number of records sent after the newest one that any list reflects, over all partitions."""
         return sum(len(times) - 1 - high for times, high in zip(self._sent_at, self._high, strict=True))
 
     def reflects(self, user: str, at: tuple[int, int]) -> bool:
@@ -99,13 +100,13 @@ class Listener:
         return partition == at[0] and offset >= at[1]
 
     def recent_latency(self) -> Latency | None:
-        """Latency over the last seconds."""
+        """Latency over the last five seconds."""
         start = time.monotonic() - _WINDOW_S
         return latency([took for at, took in list(self._recent) if at >= start])
 
     def reasons(self) -> Counter[str]:
-        """Dead letters by reason."""
-        return Counter(str(orjson.loads(letter)["reason"]) for letter in list(self.letters))
+        """Number of dead letters by reason."""
+        return Counter(str(orjson.loads(record)["reason"]) for record in list(self.dead_letters))
 
     def _work(self) -> None:
         try:
@@ -118,7 +119,7 @@ class Listener:
                 if message.topic() == self._lists:
                     self._take(message.value(), time.monotonic())
                 else:
-                    self.letters.append(message.value())
+                    self.dead_letters.append(message.value())
         except BaseException as err:
             self.fault = err
         finally:
@@ -129,7 +130,7 @@ class Listener:
         user, as_of = record["user_id"], record["as_of"]
         partition, offset = int(as_of["partition"].rpartition("/")[2]), as_of["offset"]
         times = self._sent_at[partition]
-        if offset < len(times):  # else somebody else sent the event (--keep-alive)
+        if offset < len(times):  # other programs may send events, too (--keep-alive)
             took = now - times[offset]
             self.seconds.append(took)
             self._recent.append((now, took))

@@ -1,4 +1,4 @@
-"""What goes into the topics: films, ratings at a steady pace, and a few bad records among them."""
+"""Producer of the demo's records: films, ratings at a steady rate, and a few faulty records among them."""
 
 from __future__ import annotations
 
@@ -13,34 +13,35 @@ import orjson
 from confluent_kafka import Producer
 
 from recstream.connectors.kafka.client import client_config, client_log
-from recstream.demo.films import Film, Rating
+from recstream.demo.movielens import Film, Rating
 
-__all__ = ["Outgoing", "Sender", "producer", "send_films", "with_seasoning"]
+__all__ = ["EventSender", "OutgoingRecord", "producer", "send_films", "with_faulty_records"]
 
 _TICK_S: Final = 0.005
-_BEHIND_S: Final = 1.0
-"""The sender waits when the job is this far behind: a queue would say nothing about latency."""
+"""Pause between looks at the clock."""
+_MAX_BEHIND_S: Final = 1.0
+"""The sender pauses while the dataflow is this far behind, so that no queue adds to the latency."""
 
 
-class Outgoing(NamedTuple):
-    """One record for the topic of events."""
+class OutgoingRecord(NamedTuple):
+    """Record to send to the topic of events."""
 
     key: str
     value: bytes
     rating: Rating | None
-    """None for a record that is not one of the log."""
+    """The rating it was made from; None for a faulty record."""
     is_good: bool
-    """Whether a list must come of it."""
+    """Whether it must lead to a list."""
 
 
 def producer(bootstrap: str) -> Any:
-    """A producer that hands on at once and is certain of what arrived."""
+    """Kafka producer with little delay and exactly one copy of each record."""
     settings = client_config(bootstrap, None, linger_ms=5, acks="all", enable_idempotence=True)
     return Producer(settings, logger=client_log)
 
 
 def send_films(bootstrap: str, topic: str, films: Mapping[str, Film]) -> None:
-    """Write every film, keyed by its id."""
+    """Send every film as an item record, keyed by its id."""
     out = producer(bootstrap)
     for film in films.values():
         out.produce(topic, key=film.item_id, value=orjson.dumps(film.record()))
@@ -49,18 +50,20 @@ def send_films(bootstrap: str, topic: str, films: Mapping[str, Film]) -> None:
         raise TimeoutError(msg)
 
 
-def with_seasoning(ratings: Sequence[Rating], now: float) -> list[Outgoing]:
-    """The log as records, with seven faulty ones spread through it (``now``: Unix seconds).
+def with_faulty_records(ratings: Sequence[Rating], now: float) -> list[OutgoingRecord]:
+    """The ratings as event records, with seven faulty ones spread among them (``now``: Unix seconds).
 
-    Six are to end in the dead letters, each for another reason; the seventh is a rating sent twice.
+    Six become dead letters, each for another reason; the seventh is a duplicate of a rating.
     """
-    records = [Outgoing(r.user_id, orjson.dumps(r.record()), r, True) for r in ratings]
+    records = [OutgoingRecord(r.user_id, orjson.dumps(r.record()), r, True) for r in ratings]
     if not ratings:
         return records
-    places = [len(ratings) * k // 8 for k in range(7, 0, -1)]  # from the end: earlier places stay true
+    places = [
+        len(ratings) * k // 8 for k in range(7, 0, -1)
+    ]  # from the end, so that inserting moves no later place
     for number, place in enumerate(places):
         rating = ratings[place]
-        records.insert(place + 1, Outgoing(rating.user_id, _faulty(number, rating, now), None, False))
+        records.insert(place + 1, OutgoingRecord(rating.user_id, _faulty(number, rating, now), None, False))
     return records
 
 
@@ -79,11 +82,12 @@ def _faulty(number: int, rating: Rating, now: float) -> bytes:
     return variant if isinstance(variant, bytes) else orjson.dumps(variant)
 
 
-class Sender:
-    """Sends records in their order at a steady rate, from a thread of its own; notes when each left.
+class EventSender:
+    """Sends records in their order at a steady rate from a thread of its own, and records when.
 
-    A topic starts empty and has one writer, so a record's offset is its number within its partition:
-    the time of sending is known before the list can be back. Delivery reports are held against it.
+    The topic starts empty and has one writer, so a record's offset is its number within its partition. The
+    time of sending is therefore known by offset before the list can arrive. Delivery reports are checked
+    against these offsets.
     """
 
     def __init__(self, bootstrap: str, topic: str, partitions: int, *, follow: str) -> None:
@@ -91,12 +95,12 @@ class Sender:
         self._topic = topic
         self._follow = follow
         self.sent_at = [array("d") for _ in range(partitions)]
-        """Moment of sending (monotonic seconds), by partition and offset."""
+        """Time of sending (monotonic seconds), by partition and offset."""
         self.sent = 0
         self.last_good: dict[str, tuple[int, int]] = {}
         """Partition and offset of each user's last event that a list must reflect."""
         self.just_rated: list[Rating] = []
-        """What the followed user rated, oldest first."""
+        """Ratings of the followed user that were sent, oldest first."""
         self.held_s = 0.0
         """Seconds spent waiting for the job to catch up."""
         self.fault: BaseException | None = None
@@ -104,7 +108,7 @@ class Sender:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
 
-    def start(self, records: Iterable[Outgoing], rate: float, behind: Callable[[], int]) -> None:
+    def start(self, records: Iterable[OutgoingRecord], rate: float, behind: Callable[[], int]) -> None:
         """Begin; ``behind()`` tells how many sent records the job has not answered yet."""
 
         def work() -> None:
@@ -119,17 +123,17 @@ class Sender:
 
     @property
     def is_running(self) -> bool:
-        """Whether there is more to send."""
+        """Whether there are records left to send."""
         return self._thread is not None and self._thread.is_alive()
 
     def stop(self) -> None:
-        """Send no more; what is on its way may be lost."""
+        """Stop sending; records on their way may be lost."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(5.0)
 
-    def send(self, record: Outgoing) -> tuple[int, int]:
-        """Send one record now; gives its partition and offset."""
+    def send(self, record: OutgoingRecord) -> tuple[int, int]:
+        """Send one record; gives its partition and offset."""
         partition = zlib.crc32(record.key.encode()) % len(self.sent_at)  # as librdkafka would choose
         times = self.sent_at[partition]
         offset = len(times)
@@ -153,18 +157,18 @@ class Sender:
         return partition, offset
 
     def flush(self) -> None:
-        """Wait until the broker has everything."""
+        """Wait until the broker has confirmed every record."""
         self._producer.flush(30.0)
         if self._undelivered and not self._stop.is_set():
             msg = f"the broker did not confirm {self._undelivered} events within 30 s"
             raise TimeoutError(msg)
 
-    def _pace(self, records: Iterable[Outgoing], rate: float, behind: Callable[[], int]) -> None:
+    def _pace(self, records: Iterable[OutgoingRecord], rate: float, behind: Callable[[], int]) -> None:
         waiting = iter(records)
         due, last = 0.0, time.monotonic()
         while not self._stop.is_set():
             now = time.monotonic()
-            if behind() > max(50.0, rate * _BEHIND_S):
+            if behind() > max(50.0, rate * _MAX_BEHIND_S):
                 self.held_s += now - last
             else:
                 due += min((now - last) * rate, rate / 10)  # no burst to make up for a pause

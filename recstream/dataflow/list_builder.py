@@ -10,8 +10,9 @@ from recstream.dataflow.lists import EncodedList
 from recstream.dataflow.messages import DueLists
 from recstream.dataflow.services import DataflowRules, Services
 from recstream.dataflow.user_cache import UserCache
-from recstream.ranking.query import Query, Trigger, query_of
+from recstream.ranking.query import Query, query_of
 from recstream.ranking.recommender import Recommender
+from recstream.records.recommendation import Trigger
 
 __all__ = ["ListBuilder"]
 

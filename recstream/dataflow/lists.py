@@ -1,22 +1,17 @@
-"""Lists as they leave: the published record of DESIGN section 2, ready for the output."""
+"""Lists as they leave: catalogue handles become ids, and the record is encoded."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
-
-import orjson
+from typing import NamedTuple
 
 from recstream.items.catalogue import Catalogue
 from recstream.ranking.query import Query
 from recstream.ranking.recommender import RankedItem
+from recstream.records.recommendation import encode_recommendation, recommendation_message
 from recstream.records.transport import Message
-from recstream.users.sessions import Session
 
-__all__ = ["SCHEMA_VERSION", "EncodedList", "session_message", "tombstone"]
-
-SCHEMA_VERSION: Final = "1"
-"""Version of the record's layout, in the header ``recstream-schema``."""
+__all__ = ["EncodedList"]
 
 
 class EncodedList(NamedTuple):
@@ -32,53 +27,21 @@ class EncodedList(NamedTuple):
     ) -> EncodedList:
         """Encode a ranked list; ``now`` (Unix seconds) becomes ``generated_at``."""
         ids = catalogue.ids
-        record = {
-            "user_id": query.user_id,
-            "version": query.version,
-            "generated_at": round(now, 6),
-            "as_of": {
-                "ts": query.as_of.ts,
-                "partition": query.as_of.partition,
-                "offset": query.as_of.offset,
-            },
-            "trigger": query.trigger,
-            "items": [
-                {
-                    "item_id": ids[item],
-                    "rank": place,
-                    "score": round(score, 6),
-                    "signals": signals,
-                    "because": [ids[cause] for cause in because],
-                }
-                for place, (item, score, signals, because) in enumerate(ranked, start=1)
+        value = encode_recommendation(
+            [
+                (ids[item], score, signals, [ids[cause] for cause in because])
+                for item, score, signals, because in ranked
             ],
-            "model": {"encoder": encoder, "catalogue": catalogue.version},
-        }
-        return cls(query.user_id, query.version, orjson.dumps(record))
+            user_id=query.user_id,
+            version=query.version,
+            generated_at=now,
+            as_of=query.as_of,
+            trigger=query.trigger,
+            encoder=encoder,
+            catalogue=catalogue.version,
+        )
+        return cls(query.user_id, query.version, value)
 
     def message(self) -> Message:
         """The list as a message keyed by its user."""
-        headers = (
-            ("recstream-version", str(self.version).encode()),
-            ("recstream-schema", SCHEMA_VERSION.encode()),
-        )
-        return Message(self.user_id.encode(), self.value, headers)
-
-
-def tombstone(user_id: str) -> Message:
-    """What follows a ``forget``: a null value under the user's key, so that compaction drops the list."""
-    return Message(user_id.encode(), None, (("recstream-schema", SCHEMA_VERSION.encode()),))
-
-
-def session_message(user_id: str, session: Session, items: list[str]) -> Message:
-    """A closed session; its id is the user and its start, so that a repeated announcement is recognisable."""
-    record = {
-        "user_id": user_id,
-        "session_id": f"{user_id}@{session.start:.3f}",
-        "start": session.start,
-        "end": session.end,
-        "events": session.events,
-        "actions": session.actions,
-        "items": items,
-    }
-    return Message(user_id.encode(), orjson.dumps(record), (("recstream-schema", SCHEMA_VERSION.encode()),))
+        return recommendation_message(self.user_id, self.version, self.value)

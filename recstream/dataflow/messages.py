@@ -7,8 +7,9 @@ from typing import NamedTuple, TypeAlias
 from recstream.dataflow.lists import EncodedList
 from recstream.items.rows import ItemRow
 from recstream.items.statistics import Interaction
-from recstream.ranking.query import Query, Trigger
+from recstream.ranking.query import Query
 from recstream.records.event import Event
+from recstream.records.recommendation import Trigger
 from recstream.records.reject import Reject
 from recstream.users.sessions import Session
 from recstream.users.state import AsOf

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import bytewax.operators as op
-import orjson
 from bytewax.dataflow import Stream, operator
 from bytewax.inputs import Source
 from bytewax.operators import KeyedStream
 from bytewax.outputs import DynamicSink, FixedPartitionedSink
 
-from recstream.dataflow.lists import EncodedList, session_message, tombstone
+from recstream.dataflow.lists import EncodedList
 from recstream.dataflow.messages import ClosedSession, Forgotten
 from recstream.dataflow.worker import Worker
-from recstream.records.reject import Reject, reject_record
+from recstream.records.dead_letter import dead_letter_message
+from recstream.records.recommendation import tombstone
+from recstream.records.reject import Reject
+from recstream.records.session import session_message
 from recstream.records.transport import Message, RawBatch
 
 __all__ = [
@@ -60,8 +62,14 @@ def session_messages(step_id: str, sessions: Stream[ClosedSession], worker: Call
 
     def shim(closed: ClosedSession) -> tuple[str, Message]:
         ids = worker().replica.catalogue.ids
+        start, end, events, actions, items = closed.session
         return closed.user_id, session_message(
-            closed.user_id, closed.session, [ids[i] for i in closed.session.items]
+            closed.user_id,
+            start=start,
+            end=end,
+            events=events,
+            actions=actions,
+            items=[ids[item] for item in items],
         )
 
     return op.map("message", sessions, shim)
@@ -72,8 +80,7 @@ def dead_letters(step_id: str, rejects: Stream[Reject], now: Callable[[], float]
     """Each reject as a record under its source partition's name."""
 
     def shim(reject: Reject) -> tuple[str, Message]:
-        name = reject.partition.name
-        return name, Message(name.encode(), orjson.dumps(reject_record(reject, at=now())))
+        return reject.partition.name, dead_letter_message(reject, at=now())
 
     return op.map("message", rejects, shim)
 

@@ -165,7 +165,7 @@ class Resend:
             return self._left(line, "no_destination", letter, detail)
         found = self._mended(letter, own or self.stream or "events")
         if isinstance(found, Reject):
-            why: Why = found.reason if letter.whole is None else "cut_short"
+            why: Why = found.reason if letter.raw_bytes is None else "cut_short"
             record = letter.refused_again(found)
             return Left(line.place, why, found.detail, json.dumps(record))
         name = self.to or KAFKA + letter.topic

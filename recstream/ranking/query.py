@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +11,12 @@ import numpy.typing as npt
 from recstream.items.jit import FADES
 from recstream.records.actions import OPINIONS
 from recstream.records.arrays import Handles, Vector
+from recstream.records.recommendation import Trigger
 from recstream.users.sessions import NO_ITEM
 from recstream.users.state import AsOf, UserState
 
-__all__ = ["Query", "Trigger", "query_of"]
+__all__ = ["Query", "query_of"]
 
-Trigger = Literal["event", "request", "drift"]
 RECENT_ITEMS: Final = 20
 """How many of the user's last items speak for the short term and for what goes together."""
 _TURNED_ITEMS: Final = 5

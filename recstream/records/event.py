@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from recstream.records.actions import MAX_ID_BYTES, TRAITS, Action, DecodeRules
+from recstream.records.actions import MAX_ID_BYTES, TRAITS, Action, DecodeRules, Kind
 from recstream.records.arrays import Vector
 from recstream.records.checks import (
     MAX_SECONDS,
@@ -18,12 +18,21 @@ from recstream.records.checks import (
     text_within,
     timestamp,
 )
-from recstream.records.item import Item, checked_item
+from recstream.records.item import Item, checked_item, item_body_schema
 from recstream.records.reject import Reject
+from recstream.records.schema import Schema, id_schema, optional, record_schema, time_schema
 from recstream.records.text import tone
 from recstream.records.transport import Partition
 
-__all__ = ["Event", "event_from", "too_many_waiting", "unencodable", "unknown_item", "weight_of"]
+__all__ = [
+    "Event",
+    "event_from",
+    "event_schema",
+    "too_many_waiting",
+    "unencodable",
+    "unknown_item",
+    "weight_of",
+]
 
 NEUTRAL_COMMENT: Final = 0.5
 """Share of its weight that a comment counts for when neither rating nor tone says what it thinks:
@@ -32,7 +41,7 @@ _MOST_COUNT: Final = 2**63 - 1
 
 
 class Event(NamedTuple):
-    """One accepted event (DESIGN section 2)."""
+    """One accepted event."""
 
     user_id: str
     ts: float
@@ -301,3 +310,88 @@ def unencodable(record: Event | Item, field: str, text: str, why: str) -> Reject
         "this record (recstream deadletter replay)"
     )
     return Reject("unencodable", detail, record.partition, record.offset, record.raw)
+
+
+_REC: Final[Schema] = {
+    "description": "Which emitted list, and which place on it, the event answers.",
+    "type": "object",
+    "properties": {
+        "version": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+        "rank": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
+    },
+    "required": ["version", "rank"],
+}
+
+
+def event_schema(rules: DecodeRules | None = None) -> Schema:
+    """Describe an event record under these rules (the default ones when None).
+
+    >>> schema = event_schema()
+    >>> schema["required"], schema["properties"]["action"]["enum"][:2]
+    (['user_id', 'ts', 'action'], ['view', 'click'])
+    """
+    rules = DecodeRules() if rules is None else rules
+    low, high = rules.rating_scale
+    rating = {"type": "number", "minimum": low, "maximum": high}
+    named = {"required": ["item_id"], "properties": {"item_id": {"not": {"type": "null"}}}}
+    brought = {"required": ["item"], "properties": {"item": {"type": "object"}}}
+    text = {
+        "description": f"A search query, comment or review; at most {rules.max_text_bytes} bytes of UTF-8.",
+        "type": "string",
+        "maxLength": rules.max_text_bytes,
+    }
+    schema = record_schema(
+        "event",
+        "What a user did. Null counts as absent; fields not named here are ignored. Longest record: "
+        f"{rules.max_record_bytes} bytes. ts at most {rules.future_tolerance_s:g} s ahead of the reader.",
+        {
+            "user_id": id_schema("Who."),
+            "ts": time_schema(earliest=0.0, dates=False),
+            "action": {"enum": list(rules.actions)},
+            "event_id": optional(
+                id_schema("For de-duplication; without it the source position is the identity.")
+            ),
+        },
+        ["user_id", "ts", "action"],
+    )
+    schema["allOf"] = [
+        _when(
+            rules,
+            [kind for kind, traits in TRAITS.items() if traits.effect != "erasure"],
+            {
+                "properties": {
+                    "item_id": optional(
+                        id_schema("On what; taken from `item` when absent, the same where both are there.")
+                    ),
+                    "item": optional(item_body_schema(rules)),
+                    "text": optional(text),
+                    "rec": optional(_REC),
+                }
+            },
+        ),
+        _when(
+            rules, [kind for kind, traits in TRAITS.items() if traits.needs_item], {"anyOf": [named, brought]}
+        ),
+        _when(
+            rules,
+            [kind for kind, traits in TRAITS.items() if traits.needs_text],
+            {"required": ["text"], "properties": {"text": text | {"minLength": 1, "pattern": r"\S"}}},
+        ),
+        _when(
+            rules,
+            [kind for kind, traits in TRAITS.items() if traits.rating == "needed"],
+            {"required": ["rating"], "properties": {"rating": rating}},
+        ),
+        _when(
+            rules,
+            [kind for kind, traits in TRAITS.items() if traits.rating == "optional"],
+            {"properties": {"rating": optional(rating)}},
+        ),
+    ]
+    return schema
+
+
+def _when(rules: DecodeRules, kinds: list[Kind], then: Schema) -> Schema:
+    """Ask for more from the actions of some kinds."""
+    names = [name for name, action in rules.actions.items() if action.kind in kinds]
+    return {"if": {"properties": {"action": {"enum": names}}, "required": ["action"]}, "then": then}

@@ -11,6 +11,7 @@ import numpy as np
 from recstream.records.actions import MAX_ID_BYTES, DecodeRules
 from recstream.records.arrays import Vector
 from recstream.records.checks import (
+    EARLIEST,
     FieldError,
     describe,
     flag,
@@ -21,16 +22,26 @@ from recstream.records.checks import (
     too_large,
 )
 from recstream.records.reject import Reject
+from recstream.records.schema import Schema, id_schema, optional, record_schema, time_schema
 from recstream.records.transport import Partition
 
-__all__ = ["TEMPLATE", "Item", "checked_item", "item_from", "item_text", "text_hash"]
+__all__ = [
+    "TEMPLATE",
+    "Item",
+    "checked_item",
+    "item_body_schema",
+    "item_from",
+    "item_schema",
+    "item_text",
+    "text_hash",
+]
 
 TEMPLATE: Final = "item-1"
 """Version of what `item_text` makes of an item: part of the encoder's identity, so change both."""
 
 
 class Item(NamedTuple):
-    """One accepted item record (DESIGN section 2)."""
+    """One accepted item record."""
 
     item_id: str
     title: str
@@ -111,7 +122,7 @@ def checked_item(
     """Check an item record found at ``path`` (``"item."`` inside an event).
 
     Raises:
-        Refused: a field is not acceptable.
+        FieldError: a field is not acceptable.
     """
     if not isinstance(obj, dict):
         name = path.rstrip(".") if path else "record"
@@ -214,3 +225,70 @@ def _unit(value: object, field: str, dim: int) -> Vector:
     unit = (numbers / math.sqrt(float(numbers @ numbers))).astype(np.float32)
     unit.flags.writeable = False
     return unit
+
+
+_PARTIAL_DATE: Final = r"^(\s*|0000-00(-00)?|(?!0000)[0-9]{4}(-(0[0-9]|1[0-2])(-00)?)?)$"
+
+
+def item_schema(rules: DecodeRules | None = None) -> Schema:
+    """Describe an item record under these rules (the default ones when None).
+
+    >>> item_schema()["required"]
+    ['item_id']
+    """
+    body = item_body_schema(DecodeRules() if rules is None else rules)
+    schema = record_schema("item", body.pop("description"), body.pop("properties"), body.pop("required"))
+    return schema | body
+
+
+def item_body_schema(rules: DecodeRules) -> Schema:
+    """Describe an item inside of another record."""
+    labels = {
+        "anyOf": [
+            {
+                "type": "array",
+                "items": {"type": "string", "maxLength": MAX_ID_BYTES},
+                "maxItems": rules.max_labels,
+            },
+            {"type": "string", "maxLength": MAX_ID_BYTES},
+        ]
+    }
+    vector: Schema = {"type": "null"}
+    if rules.dim:
+        numbers = {"type": "array", "items": {"type": "number"}, "minItems": rules.dim, "maxItems": rules.dim}
+        vector = optional(numbers | {"contains": {"not": {"const": 0}}})
+    flag = optional({"type": "boolean"})
+    return {
+        "description": "What can be recommended. Of a deleted item only `item_id` is read.",
+        "type": "object",
+        "properties": {"item_id": id_schema("Which item."), "deleted": flag},
+        "required": ["item_id"],
+        "if": {"properties": {"deleted": {"const": True}}, "required": ["deleted"]},
+        "else": {
+            "required": ["title"],
+            "properties": {
+                "title": {
+                    "type": "string",
+                    "minLength": 1,
+                    "pattern": r"\S",
+                    "maxLength": rules.max_text_bytes,
+                },
+                "text": optional({"type": "string", "maxLength": rules.max_item_text_bytes}),
+                "categories": optional(labels),
+                "tags": optional(labels),
+                "attributes": {"description": "Anything; not read."},
+                "published_at": optional(
+                    {
+                        "description": "Unix seconds, RFC 3339, a date, or a date with zeros for what is "
+                        "not known; an empty text is like none.",
+                        "anyOf": [
+                            *time_schema(earliest=EARLIEST, dates=True)["anyOf"],
+                            {"type": "string", "pattern": _PARTIAL_DATE},
+                        ],
+                    }
+                ),
+                "available": flag,
+                "vector": vector,
+            },
+        },
+    }

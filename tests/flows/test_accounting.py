@@ -25,7 +25,8 @@ import pytest
 from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.items.catalogue import Catalogue
 from recstream.metrics.accounting import accounting
-from recstream.records.reject import RAW_MOST, REASONS, raw_of
+from recstream.records.dead_letter import MAX_RAW_BYTES, raw_of
+from recstream.records.reject import REASONS
 from recstream.stores.lance import LanceDatabase
 from recstream.users.codec import user_state_of
 from recstream.users.state_diff import differences
@@ -178,7 +179,7 @@ def corrupted(log: Sequence[Record], seed: int) -> list[Record | Corrupted]:
 
 def mended(letters: Sequence[Record], bad: Sequence[Corrupted]) -> bytes:
     """What somebody does with a script: in each letter the right record for the wrong one, as JSON lines."""
-    right = {raw[:RAW_MOST]: whole for _, raw, whole in bad}
+    right = {raw[:MAX_RAW_BYTES]: whole for _, raw, whole in bad}
     lines = []
     for number, letter in enumerate(letters):
         fixed: Record = without(without(letter, "raw_bytes"), "raw_encoding")
@@ -201,7 +202,7 @@ def assert_each_once(letters: Sequence[Record], bad: Sequence[Corrupted], crowde
     assert got == wanted
     state = ("unknown_item", "too_many_waiting")
     pairs = sorted((raw_of(one), one["reason"] in state or one["reason"]) for one in letters)
-    assert pairs == sorted((raw[:RAW_MOST], reason in state or reason) for reason, raw, _ in bad)
+    assert pairs == sorted((raw[:MAX_RAW_BYTES], reason in state or reason) for reason, raw, _ in bad)
 
 
 def assert_same_states(one: Path, other: Path, also: dict[str, int] | None = None) -> None:
@@ -277,7 +278,7 @@ def test_a_backfill_accounts_for_all_and_mended_letters_make_up_for_it(
     assert_each_once(letters, bad, crowded=0)
     for one in letters:
         reason, raw, _ = mixed[one["source"]["offset"]]
-        assert (one["reason"], raw_of(one)) == (reason, raw[:RAW_MOST]), "at its place in the log"
+        assert (one["reason"], raw_of(one)) == (reason, raw[:MAX_RAW_BYTES]), "at its place in the log"
 
     lines = mended(letters, bad)
     said = replay("--to", tmp_path / "mended.jsonl", env=server, stdin=lines)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from recstream.records.reject import raw_of
+from recstream.records.dead_letter import raw_of
 from recstream.runtime.locks import job_lock
 from tests.support.live import (
     HASHING,

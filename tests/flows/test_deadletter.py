@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from recstream.records.reject import Reason, Reject, reject_record
+from recstream.records.dead_letter import dead_letter_record
+from recstream.records.reject import Reason, Reject
 from recstream.records.transport import Partition
 from tests.support.live import Record, command, environment, read_lines, recstream, write_lines
 
@@ -27,7 +28,10 @@ def letter(
 ) -> Record:
     value = raw if isinstance(raw, bytes) else orjson.dumps(raw)
     detail = more.pop("detail", "why")
-    return {**reject_record(Reject(reason, detail, Partition(where, where), offset, value), at=5.0), **more}
+    return {
+        **dead_letter_record(Reject(reason, detail, Partition(where, where), offset, value), at=5.0),
+        **more,
+    }
 
 
 def replay(*args: str | Path, stdin: bytes = b"", code: int = 0) -> tuple[list[Record], str]:

@@ -10,7 +10,7 @@ import pytest
 
 from recstream.config import Settings
 from recstream.connectors.kafka.broker import EmbeddedBroker
-from recstream.records.reject import raw_of
+from recstream.records.dead_letter import raw_of
 from recstream.runtime.runner import Stop
 from recstream.runtime.supervisor import Supervisor
 from tests.support.live import (

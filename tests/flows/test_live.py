@@ -13,7 +13,7 @@ import pytest
 
 from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.metrics.accounting import accounting
-from recstream.records.reject import raw_of
+from recstream.records.dead_letter import raw_of
 from recstream.records.schema import all_schemas
 from tests.support.live import LiveJob, Reader, Record, live_job, produce, wait_until
 

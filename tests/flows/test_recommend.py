@@ -30,7 +30,7 @@ from recstream.ranking.online_learning import LearningRules
 from recstream.ranking.recommender import RankingRules
 from recstream.ranking.signals import DEFAULT_WEIGHTS
 from recstream.records.actions import DecodeRules
-from recstream.records.reject import raw_of
+from recstream.records.dead_letter import raw_of
 from recstream.records.transport import Message, Partition, RawBatch
 from recstream.stores.memory import MemoryItemStore, MemoryModelStore, MemoryStatisticsStore, MemoryUserStore
 from recstream.users.codec import user_state_of

@@ -10,7 +10,7 @@ import pytest
 from bytewax.testing import TestingSource
 
 from recstream.dataflow.services import Services
-from recstream.records.reject import raw_of
+from recstream.records.dead_letter import raw_of
 from recstream.records.reject_limit import RejectLimitError, RejectLimitRules
 from recstream.testing.encoders import FussyEncoder
 from tests.flows.test_recommend import ITEMS, WORKERS, Job, Run, raw, view

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recstream.records.actions import DecodeRules
+from recstream.records.dead_letter import dead_letter_record
 from recstream.records.decode import decode_events, decode_items
 from recstream.records.event import Event
-from recstream.records.reject import Reject, reject_record
+from recstream.records.reject import Reject
 from recstream.records.transport import Partition, RawBatch
 from tests.support.strategies import NOW, Record, broken_events, events, items, json_values
 
@@ -137,4 +138,4 @@ def test_what_is_not_json_is_quoted_with_the_parsers_complaint() -> None:
 def test_every_reject_can_be_written_as_json(broken: tuple[Record, str, str]) -> None:
     value = json.dumps(broken[0]).encode()
     for reject in decode([value, b"\xff\xed\xa0\x80"], json.loads)[1]:
-        orjson.dumps(reject_record(reject, at=NOW))
+        orjson.dumps(dead_letter_record(reject, at=NOW))

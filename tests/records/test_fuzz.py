@@ -15,11 +15,19 @@ import orjson
 import pytest
 
 from recstream.records.actions import MAX_ID_BYTES, DecodeRules
-from recstream.records.dead_letter import Mended, StreamName, dead_letter_from, mend
+from recstream.records.dead_letter import (
+    MAX_RAW_BYTES,
+    Mended,
+    StreamName,
+    dead_letter_from,
+    dead_letter_record,
+    mend,
+    raw_of,
+)
 from recstream.records.decode import decode_events, decode_items
 from recstream.records.event import Event, weight_of
 from recstream.records.item import Item, item_text
-from recstream.records.reject import RAW_MOST, REASONS, Reject, raw_of, reject_record
+from recstream.records.reject import REASONS, Reject
 from recstream.records.text import clean
 from recstream.records.transport import Partition, RawBatch
 
@@ -357,22 +365,22 @@ def check_reject(reject: Reject, raw: bytes) -> None:
     assert "\n" not in reject.detail
     assert len(reject.detail) < 800
     assert reject.raw == raw
-    line = orjson.dumps(reject_record(reject, at=NOW))
+    line = orjson.dumps(dead_letter_record(reject, at=NOW))
     assert b"\n" not in line
-    letter = dead_letter_from(line)
-    assert raw_of(letter.record) == raw[:RAW_MOST]
+    dead_letter = dead_letter_from(line)
+    assert raw_of(dead_letter.record) == raw[:MAX_RAW_BYTES]
     stream: StreamName = "events" if reject.partition is EVENTS else "items"
-    again = mend(letter, stream, rules=RULES, now=NOW)
+    again = mend(dead_letter, stream, rules=RULES, now=NOW)
     assert isinstance(again, Reject)
     assert (again.reason, again.detail) == (reject.reason, reject.detail)
 
 
 def check_resent(event: Event) -> None:
-    """An accepted event, had it been a letter, is sent with an id and is the same event."""
-    letter = dead_letter_from(
-        orjson.dumps(reject_record(Reject("bad_type", "", EVENTS, 7, event.raw), at=NOW))
+    """An accepted event, had it been a dead letter, is sent with an id and is the same event."""
+    dead_letter = dead_letter_from(
+        orjson.dumps(dead_letter_record(Reject("bad_type", "", EVENTS, 7, event.raw), at=NOW))
     )
-    found = mend(letter, "events", rules=RULES, now=NOW)
+    found = mend(dead_letter, "events", rules=RULES, now=NOW)
     if isinstance(found, Reject):
         assert found.reason == "too_large", "only an id more can have made it so"
         return

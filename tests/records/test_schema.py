@@ -1,10 +1,10 @@
-"""The published schemas agree with the decoders."""
+"""The published schemas agree with the code that decodes and writes records."""
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
@@ -12,13 +12,22 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from recstream.records.actions import DecodeRules, actions_with
+from recstream.records.dead_letter import dead_letter_message
 from recstream.records.decode import decode_events
-from recstream.records.event import Event, event_from
-from recstream.records.item import Item, item_from
-from recstream.records.reject import REASONS, Reject, reject_record
-from recstream.records.schema import SCHEMA_VERSION, all_schemas, event_schema, item_schema
-from recstream.records.transport import Partition, RawBatch
-from tests.support.strategies import NOW, Broken, Record, broken_events, broken_items, events, items
+from recstream.records.event import Event, event_from, event_schema
+from recstream.records.item import Item, item_from, item_schema
+from recstream.records.recommendation import (
+    ListedItem,
+    Trigger,
+    encode_recommendation,
+    recommendation_message,
+    tombstone,
+)
+from recstream.records.reject import REASONS
+from recstream.records.schema import SCHEMA_VERSION, Schema, all_schemas
+from recstream.records.session import session_message
+from recstream.records.transport import Message, Partition, RawBatch
+from tests.support.strategies import NOW, Broken, Record, broken_events, broken_items, events, ids, items
 
 RULES = DecodeRules(actions=actions_with({"wishlist": 2}), dim=3)
 AT = (Partition("events/3", "x"), 1, b"raw")
@@ -111,16 +120,64 @@ def test_configured_actions_scale_and_dim_show_in_the_schemas() -> None:
     assert not jsonschema.Draft202012Validator(item_schema()).is_valid(vector)
 
 
-def test_every_reason_is_published_and_rejects_conform() -> None:
+def assert_as_published(name: str, record: Record, schema: Schema | None = None) -> None:
+    """Check that a record which recstream wrote conforms, and that its schema names each of its fields."""
+    if schema is None:
+        VALIDATORS[name].validate(record)
+        schema = all_schemas(RULES)[name]
+    for field, value in record.items():
+        assert field in schema["properties"], f"{name}: {field!r} is written and not published"
+        inner = schema["properties"][field]
+        for one in value if isinstance(value, list) else [value]:
+            described = inner.get("items", inner)
+            if isinstance(one, dict) and "additionalProperties" not in described:
+                assert_as_published(f"{name}.{field}", one, described)
+
+
+def test_every_reason_is_published_and_dead_letters_are_written_as_published() -> None:
     reasons = all_schemas()["reject"]["properties"]["reason"]["enum"]
     assert tuple(reasons) == REASONS
     raws = [b"{", b"\xff", b"[]", b'{"user_id": 1}', b"x" * 300_000]
     batch = RawBatch(AT[0], [1, 2, 3, 4, 5], raws)
     for reject in decode_events(batch, rules=RULES, now=NOW, loads=json.loads)[1]:
-        assert isinstance(reject, Reject)
-        record = reject_record(reject, at=NOW)
-        VALIDATORS["reject"].validate(record)
-        assert record.keys() <= all_schemas()["reject"]["properties"].keys()
+        message = dead_letter_message(reject, at=NOW)
+        assert (message.key, message.headers) == (b"events/3", ())
+        assert_as_published("reject", written(message))
+
+
+def written(message: Message) -> Record:
+    assert message.value is not None
+    record: Record = json.loads(message.value)
+    return record
+
+
+LISTED = st.tuples(ids, st.floats(-9, 9), st.dictionaries(st.just("fresh"), st.floats(0, 1)), st.lists(ids))
+
+
+@given(st.lists(LISTED, max_size=3), ids, st.integers(0, 2**40), st.sampled_from(get_args(Trigger)))
+def test_lists_are_written_as_published(
+    listed: list[ListedItem], user_id: str, version: int, trigger: Trigger
+) -> None:
+    record = encode_recommendation(
+        listed,
+        user_id=user_id,
+        version=version,
+        generated_at=NOW,
+        as_of=(NOW - 1, "events/3", 9917),
+        trigger=trigger,
+        encoder="minilm-l6-v2@53aa5117",
+        catalogue=318,
+    )
+    message = recommendation_message(user_id, version, record)
+    assert message.key == user_id.encode()
+    assert dict(message.headers) == {
+        "recstream-version": str(version).encode(),
+        "recstream-schema": SCHEMA_VERSION.encode(),
+    }
+    made = written(message)
+    assert_as_published("recommendation", made)
+    assert [one["item_id"] for one in made["items"]] == [item_id for item_id, *_ in listed]
+    assert [one["rank"] for one in made["items"]] == list(range(1, len(listed) + 1))
 
 
 LIST: Record = {
@@ -142,8 +199,19 @@ LIST: Record = {
 }
 
 
-def test_the_list_shown_in_the_design_conforms() -> None:
-    VALIDATORS["recommendation"].validate(LIST)
+def test_a_list_is_written_as_its_documentation_shows_it() -> None:
+    (item,) = LIST["items"]
+    record = encode_recommendation(
+        [("i7", 0.83, item["signals"], ["i3"])],
+        user_id="u1",
+        version=42,
+        generated_at=1700000123.4,
+        as_of=(1700000120.0, "events/3", 9917),
+        trigger="event",
+        encoder="minilm-l6-v2@53aa5117",
+        catalogue=318,
+    )
+    assert record == json.dumps(LIST, separators=(",", ":")).encode()
     VALIDATORS["recommendation"].validate(LIST | {"items": []})
 
 
@@ -155,7 +223,14 @@ def test_a_list_with_a_fault_does_not_conform(wrong: Record) -> None:
     assert not conforms("recommendation", LIST | wrong)
 
 
-def test_a_closed_session_conforms() -> None:
-    session: Record = {"user_id": "u1", "session_id": "u1@5.000", "start": 5.0, "end": 9.0, "events": 2}
-    VALIDATORS["session"].validate(session | {"actions": {"view": 2}, "items": ["i1", "i2"]})
-    assert not conforms("session", session)
+def test_a_tombstone_is_a_null_under_the_users_key() -> None:
+    assert tombstone("ü1") == Message("ü1".encode(), None, (("recstream-schema", SCHEMA_VERSION.encode()),))
+
+
+def test_a_closed_session_is_written_as_published() -> None:
+    message = session_message("u1", start=5.0, end=9.0, events=2, actions={"view": 2}, items=["i1", "i2"])
+    record = written(message)
+    assert_as_published("session", record)
+    assert (message.key, record["session_id"]) == (b"u1", "u1@5.000")
+    assert message.headers == (("recstream-schema", SCHEMA_VERSION.encode()),)
+    assert not conforms("session", {name: value for name, value in record.items() if name != "items"})

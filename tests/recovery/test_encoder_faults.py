@@ -14,7 +14,7 @@ import pytest
 from recstream.config import Settings
 from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.metrics.accounting import Accounting, accounting, merge_summaries
-from recstream.records.reject import raw_of
+from recstream.records.dead_letter import raw_of
 from recstream.runtime.wiring import Wiring
 from recstream.users.row import UserRow
 from tests.support.live import (

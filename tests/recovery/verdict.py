@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from recstream.metrics.accounting import accounting, merge_summaries
-from recstream.records.reject import raw_of
+from recstream.records.dead_letter import raw_of
 from recstream.runtime.process import summary_path
 from recstream.users.row import UserRow
 from tests.recovery.driver import Crash, Ran

@@ -1,1 +1,4 @@
-"""Shipped test kit: fakes, contract suites, strategies."""
+"""Contract suites for those who write an encoder, a store, a source or a signal of their own.
+
+They need the extra ``test``: ``pip install 'recstream[test]'``.
+"""

@@ -1,10 +1,10 @@
-"""Contract suites of the encoder ports: subclass in ``tests/`` with ``make()``; and a fussy encoder."""
+"""Contract suites of encoders and their caches: subclass one with ``make()``, and pytest runs it."""
 
 from __future__ import annotations
 
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -15,7 +15,6 @@ from recstream.records.arrays import Matrix
 __all__ = [
     "TEXTS",
     "EncoderContract",
-    "FussyEncoder",
     "UnencodableContract",
     "VectorCacheContract",
     "unit_rows",
@@ -105,56 +104,6 @@ class EncoderContract(ABC):
         """``close`` may be called again."""
         encoder.close()
         encoder.close()
-
-
-class FussyEncoder:
-    """An encoder that cannot encode the texts it is told not to; else as the one inside.
-
-    >>> from recstream.config import Settings
-    >>> from recstream.encoders.hashing import HashingEncoder
-    >>> from recstream.runtime.wiring import encoder_spec
-    >>> fussy = FussyEncoder(HashingEncoder(encoder_spec(Settings())), {"brawl"})
-    >>> fussy.encode(["jazz", "brawl"])
-    Traceback (most recent call last):
-        ...
-    recstream.encoders.base.UnencodableError: 1 of 2 texts cannot be encoded; text 1: told to refuse it
-    """
-
-    def __init__(self, inner: Encoder, refused: Collection[str]) -> None:
-        self._inner = inner
-        self.refused = refused
-        """May be changed: a text that is taken out can be encoded from then on."""
-
-    @property
-    def identity(self) -> str:
-        """As inside."""
-        return self._inner.identity
-
-    @property
-    def label(self) -> str:
-        """As inside."""
-        return self._inner.label
-
-    @property
-    def dim(self) -> int:
-        """As inside."""
-        return self._inner.dim
-
-    def encode(self, texts: Sequence[str]) -> Matrix:
-        """Encode the texts, in their order.
-
-        Raises:
-            UnencodableError: a refused text is among them.
-        """
-        rows = self._inner.encode(texts)
-        why = {place: "told to refuse it" for place, text in enumerate(texts) if text in self.refused}
-        if why:
-            raise UnencodableError(why, rows)
-        return rows
-
-    def close(self) -> None:
-        """Close the one inside."""
-        self._inner.close()
 
 
 class UnencodableContract(ABC):

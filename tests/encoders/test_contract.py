@@ -22,8 +22,9 @@ from recstream.encoders.cached import CachedEncoder, open_cached_encoder
 from recstream.encoders.disk_cache import LmdbVectorCache
 from recstream.encoders.model_files import find_model
 from recstream.encoders.transformers import TransformersEncoder, batches
-from recstream.testing.encoders import EncoderContract, FussyEncoder, UnencodableContract
+from recstream.testing.encoders import EncoderContract, UnencodableContract
 from tests.support.builders import encoder_spec
+from tests.support.encoders import FussyEncoder
 from tests.support.meters import MemoryMeters
 from tests.support.servers import Answer, EmbeddingsServer, Question, embedding_server, words
 

@@ -12,8 +12,8 @@ from bytewax.testing import TestingSource
 from recstream.dataflow.services import Services
 from recstream.records.dead_letter import raw_of
 from recstream.records.reject_limit import RejectLimitError, RejectLimitRules
-from recstream.testing.encoders import FussyEncoder
 from tests.flows.test_recommend import ITEMS, WORKERS, Job, Run, raw, view
+from tests.support.encoders import FussyEncoder
 from tests.support.live import T0, Record, assert_same_users, events
 
 BAD = "unspeakable words"

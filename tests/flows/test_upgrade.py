@@ -21,7 +21,7 @@ from recstream.metrics.accounting import accounting
 from recstream.records.actions import actions_with
 from recstream.stores.lance import LanceDatabase
 from recstream.stores.lance.meta import write_meta
-from recstream.testing.store_contracts import same_row
+from recstream.testing.stores import same_row
 from recstream.users.codec import user_state_of
 from recstream.users.counting_rules import counting_rules
 from recstream.users.state import UserState

@@ -19,7 +19,7 @@ from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.stores.lance import LanceDatabase, Upkeep, memory
 from recstream.stores.lance import database as database_module
 from recstream.stores.lance.maintenance import Maintenance, disk_bytes
-from recstream.testing.store_contracts import unit, user_row
+from recstream.testing.stores import unit, user_row
 from recstream.users.row import UserRow
 from tests.bench.bench_memory import memory as memory_of
 from tests.stores.test_lance_database import META

@@ -10,10 +10,10 @@ import pytest
 from recstream.stores.base import ItemStore, ModelStore, StatisticsStore, StoreMeta, UserStore
 from recstream.stores.lance import LanceDatabase, Upkeep
 from recstream.stores.memory import MemoryItemStore, MemoryModelStore, MemoryStatisticsStore, MemoryUserStore
-from recstream.testing.model_contract import ModelStoreContract
-from recstream.testing.store_contracts import (
+from recstream.testing.stores import (
     DIM,
     ItemStoreContract,
+    ModelStoreContract,
     StatisticsStoreContract,
     UserStoreContract,
 )

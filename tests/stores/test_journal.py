@@ -20,7 +20,7 @@ from recstream.stores.base import StoreMeta
 from recstream.stores.lance import LanceDatabase, StoreError, Upkeep
 from recstream.stores.lance.journal import Journal, recover
 from recstream.stores.lance.journalled import JournalledUserStore
-from recstream.testing.store_contracts import DIM, user_row
+from recstream.testing.stores import DIM, user_row
 
 META = StoreMeta(schema=3, encoder="hashing@1", dim=DIM, shards=32, rules="{}")
 
@@ -187,7 +187,7 @@ def test_a_file_that_is_just_being_made_is_left_alone(tmp_path: Path) -> None:
 STORES = f"""
 from recstream.stores.lance import LanceDatabase
 from recstream.stores.base import StoreMeta
-from recstream.testing.store_contracts import DIM, user_row
+from recstream.testing.stores import DIM, user_row
 store = LanceDatabase.open(folder, StoreMeta(3, "hashing@1", {DIM}, 32, "{{}}")).journalled_users
 """
 

@@ -23,7 +23,7 @@ from recstream.stores.base import StoreMeta
 from recstream.stores.lance import LanceDatabase, LanceUserStore, StoreError, StoreMismatchError, Upkeep
 from recstream.stores.lance.errors import write_again
 from recstream.stores.lance.maintenance import disk_bytes
-from recstream.testing.store_contracts import DIM, item_row, unit, user_row
+from recstream.testing.stores import DIM, item_row, unit, user_row
 from recstream.users.counting_rules import counting_rules
 
 RULES = counting_rules(actions_with({"wishlist": 2.5}), (1, 5), 30)

@@ -18,7 +18,7 @@ from recstream.stores.base import ModelRow, StoreMeta
 from recstream.stores.lance import LanceDatabase, StoreError, StoreMismatchError
 from recstream.stores.lance.meta import write_meta
 from recstream.stores.lance.migrations import upgrade
-from recstream.testing.store_contracts import same_row
+from recstream.testing.stores import same_row
 from recstream.users.counting_rules import counting_rules
 from recstream.users.row import WAITING
 from tests.golden.stores import LATE, contents, unpacked

@@ -13,6 +13,7 @@ __all__ = ["FussyEncoder"]
 class FussyEncoder:
     """An encoder that cannot encode some texts, and encodes all others as the one inside.
 
+    >>> from recstream.encoders import open_encoder
     >>> from tests.support.builders import encoder_spec
     >>> fussy = FussyEncoder(open_encoder(encoder_spec(backend="hashing")), {"brawl"})
     >>> fussy.encode(["jazz", "brawl"])

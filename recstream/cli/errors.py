@@ -19,7 +19,7 @@ from recstream.connectors.kafka.broker import BrokerError
 from recstream.connectors.kafka.sink import DeliveryError
 from recstream.dataflow.users import BarrierError
 from recstream.encoders.base import EncoderError, UnencodableError
-from recstream.records.layout import RowFormatError
+from recstream.items.codec import RowFormatError
 from recstream.records.reject_limit import RejectLimitError
 from recstream.runtime.error_capture import PeerLostError
 from recstream.runtime.locks import StoreBusyError

@@ -9,12 +9,11 @@ import numpy as np
 
 from recstream.dataflow.background import Later, at_once
 from recstream.items.catalogue import Catalogue
-from recstream.items.codec import put_statistics, statistics_row
-from recstream.items.rows import ItemRow, StatisticsRow
+from recstream.items.codec import ItemRow, StatisticsRow, put_statistics, statistics_row
 from recstream.items.statistics import ItemStatistics
 from recstream.metrics.base import Meters
+from recstream.records.transport import shard_of
 from recstream.stores.base import ItemStore, StatisticsStore
-from recstream.users.shards import shard_of
 
 __all__ = ["CatalogueReplica"]
 

@@ -13,7 +13,7 @@ from bytewax.dataflow import Stream, operator
 from recstream.dataflow.messages import EventBatch
 from recstream.dataflow.services import PerWorker
 from recstream.encoders.base import Encoder, UnencodableError
-from recstream.items.rows import ItemRow
+from recstream.items.codec import ItemRow
 from recstream.items.terms import pack, terms_of
 from recstream.metrics.base import Meters
 from recstream.records.arrays import Matrix, Vector

@@ -15,9 +15,9 @@ from typing_extensions import override
 
 from recstream.dataflow.services import DataflowRules
 from recstream.dataflow.worker import Worker
-from recstream.items.rows import ItemRow
+from recstream.items.codec import ItemRow
 from recstream.items.statistics import Interaction, Pairs, pairs_of
-from recstream.users.shards import shard_key, shard_of
+from recstream.records.transport import shard_key, shard_of
 
 __all__ = ["count_interactions", "store_items"]
 

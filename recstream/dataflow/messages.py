@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, TypeAlias
 
 from recstream.dataflow.lists import EncodedList
-from recstream.items.rows import ItemRow
+from recstream.items.codec import ItemRow
 from recstream.items.statistics import Interaction
 from recstream.ranking.query import Query
 from recstream.records.event import Event

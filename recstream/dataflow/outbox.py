@@ -7,16 +7,15 @@ from collections.abc import Callable
 from recstream.dataflow.user_cache import UserCache
 from recstream.records.event import Event
 from recstream.records.reject import Reason
-from recstream.users.outbox import Barrier, Refusal, Unconfirmed
+from recstream.records.transport import shard_of
 from recstream.users.sessions import Session
-from recstream.users.shards import shard_of
-from recstream.users.state import UserState
+from recstream.users.state import Barrier, Refusal, Unconfirmed, UserState
 
 __all__ = ["Commits", "Outbox"]
 
 
 class Outbox:
-    """The outboxes of all users of a worker: see `recstream.users.outbox` for what is in them, and why."""
+    """The outboxes of all users of a worker: see `recstream.users.state.Unconfirmed`."""
 
     def __init__(self, users: UserCache, now: Callable[[], float], *, job: str, shards: int) -> None:
         self.commits = Commits(now)

@@ -10,7 +10,7 @@ from recstream.dataflow.services import DataflowRules, Services
 from recstream.dataflow.timers import Timers
 from recstream.dataflow.user_cache import UserCache
 from recstream.records.event import Event, unknown_item
-from recstream.users.row import OPEN_SESSION, UNCONFIRMED, WAITING
+from recstream.users.codec import OPEN_SESSION, UNCONFIRMED, WAITING
 from recstream.users.sessions import Session
 from recstream.users.state import UserState
 

@@ -10,9 +10,8 @@ from recstream.items.catalogue import Catalogue
 from recstream.metrics.base import Meters
 from recstream.records.event import Event
 from recstream.stores.base import UserStore
-from recstream.users.codec import user_row, user_state_of
+from recstream.users.codec import UserRow, user_row, user_state_of
 from recstream.users.offset_ranges import absorb, cut_after
-from recstream.users.row import UserRow
 from recstream.users.state import UserState
 
 __all__ = ["UserCache"]

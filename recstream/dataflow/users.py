@@ -19,7 +19,7 @@ from recstream.dataflow.services import DataflowRules
 from recstream.dataflow.worker import Worker
 from recstream.items.statistics import Interaction
 from recstream.records.reject import Reject
-from recstream.users.shards import shard_key, shard_of
+from recstream.records.transport import shard_key, shard_of
 
 __all__ = ["BarrierError", "UsersOut", "users"]
 

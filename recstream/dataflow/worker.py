@@ -19,15 +19,14 @@ from recstream.dataflow.recovery import Recovery
 from recstream.dataflow.services import DataflowRules, Services
 from recstream.dataflow.timers import Timers
 from recstream.dataflow.user_cache import UserCache
-from recstream.items.rows import ItemRow
+from recstream.items.codec import ItemRow
 from recstream.items.statistics import Interaction
 from recstream.ranking.online_learning import OnlineLearner
 from recstream.ranking.query import Query
 from recstream.ranking.recommender import Recommender
-from recstream.records.event import Event, too_many_waiting, unknown_item
+from recstream.records.event import Event, is_engagement, too_many_waiting, unknown_item
 from recstream.records.reject import Reason, Reject
 from recstream.records.reject_limit import RejectLimit
-from recstream.users.interactions import interactions_of, is_engagement
 from recstream.users.sessions import sessions_of
 from recstream.users.state import AsOf, Outcome, UserState
 
@@ -273,7 +272,7 @@ class Worker:
 
     def _interaction(self, event: Event, item: int, user_state: UserState, done: BatchResult) -> None:
         """Note what an applied event teaches about items: here, or where their statistics are kept."""
-        interactions = interactions_of(event, item, user_state, self._user_states.decode)
+        interactions = user_state.interactions(event, item, self._user_states)
         done.interactions.extend(interactions)
         if interactions:
             self.recommender.sessions.add(event.user_id, item, self.replica.statistics.tick)

@@ -14,7 +14,7 @@ from recstream.connectors.files.formats import FileFault
 from recstream.connectors.files.source import FileSource
 from recstream.dataflow.encode import encoded_events, item_rows
 from recstream.dataflow.services import DataflowRules
-from recstream.items.rows import ItemRow
+from recstream.items.codec import ItemRow
 from recstream.records.decode import decode_events, decode_items
 from recstream.records.event import Event
 from recstream.records.reject_limit import RejectLimit

@@ -1,21 +1,99 @@
-"""Item statistics as stored rows: handles become ids, arrays become bytes, and back."""
+"""Items and their statistics as stored rows, and the layout byte that every stored state begins with."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from recstream.items.catalogue import Catalogue
-from recstream.items.rows import StatisticsRow
 from recstream.items.statistics import ItemStatistics, growth
-from recstream.records.layout import encode, payload
+from recstream.records.arrays import Vector
 
-__all__ = ["put_statistics", "statistics_row"]
+__all__ = [
+    "ItemRow",
+    "RowFormatError",
+    "StatisticsRow",
+    "decode_state",
+    "encode_state",
+    "put_statistics",
+    "statistics_row",
+]
 
 _STATISTICS: Final = 2
-"""The same of item statistics."""
+"""Layout of the state of item statistics; a change raises it. States of layout 1 are read as well."""
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder().decode
+
+
+class RowFormatError(Exception):
+    """A stored state was written by another version of recstream."""
+
+
+def encode_state(layout: int, state: object) -> bytes:
+    r"""Write a state as MessagePack behind one byte that names its layout.
+
+    >>> encode_state(2, ["a"])
+    b'\x02\x91\xa1a'
+    """
+    return bytes((layout,)) + _encode(state)
+
+
+def decode_state(state: bytes, what: str, layouts: tuple[int, ...]) -> tuple[int, Any]:
+    """Read what `encode_state` wrote; gives the layout and the state. ``what`` names it in errors.
+
+    Raises:
+        RowFormatError: the layout is none of ``layouts``.
+    """
+    if not state or state[0] not in layouts:
+        got = state[0] if state else "nothing"
+        msg = (
+            f"the stored state of {what} has layout {got}, this version of recstream reads "
+            f"{' and '.join(map(str, layouts))}: run the version that wrote the store, or replay the log "
+            "into a new one (recstream backfill)"
+        )
+        raise RowFormatError(msg)
+    return state[0], _decode(memoryview(state)[1:])
+
+
+class ItemRow(NamedTuple):
+    """One item as stored and as replicas read it."""
+
+    item_id: str
+    title: str
+    categories: tuple[str, ...]
+    tags: tuple[str, ...]
+    published_at: float | None
+    available: bool
+    deleted: bool
+    """A deleted item stays as a tombstone, so that replicas learn of it."""
+    text_hash: str
+    """Digest of the encoder's input: an unchanged text is not encoded again."""
+    vector: Vector
+    """Unit vector of the encoder's input; zeros for a tombstone."""
+    seq: int
+    """Grows with every write of any process (time of the write in ns): replicas read what is newer."""
+    terms: bytes = b""
+    """Lexical terms as `recstream.items.terms.pack` writes them; ``b""`` when they are not known, as of a
+    tombstone, and of an item that was stored before layout 3 and not loaded again since."""
+
+
+class StatisticsRow(NamedTuple):
+    """What was learned across users about one item."""
+
+    item_id: str
+    shard: int
+    seq: int
+    """As for items."""
+    tick: float
+    """Stream position (events counted) at which the decayed counts hold."""
+    counts: tuple[float, ...]
+    """Decayed and all-time counts, one a scale."""
+    state: bytes
+    """Bounded neighbour lists, encoded (its first byte is the codec's version)."""
 
 
 def statistics_row(
@@ -30,7 +108,7 @@ def statistics_row(
         seq=seq,
         tick=statistics.tick,
         counts=counts,
-        state=bytes((_STATISTICS,)) + encode([[ids[n] for n in neighbours.tolist()], weights.tobytes()]),
+        state=encode_state(_STATISTICS, [[ids[n] for n in neighbours.tolist()], weights.tobytes()]),
     )
 
 
@@ -40,7 +118,9 @@ def put_statistics(row: StatisticsRow, statistics: ItemStatistics, catalogue: Ca
     Raises:
         RowFormatError: the state has another layout than this version writes.
     """
-    layout, (neighbours, raw) = payload(row.state, f"statistics of item {row.item_id!r}", (1, _STATISTICS))
+    layout, (neighbours, raw) = decode_state(
+        row.state, f"statistics of item {row.item_id!r}", (1, _STATISTICS)
+    )
     handles = np.array([catalogue.intern(item) for item in neighbours], np.int32)
     weights: npt.NDArray[np.float32] = np.frombuffer(raw, np.float32).reshape(2, len(handles))
     counts = row.counts

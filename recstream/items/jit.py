@@ -1,10 +1,10 @@
-"""What the compiled loops (numba) share: how they are compiled, fading weights, and a product."""
+"""Compilation of numerical kernels (numba): compiled once and kept on disk, and two kernels many share."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -13,16 +13,46 @@ import numpy as np
 from numba import njit
 from numba.core.config import DISABLE_JIT as NUMBA_DISABLE_JIT
 
-from recstream.items.session_index import SESSION_ITEMS
 from recstream.records.arrays import AnyArray
 
-__all__ = ["FADES", "compiled", "dot", "reordered", "top_k_threshold"]
+__all__ = ["compiled", "dot", "reordered", "top_k_threshold"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-
-_IMPORT: Final = re.compile(r"^\s*(?:from|import) (recstream(?:\.\w+)*)", re.MULTILINE)
 _ROOT: Final = Path(__file__).parents[2]
+_IMPORT: Final = re.compile(
+    r"^\s*(?:import (recstream[\w.]*)|from (recstream[\w.]*) import (\([^)]*\)|.*))", re.MULTILINE
+)
+_HALVINGS: Final = 40
+"""Steps of a bisection: what it leaves is 2^40 times narrower than where it began."""
+
+
+def compiled(function: F) -> F:
+    """Compile a kernel once. It is kept on disk until its module, or one that this imports, changes.
+
+    It holds no GIL. A division by 0 gives infinity or NaN, as in numpy: to check for it would keep the
+    compiler from taking several turns of a loop together.
+    """
+    return _kept(njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+def reordered(function: F) -> F:
+    """Compile a kernel as `compiled`, with sums taken in any order: several terms at once."""
+    return _kept(
+        njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})(function)
+    )
+
+
+def _kept(kernel: F) -> F:
+    """Have numba compile a kernel anew when its module, or one that this imports, has changed.
+
+    By itself numba looks at the kernel's own file alone, and would go on with what it calls as it once was.
+    """
+    if not NUMBA_DISABLE_JIT:
+        dispatcher: Any = kernel
+        digest = _digest(Path(dispatcher.py_func.__code__.co_filename))
+        dispatcher._cache._cache_file._source_stamp = digest  # noqa: SLF001 - there is no other way
+    return kernel
 
 
 @cache
@@ -32,9 +62,7 @@ def _digest(path: Path) -> str:
     while waiting:
         source = waiting.pop()
         found[source] = source.read_bytes()
-        for name in _IMPORT.findall(found[source].decode()):
-            place = _ROOT.joinpath(*name.split("."))
-            imported = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        for imported in _imported(found[source].decode()):
             if imported not in found:
                 found[imported] = b""
                 waiting.append(imported)
@@ -44,45 +72,20 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def compiled(function: F) -> F:
-    """Compile a loop, once: it is kept on disk until its module, or one it imports, changes.
-
-    It holds no GIL.
-
-    A division by 0 gives infinity or NaN, as in numpy: to check for it would keep the compiler from taking
-    several turns of a loop together.
-    """
-    return _kept(njit(cache=True, nogil=True, error_model="numpy")(function))
-
-
-def reordered(function: F) -> F:
-    """The same for loops whose sums may be taken in any order: several terms at once."""
-    return _kept(
-        njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})(function)
-    )
-
-
-def _kept(loop: F) -> F:
-    """Have numba compile a loop anew when its module, or one that this imports, has changed.
-
-    By itself numba looks at the loop's own file alone, and would go on with what it calls as it once was.
-    """
-    if not NUMBA_DISABLE_JIT:
-        kernel: Any = loop
-        digest = _digest(Path(kernel.py_func.__code__.co_filename))
-        kernel._cache._cache_file._source_stamp = digest  # noqa: SLF001 - there is no other way
-    return loop
-
-
-_WINDOW: Final = 5.0
-FADES: Final = np.exp(-np.arange(SESSION_ITEMS + 1) / _WINDOW).astype(np.float32)
-"""What is left of a weight so many places away: it falls by e every five."""
-_HALVINGS: Final = 40
+def _imported(source: str) -> Iterator[Path]:
+    """Files of the modules of recstream that a module's text imports."""
+    for module, package, names in _IMPORT.findall(source):
+        base = module or package
+        for name in (base, *(f"{base}.{one}" for one in re.findall(r"\w+", names))):
+            place = _ROOT.joinpath(*name.split("."))
+            for path in (place / "__init__.py", place.with_suffix(".py")):
+                if path.is_file():
+                    yield path
 
 
 @reordered
 def dot(one: AnyArray, other: AnyArray) -> float:
-    """Product of two vectors, float32.
+    """Dot product of two vectors, float32.
 
     >>> dot(np.arange(20, dtype="f4"), np.ones(20, "f4"))
     190.0
@@ -97,9 +100,9 @@ def dot(one: AnyArray, other: AnyArray) -> float:
 def top_k_threshold(values: AnyArray, least: int, most: int) -> float:
     """A bound above 0 that at least ``least`` of the values reach, and no more than ``most`` if they differ.
 
-    It is 0 if not so many are above it, or all but the few greatest are 2^40 times smaller than these. Found
-    by bisection, which has no branch that depends on a value: in a loop over numbers never seen before that
-    is four times as fast as a partition.
+    It is 0 if fewer values are positive, or if all but the few greatest are 2^40 times smaller than these.
+    Found by bisection, which has no branch that depends on a value: over values that are not sorted that is
+    four times as fast as a partition.
 
     >>> 3.0 < top_k_threshold(np.array([3.0, 1.0, 4.0, 1.0, 5.0]), 2, 2) <= 4.0
     True

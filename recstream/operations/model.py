@@ -14,10 +14,10 @@ from recstream.dataflow.model_state.text_transform import TRANSFORM
 from recstream.dataflow.model_state.weights import WEIGHTS, mean_of, stored_weights
 from recstream.dataflow.worker import Worker
 from recstream.items.catalogue import Catalogue
+from recstream.items.codec import RowFormatError
 from recstream.items.text_transform import TextTransform, plain
 from recstream.ranking.model import RankingModel
 from recstream.ranking.signals import CEILINGS, SIGNALS
-from recstream.records.layout import RowFormatError
 from recstream.runtime.wiring import Wiring
 from recstream.stores.base import ModelRow, ModelStore
 from recstream.stores.lance import StoreError

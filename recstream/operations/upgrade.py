@@ -13,8 +13,7 @@ from recstream.runtime.locks import job_lock
 from recstream.runtime.wiring import SCHEMA, counting
 from recstream.stores.lance import LanceDatabase, StoreMismatchError
 from recstream.stores.lance.migrations import upgrade as steps
-from recstream.users.codec import user_state_of
-from recstream.users.row import WAITING
+from recstream.users.codec import WAITING, user_state_of
 
 __all__ = ["upgrade"]
 

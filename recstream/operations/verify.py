@@ -17,8 +17,7 @@ from recstream.runtime.replay import Replayed, Stage, replay
 from recstream.runtime.runner import Stop
 from recstream.runtime.wiring import Wiring
 from recstream.stores.base import UserStore
-from recstream.users.codec import user_state_of
-from recstream.users.row import UserRow
+from recstream.users.codec import UserRow, user_state_of
 from recstream.users.state_diff import differences
 
 __all__ = ["NAMES", "Comparison", "Difference", "compare_users", "verify"]

@@ -8,23 +8,21 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from recstream.items.jit import FADES
+from recstream.ranking.kernels.structs import RECENCY_WEIGHTS
 from recstream.records.actions import OPINIONS
 from recstream.records.arrays import Handles, Vector
 from recstream.records.recommendation import Trigger
 from recstream.users.sessions import NO_ITEM
-from recstream.users.state import AsOf, UserState
+from recstream.users.state import RECENT_ITEMS, AsOf, UserState
 
 __all__ = ["Query", "query_of"]
 
-RECENT_ITEMS: Final = 20
-"""How many of the user's last items speak for the short term and for what goes together."""
 _TURNED_ITEMS: Final = 5
 _DISLIKE: Final = 2.0
 _PASSED_ITEMS: Final = 50
 _AGAIN_ITEMS: Final = 40
 _AGAIN_WINDOW: Final = 10.0
-_PLACE_WEIGHTS: Final = tuple(FADES[:RECENT_ITEMS].tolist())
+_PLACE_WEIGHTS: Final = tuple(RECENCY_WEIGHTS[:RECENT_ITEMS].tolist())
 
 
 class Query(NamedTuple):

@@ -28,6 +28,7 @@ __all__ = [
     "Event",
     "event_from",
     "event_schema",
+    "is_engagement",
     "too_many_waiting",
     "unencodable",
     "unknown_item",
@@ -186,6 +187,12 @@ def weight_of(event: Event, rules: DecodeRules) -> float:
         return action.weight * rules.centred(event.rating)
     said = tone(event.text) if event.text is not None else 0.0
     return action.weight * (said if said else NEUTRAL_COMMENT)
+
+
+def is_engagement(event: Event, rules: DecodeRules) -> bool:
+    """Whether the user chose the event's item, whatever they think of it, rather than turned away from it."""
+    action = rules.actions[event.action]
+    return event.item_id is not None and TRAITS[action.kind].is_choice and action.weight >= 0.0
 
 
 def _time(value: object, now: float, rules: DecodeRules) -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from recstream.items.rows import ItemRow, StatisticsRow
+from recstream.items.codec import ItemRow, StatisticsRow
 from recstream.records.arrays import Vector
-from recstream.users.row import UserRow
+from recstream.users.codec import UserRow
 
 __all__ = ["ItemStore", "ModelRow", "ModelStore", "StatisticsStore", "StoreMeta", "UserStore"]
 

@@ -7,10 +7,10 @@ from typing import Final
 
 import numpy as np
 
-from recstream.items.rows import ItemRow, StatisticsRow
+from recstream.items.codec import ItemRow, StatisticsRow
 from recstream.records.arrays import Vector
 from recstream.stores.base import ModelRow
-from recstream.users.row import UserRow
+from recstream.users.codec import UserRow
 
 __all__ = ["MemoryItemStore", "MemoryModelStore", "MemoryStatisticsStore", "MemoryUserStore"]
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recstream.items.rows import ItemRow, StatisticsRow
+from recstream.items.codec import ItemRow, StatisticsRow
 from recstream.records.arrays import Vector
 from recstream.stores.base import ItemStore, ModelRow, ModelStore, StatisticsStore, UserStore
-from recstream.users.row import UserRow
+from recstream.users.codec import UserRow
 
 __all__ = [
     "DIM",

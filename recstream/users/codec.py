@@ -3,27 +3,49 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from recstream.items.catalogue import Catalogue
+from recstream.items.codec import decode_state, encode_state
 from recstream.records.arrays import Vector
 from recstream.records.event import Event
-from recstream.records.layout import encode, payload
-from recstream.records.transport import Partition
+from recstream.records.transport import Partition, shard_of
 from recstream.users.decayed_sum import DecayedSum
 from recstream.users.deduplication import EventIds
-from recstream.users.outbox import Barrier, Refusal, Unconfirmed
-from recstream.users.row import OPEN_SESSION, UNCONFIRMED, WAITING, UserRow
 from recstream.users.sessions import NO_ITEM, RecentEvent, Session
-from recstream.users.shards import shard_of
-from recstream.users.state import AsOf, Latest, UserState, WaitingEvent
+from recstream.users.state import AsOf, Barrier, Latest, Refusal, Unconfirmed, UserState, WaitingEvent
 
-__all__ = ["user_row", "user_state_of"]
+__all__ = ["OPEN_SESSION", "UNCONFIRMED", "WAITING", "UserRow", "user_row", "user_state_of"]
+
+WAITING: Final = 1
+"""In `UserRow.unfinished`: events wait for their items."""
+UNCONFIRMED: Final = 2
+"""In `UserRow.unfinished`: output of an epoch that may not have committed."""
+OPEN_SESSION: Final = 4
+"""In `UserRow.unfinished`: a session that was not announced as closed."""
 
 _USER: Final = 2
 """First byte of every encoded user state; a change of the layout raises it. Those of 1 are read as well."""
+
+
+class UserRow(NamedTuple):
+    """One user as stored."""
+
+    user_id: str
+    shard: int
+    version: int
+    events: int
+    """Applied events."""
+    updated_at: float
+    """Event time of the newest applied event, Unix seconds."""
+    vector: Vector
+    """Unit long-term taste, zeros when there is none; searchable by any reader of the table."""
+    state: bytes
+    """The whole profile, encoded (its first byte is the codec's version)."""
+    unfinished: int = 0
+    """Why to come back to the user after a restart: a sum of `WAITING`, `UNCONFIRMED`, `OPEN_SESSION`."""
 
 
 def user_row(user_state: UserState, catalogue: Catalogue, shards: int, *, sessions: bool = False) -> UserRow:
@@ -63,7 +85,7 @@ def user_row(user_state: UserState, catalogue: Catalogue, shards: int, *, sessio
         events=user_state.version,
         updated_at=_newest(user_state),
         vector=taste,
-        state=bytes((_USER,)) + encode(state),
+        state=encode_state(_USER, state),
         unfinished=_unfinished(user_state, sessions=sessions),
     )
 
@@ -74,7 +96,7 @@ def user_state_of(row: UserRow, catalogue: Catalogue) -> UserState:
     Raises:
         RowFormatError: the state has another layout than this version writes.
     """
-    version, state = payload(row.state, f"user {row.user_id!r}", (1, _USER))
+    version, state = decode_state(row.state, f"user {row.user_id!r}", (1, _USER))
     if version == 1:
         state = _second(state)
     long_term, disliked, ring, words, seen, hidden, shown, offset_ranges, as_of, waiting, announced = state[

@@ -5,8 +5,24 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from hashlib import blake2b
 
-__all__ = ["EventIds"]
+from recstream.records.event import Event
+
+__all__ = ["EventIds", "digest_of"]
+
+
+def digest_of(event: Event) -> int:
+    """64-bit identity of an event: of its id, or of its content where it has none.
+
+    The lowest bit is free: it marks the ring entry of the event's words.
+    """
+    if event.event_id is not None:
+        content = "i" + event.event_id
+    else:
+        content = f"c{event.ts!r}\0{event.action}\0{event.item_id}\0{event.text}\0{event.rating}"
+    digest = int.from_bytes(blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+    return digest & ~1
 
 
 class EventIds:

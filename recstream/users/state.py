@@ -5,30 +5,38 @@ from __future__ import annotations
 import bisect
 from dataclasses import dataclass, field
 from enum import Enum
-from hashlib import blake2b
 from typing import Final, NamedTuple, TypeAlias
 
 from typing_extensions import assert_never
 
 from recstream.items.catalogue import Catalogue
+from recstream.items.statistics import Interaction
 from recstream.records.actions import OPINIONS, TRAITS, DecodeRules
 from recstream.records.arrays import Vector
-from recstream.records.event import Event, weight_of
+from recstream.records.event import Event, is_engagement, weight_of
+from recstream.records.reject import Reason
 from recstream.users.decayed_sum import DecayedSum
-from recstream.users.deduplication import EventIds
+from recstream.users.deduplication import EventIds, digest_of
 from recstream.users.offset_ranges import OffsetRanges, absorb, is_absorbed, keep_newest_logs
-from recstream.users.outbox import Refusals, Unconfirmed
-from recstream.users.sessions import NO_ITEM, RecentEvent
+from recstream.users.sessions import NO_ITEM, RecentEvent, Session
 
 __all__ = [
+    "RECENT_ITEMS",
     "AsOf",
+    "Barrier",
     "Examined",
     "Outcome",
+    "Refusal",
+    "Refusals",
+    "Unconfirmed",
     "UserState",
     "UserStateRules",
     "WaitingEvent",
-    "digest_of",
 ]
+
+RECENT_ITEMS: Final = 20
+"""Most items that count as recent, the newest distinct ones that a user engaged with. Item statistics pair
+each new item with them, and the short-term signals of ranking look at no others."""
 
 
 class Outcome(Enum):
@@ -71,6 +79,41 @@ class WaitingEvent(NamedTuple):
     received_at: float
     """Unix seconds by a clock that does not step: what the waiting time is counted from."""
     event: Event
+
+
+class Barrier(NamedTuple):
+    """One commit of one job."""
+
+    job: str
+    """The live job, or one of the replays into the store. Each knows of its own commits alone."""
+    number: int
+    """Grows with every commit of the job, over its restarts."""
+
+
+class Unconfirmed(NamedTuple):
+    """Output of an epoch that may not have committed, and that no event of the epoch would bring back.
+
+    A list that an event caused is made again when the event is read again after a crash. Output that came of
+    an item's arrival or of time is kept with the user until its epoch has surely committed. A run that finds
+    it sends it again (guarantee G3).
+    """
+
+    barrier: Barrier
+    """The commit that confirms it."""
+    what: Event | Session | None
+    """An event that was given up, a closed session, or (None) the user's list."""
+
+
+class Refusal(NamedTuple):
+    """Why a sound event was rejected: its item is not known, or too many events wait already."""
+
+    barrier: Barrier
+    """The commit that confirms the reject. Before it, the event may be read again, and is rejected again."""
+    reason: Reason
+
+
+Refusals: TypeAlias = dict[tuple[str, int], Refusal]
+"""Refusals by partition identity and offset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +255,16 @@ class UserState:
                     break
         return tuple(items)
 
+    def interactions(self, event: Event, item: int, rules: UserStateRules) -> list[Interaction]:
+        """What an event that was just applied adds to item statistics.
+
+        One interaction with its item, if the user chose it; none if it was only shown or turned away from.
+        """
+        if not is_engagement(event, rules.decode):
+            return []
+        previous = [other for other in self.engaged(RECENT_ITEMS + 1) if other != item]
+        return [Interaction(item, tuple(previous[:RECENT_ITEMS]))]
+
     def _apply(
         self, event: Event, item: int, digest: int, catalogue: Catalogue, rules: UserStateRules
     ) -> None:
@@ -276,19 +329,6 @@ class UserState:
             gone = ring.pop(0).digest
             if ring[0].digest != gone:
                 self.words.pop(gone, None)
-
-
-def digest_of(event: Event) -> int:
-    """64-bit identity of an event: of its id, or of its content where it has none.
-
-    The lowest bit is free: it marks the ring entry of the event's words.
-    """
-    if event.event_id is not None:
-        content = "i" + event.event_id
-    else:
-        content = f"c{event.ts!r}\0{event.action}\0{event.item_id}\0{event.text}\0{event.rating}"
-    digest = int.from_bytes(blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
-    return digest & ~1
 
 
 def _keep_newest(latest: Latest, item: int, ts: float, bound: int, ids: list[str]) -> None:

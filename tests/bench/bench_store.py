@@ -21,13 +21,13 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 
-from recstream.items.rows import ItemRow
+from recstream.items.codec import ItemRow
 from recstream.runtime.wiring import SCHEMA
 from recstream.stores.base import StoreMeta
 from recstream.stores.lance import LanceDatabase, Upkeep
 from recstream.stores.lance.arrow import user_schema, users_table
 from recstream.stores.lance.maintenance import disk_bytes
-from recstream.users.row import UserRow
+from recstream.users.codec import UserRow
 
 DIM = 384
 STATE = 4096

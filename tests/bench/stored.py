@@ -9,11 +9,10 @@ import orjson
 
 from recstream.items.catalogue import Catalogue
 from recstream.records.decode import decode_events
+from recstream.records.transport import shard_of
 from recstream.runtime.wiring import Wiring
 from recstream.stores.lance.maintenance import Maintenance, Upkeep
-from recstream.users.codec import user_row
-from recstream.users.row import UserRow
-from recstream.users.shards import shard_of
+from recstream.users.codec import UserRow, user_row
 from recstream.users.state import UserState
 from tests.bench.graph import settings_of
 from tests.bench.world import batches, item_rows, log

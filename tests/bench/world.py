@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import orjson
 
-from recstream.items.rows import ItemRow
+from recstream.items.codec import ItemRow
 from recstream.records.transport import Partition, RawBatch
 
 DIM = 384

@@ -13,9 +13,8 @@ from recstream.dataflow.services import DataflowRules
 from recstream.records.actions import MAX_ID_BYTES, DecodeRules
 from recstream.records.event import Event
 from recstream.records.transport import Partition
-from recstream.users.codec import user_row, user_state_of
+from recstream.users.codec import UNCONFIRMED, WAITING, UserRow, user_row, user_state_of
 from recstream.users.offset_ranges import LOGS_MOST, RANGES_MOST
-from recstream.users.row import UNCONFIRMED, WAITING, UserRow
 from recstream.users.state import UserState, UserStateRules
 from tests.support.builders import Bench, catalogue_of, event, unit
 from tests.support.live import assert_same_users

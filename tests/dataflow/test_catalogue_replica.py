@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 
 from recstream.dataflow.catalogue_replica import CatalogueReplica
-from recstream.items.rows import ItemRow
+from recstream.items.codec import ItemRow
 from recstream.items.statistics import Interaction
+from recstream.records.transport import shard_of
 from recstream.stores.memory import MemoryItemStore, MemoryStatisticsStore
-from recstream.users.shards import shard_of
 from tests.support.builders import DIM, Clock, item_row, unit
 from tests.support.meters import MemoryMeters
 

@@ -18,7 +18,7 @@ from recstream.dataflow.messages import BatchResult
 from recstream.ranking.recommender import RankingRules
 from recstream.ranking.signals import SIGNALS
 from recstream.records.event import Event
-from recstream.users.shards import shard_of
+from recstream.records.transport import shard_of
 from tests.support.builders import Bench, Clock, arrived, decoded, event, item_row
 
 ITEMS = [f"i{k}" for k in range(6)]

@@ -13,12 +13,12 @@ import pytest
 from recstream.dataflow.model_state.text_transform import TRANSFORM
 from recstream.dataflow.model_state.weights import WEIGHTS, mean_of, stored_weights
 from recstream.dataflow.worker import Worker
+from recstream.items.codec import RowFormatError
 from recstream.items.text_transform import TextTransform
 from recstream.ranking.model import RankingModel
 from recstream.ranking.online_learning import LearningRules
 from recstream.ranking.recommender import RankingRules
 from recstream.records.event import Event
-from recstream.records.layout import RowFormatError
 from recstream.stores.base import ModelRow
 from tests.support.builders import Bench, arrived, decoded, event
 

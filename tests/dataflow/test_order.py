@@ -13,8 +13,7 @@ from recstream.dataflow.messages import EventBatch
 from recstream.dataflow.worker import Worker
 from recstream.operations.verify import compare_users
 from recstream.records.event import Event
-from recstream.records.transport import Partition
-from recstream.users.shards import shard_of
+from recstream.records.transport import Partition, shard_of
 from tests.support.builders import RULES, Bench, item_row
 from tests.users.test_state import ITEMS, happenings
 

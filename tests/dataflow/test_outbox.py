@@ -8,7 +8,7 @@ from recstream.dataflow.messages import BatchResult
 from recstream.dataflow.outbox import Commits
 from recstream.metrics.accounting import accounting
 from recstream.records.event import Event
-from recstream.users.shards import shard_of
+from recstream.records.transport import shard_of
 from tests.support.builders import Bench, event
 
 SHARD = shard_of("u1", 32)

@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 
 from recstream.dataflow.model_state.session_index import SESSIONS, row_of_user, sessions_in, without_user
-from recstream.records.layout import RowFormatError
+from recstream.items.codec import RowFormatError
+from recstream.records.transport import shard_of
 from recstream.stores.base import ModelRow
-from recstream.users.shards import shard_of
 from tests.dataflow.test_model_state import FROZEN, Pair, bench_of, log_of, play, stop
 from tests.support.builders import Bench, event
 

@@ -10,7 +10,7 @@ from recstream.dataflow.background import Work
 from recstream.dataflow.user_cache import UserCache
 from recstream.stores.memory import MemoryUserStore
 from recstream.testing.stores import user_row
-from recstream.users.row import UserRow
+from recstream.users.codec import UserRow
 from recstream.users.state import UserState
 from tests.support.builders import DIM, RULES, catalogue_of, event
 from tests.support.meters import MemoryMeters

@@ -19,10 +19,10 @@ from recstream.dataflow.recommend import recommend
 from recstream.dataflow.services import PerWorker
 from recstream.dataflow.users import BarrierError, _ShardLogic, users
 from recstream.dataflow.worker import Worker
-from recstream.items.rows import ItemRow
+from recstream.items.codec import ItemRow
 from recstream.items.statistics import SCALES
 from recstream.records.event import Event
-from recstream.users.shards import shard_of
+from recstream.records.transport import shard_of
 from tests.support.builders import Bench, arrived, decoded, event, item_row
 
 ITEMS = [f"i{k}" for k in range(6)]

@@ -19,9 +19,8 @@ from recstream.metrics.accounting import accounting
 from recstream.records.event import Event
 from recstream.records.item import Item
 from recstream.records.reject_limit import RejectLimitError, RejectLimitRules
-from recstream.records.transport import Partition
+from recstream.records.transport import Partition, shard_of
 from recstream.users.codec import user_state_of
-from recstream.users.shards import shard_of
 from recstream.users.state import AsOf
 from tests.support.builders import RULES, Bench, Clock, arrived, catalogue_of, decoded, event, item_row
 

@@ -15,7 +15,7 @@ import pytest
 from recstream.connectors.kafka.admin import ensure_topics, topics
 from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.items.catalogue import Catalogue
-from recstream.items.rows import ItemRow
+from recstream.items.codec import ItemRow
 from recstream.items.terms import unpack
 from recstream.metrics.accounting import accounting
 from recstream.records.actions import actions_with

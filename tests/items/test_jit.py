@@ -1,4 +1,4 @@
-"""What the compiled loops share, against the slow way."""
+"""What kernels share, against the slow way; when they are compiled anew."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import recstream
+from recstream.items import jit
 from recstream.items.jit import dot, top_k_threshold
 from recstream.ranking.recommender import best_places
 
@@ -19,7 +20,7 @@ numbers = st.lists(st.floats(-4.0, 1e6, width=32), min_size=1, max_size=60)
 
 
 @given(numbers, st.integers(1, 20), st.integers(0, 5), st.sampled_from(["f4", "f8"]))
-def test_as_many_values_as_wanted_reach_the_cut(
+def test_as_many_values_as_wanted_reach_the_threshold(
     values: list[float], least: int, spare: int, dtype: str
 ) -> None:
     array = np.array(values, dtype)
@@ -32,12 +33,12 @@ def test_as_many_values_as_wanted_reach_the_cut(
     assert reach >= least
     # More than wanted only where what lies between is as good as equal, beside the greatest of all.
     if reach > least + spare:
-        near = above[least - 1 : reach]
-        assert near.max() - near.min() <= above[0] * 1e-6
+        equal = above[least - 1 : reach]
+        assert equal.max() - equal.min() <= above[0] * 1e-6
 
 
 @given(numbers, st.data())
-def test_a_product_is_the_sum_of_products(values: list[float], data: st.DataObject) -> None:
+def test_a_dot_product_is_the_sum_of_products(values: list[float], data: st.DataObject) -> None:
     one = np.array(values, "f4")
     other = np.array(
         data.draw(st.lists(st.floats(-1, 1, width=32), min_size=len(one), max_size=len(one))), "f4"
@@ -62,29 +63,26 @@ def test_the_best_places_are_those_of_a_sort(lists: list[list[int]], most: int) 
         assert tied[k] == (len(set(shown)) < len(shown))
 
 
-def test_a_loop_is_compiled_anew_when_one_that_it_calls_has_changed(tmp_path: Path) -> None:
-    """Where numba keeps what it has compiled, in the same place, of modules that call each other."""
-    code = Path(recstream.__file__).parent
-    package = tmp_path / "recstream"
-    for name in ("items/jit.py", "items/session_index.py", "records/arrays.py"):
-        (package / name).parent.mkdir(parents=True, exist_ok=True)
-        (package / name).write_text((code / name).read_text())
-    for folder in (".", "items", "records"):
-        (package / folder / "__init__.py").write_text("")
-    (package / "items" / "outer.py").write_text(OUTER)
-    for result in (1.0, 2.0):
-        (package / "items" / "inner.py").write_text(INNER.format(result=result))
-        told = subprocess.run(
-            [sys.executable, "-c", "from recstream.items.outer import outer; print(outer(0.0))"],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert float(told.stdout) == result
+OUTER = """
+from recstream.items import middle
+from recstream.items.jit import compiled
 
+passed_on = middle.passed_on
 
+@compiled
+def outer(x):
+    return passed_on(x)
+"""
+MIDDLE = """
+from recstream.records.inner import (
+    inner,
+)
+from recstream.items.jit import compiled
+
+@compiled
+def passed_on(x):
+    return inner(x)
+"""
 INNER = """
 from recstream.items.jit import compiled
 
@@ -92,11 +90,35 @@ from recstream.items.jit import compiled
 def inner(x):
     return x + {result}
 """
-OUTER = """
-from recstream.items.inner import inner
-from recstream.items.jit import compiled
 
-@compiled
-def outer(x):
-    return inner(x)
-"""
+
+def test_a_kernel_is_compiled_anew_when_one_that_it_calls_has_changed(tmp_path: Path) -> None:
+    """However far away that is, and in whichever way its module is imported."""
+    code = Path(recstream.__file__).parent
+    package = tmp_path / "recstream"
+    for folder in ("items", "records", "ranking"):
+        (package / folder).mkdir(parents=True)
+        (package / folder / "__init__.py").write_text("")
+    (package / "__init__.py").write_text("")
+    for name in ("items/jit.py", "records/arrays.py"):
+        (package / name).write_text((code / name).read_text())
+    (package / "ranking" / "outer.py").write_text(OUTER)
+    (package / "items" / "middle.py").write_text(MIDDLE)
+    for result in (1.0, 2.0):
+        (package / "records" / "inner.py").write_text(INNER.format(result=result))
+        done = subprocess.run(
+            [sys.executable, "-c", "from recstream.ranking.outer import outer; print(outer(0.0))"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert float(done.stdout) == result
+    assert len(list(tmp_path.rglob("outer.outer-*.nbc"))) == 1, "it is kept on disk"
+
+
+def test_what_kernels_share_depends_on_the_array_types_alone() -> None:
+    """Whatever else it imported would have every kernel compiled anew with each of its changes."""
+    path = Path(jit.__file__)
+    assert [one.name for one in jit._imported(path.read_text())] == ["arrays.py"]

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recstream.items.jit import FADES
 from recstream.items.session_index import SessionIndex
 from recstream.items.statistics import SCALES, Interaction, ItemStatistics
 from recstream.items.tfidf_index import TfidfIndex
@@ -19,7 +18,14 @@ from recstream.ranking import features as directions
 from recstream.ranking import features as module
 from recstream.ranking.kernels import candidates
 from recstream.ranking.kernels import features as kernels
-from recstream.ranking.kernels.structs import DENSE, LATER, SPARSE, CatalogueArrays, Workspace
+from recstream.ranking.kernels.structs import (
+    DENSE,
+    LATER,
+    RECENCY_WEIGHTS,
+    SPARSE,
+    CatalogueArrays,
+    Workspace,
+)
 from recstream.ranking.query import Query
 from recstream.ranking.recommender import RankingRules, Recommender, best_places
 from recstream.ranking.signals import SIGNALS
@@ -34,7 +40,7 @@ NO_SOURCES = {"category", "disliked", "turned_away", "lexical_last", "followed_l
 
 
 def faded(count: int) -> AnyArray:
-    return np.asarray(FADES[:count], np.float64)
+    return np.asarray(RECENCY_WEIGHTS[:count], np.float64)
 
 
 def unit_terms(index: TfidfIndex, items: int) -> AnyArray:
@@ -121,14 +127,14 @@ def sessions_by_hand(arrays: Scene, asked: Query) -> tuple[AnyArray, AnyArray]:
         if not shared or number == arrays.sessions.current(asked.user_id):
             continue
         likeness = sum(
-            FADES[recent.index(item)] * math.log(1 + tick / (1 + counts[item])) for item in shared
+            RECENCY_WEIGHTS[recent.index(item)] * math.log(1 + tick / (1 + counts[item])) for item in shared
         ) / math.sqrt(len(session))
         age = (arrays.sessions.tick_of(number) + kernels._YOUNG) / (tick + kernels._YOUNG)
         likeness *= age**2.5
         here = session.index(shared[0])
         for place, item in enumerate(session):
             value = likeness / (1.0 + counts[item]) ** 0.25
-            near[item] += value * FADES[abs(place - here)]
+            near[item] += value * RECENCY_WEIGHTS[abs(place - here)]
             if place > here:
                 after[item] += value * kernels._NEXT_FADES[place - here]
     return near, after

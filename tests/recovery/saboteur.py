@@ -40,7 +40,7 @@ from recstream.stores.lance.journalled import JournalledUserStore
 from recstream.stores.lance.statistics import LanceStatisticsStore
 from recstream.stores.lance.users import LanceUserStore
 from recstream.users import state as user_state_module
-from recstream.users.row import OPEN_SESSION
+from recstream.users.codec import OPEN_SESSION
 from recstream.users.sessions import Session
 from recstream.users.state import UserState
 

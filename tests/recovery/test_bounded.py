@@ -20,7 +20,7 @@ from recstream.stores.lance import LanceDatabase, Upkeep, memory
 from recstream.stores.lance import database as database_module
 from recstream.stores.lance.maintenance import Maintenance, disk_bytes
 from recstream.testing.stores import unit, user_row
-from recstream.users.row import UserRow
+from recstream.users.codec import UserRow
 from tests.bench.bench_memory import memory as memory_of
 from tests.stores.test_lance_database import META
 from tests.support.live import (

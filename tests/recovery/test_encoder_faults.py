@@ -16,7 +16,7 @@ from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.metrics.accounting import Accounting, accounting, merge_summaries
 from recstream.records.dead_letter import raw_of
 from recstream.runtime.wiring import Wiring
-from recstream.users.row import UserRow
+from recstream.users.codec import UserRow
 from tests.support.live import (
     LiveJob,
     Reader,

@@ -14,7 +14,7 @@ import pytest
 
 from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.metrics.accounting import accounting, merge_summaries
-from recstream.users.row import UserRow
+from recstream.users.codec import UserRow
 from tests.support.live import (
     HASHING,
     LiveJob,

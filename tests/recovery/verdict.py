@@ -11,7 +11,7 @@ import orjson
 from recstream.metrics.accounting import accounting, merge_summaries
 from recstream.records.dead_letter import raw_of
 from recstream.runtime.process import summary_path
-from recstream.users.row import UserRow
+from recstream.users.codec import UserRow
 from tests.recovery.driver import Crash, Ran
 from tests.recovery.trouble import versions
 from tests.support.live import assert_same_users, stored_users

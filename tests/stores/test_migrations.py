@@ -19,8 +19,8 @@ from recstream.stores.lance import LanceDatabase, StoreError, StoreMismatchError
 from recstream.stores.lance.meta import write_meta
 from recstream.stores.lance.migrations import upgrade
 from recstream.testing.stores import same_row
+from recstream.users.codec import WAITING
 from recstream.users.counting_rules import counting_rules
-from recstream.users.row import WAITING
 from tests.golden.stores import LATE, contents, unpacked
 
 RULES = counting_rules(actions_with({}), (1, 5), 30)

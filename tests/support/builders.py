@@ -16,7 +16,7 @@ from recstream.dataflow.worker import Worker
 from recstream.encoders import open_encoder
 from recstream.encoders.base import EncoderSpec
 from recstream.items.catalogue import Catalogue
-from recstream.items.rows import ItemRow
+from recstream.items.codec import ItemRow
 from recstream.items.statistics import Interaction, ItemStatistics
 from recstream.ranking.query import Query, query_of
 from recstream.ranking.recommender import RankingRules

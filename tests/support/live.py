@@ -21,7 +21,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from recstream.config import Settings
 from recstream.runtime.wiring import Wiring
-from recstream.users.row import UserRow
+from recstream.users.codec import UserRow
 from tests.support import warm
 
 Record = dict[str, Any]

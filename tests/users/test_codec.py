@@ -12,18 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recstream.items.catalogue import Catalogue
-from recstream.items.codec import put_statistics, statistics_row
-from recstream.items.rows import StatisticsRow
+from recstream.items.codec import RowFormatError, StatisticsRow, put_statistics, statistics_row
 from recstream.items.statistics import SCALES, Interaction, ItemStatistics, growth
 from recstream.ranking.recommender import RankingRules, rank
 from recstream.records.event import Event
 from recstream.records.item import Item
-from recstream.records.layout import RowFormatError
-from recstream.users.codec import user_row, user_state_of
-from recstream.users.outbox import Barrier, Refusal, Unconfirmed
-from recstream.users.row import OPEN_SESSION, UNCONFIRMED, WAITING
+from recstream.users.codec import OPEN_SESSION, UNCONFIRMED, WAITING, user_row, user_state_of
 from recstream.users.sessions import Session
-from recstream.users.state import Outcome, UserState
+from recstream.users.state import Barrier, Outcome, Refusal, Unconfirmed, UserState
 from tests.support.builders import (
     RULES,
     arrived,

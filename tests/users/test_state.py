@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recstream.records.event import Event
-from recstream.users.outbox import Barrier, Refusal
-from recstream.users.state import AsOf, Outcome, UserState, UserStateRules, digest_of
+from recstream.users.deduplication import digest_of
+from recstream.users.state import AsOf, Barrier, Outcome, Refusal, UserState, UserStateRules
 from tests.support.builders import (
     RULES,
     arrived,

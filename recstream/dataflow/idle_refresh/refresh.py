@@ -19,7 +19,7 @@ from recstream.ranking.query import Query
 from recstream.ranking.recommender import RankedItem
 from recstream.records.arrays import Vector
 from recstream.records.event import Event
-from recstream.users.shards import shard_of
+from recstream.records.transport import shard_of
 
 __all__ = ["IdleRefresh"]
 

@@ -8,10 +8,10 @@ from typing import Final
 import msgspec
 
 from recstream.items.catalogue import Catalogue
+from recstream.items.codec import RowFormatError
 from recstream.items.session_index import SessionChunk, SessionIndex
-from recstream.records.layout import RowFormatError
+from recstream.records.transport import shard_of
 from recstream.stores.base import ModelRow
-from recstream.users.shards import shard_of
 
 __all__ = [
     "SESSIONS",

@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from recstream.items.codec import RowFormatError
 from recstream.ranking.model import RankingModel
 from recstream.ranking.online_learning import OnlineLearner
-from recstream.records.layout import RowFormatError
 from recstream.stores.base import ModelRow
 
 __all__ = ["WEIGHTS", "StoredWeights", "WeightsState", "mean_of", "stored_weights"]

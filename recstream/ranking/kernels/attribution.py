@@ -6,11 +6,17 @@ from typing import Final
 
 import numpy as np
 
-from recstream.items.jit import FADES, compiled, dot, top_k_threshold
+from recstream.items.jit import compiled, dot, top_k_threshold
 from recstream.items.session_index import SESSION_ITEMS
 from recstream.items.tfidf_index import Postings
 from recstream.ranking.kernels.features import FOLLOWED_ITEMS, rarity
-from recstream.ranking.kernels.structs import CatalogueArrays, Neighbours, UserArrays, Workspace
+from recstream.ranking.kernels.structs import (
+    RECENCY_WEIGHTS,
+    CatalogueArrays,
+    Neighbours,
+    UserArrays,
+    Workspace,
+)
 from recstream.ranking.signals import COLUMN
 from recstream.records.arrays import AnyArray, Handles
 
@@ -98,7 +104,7 @@ def _shared_terms(
             term = held[at]
             rows += terms[term] == 0.0
             terms[term] = rows if terms[term] == 0.0 else terms[term]
-            shares[int(terms[term]), r] = FADES[r] * scales[last[r]] * counts[at] * idf[term] ** 2
+            shares[int(terms[term]), r] = RECENCY_WEIGHTS[r] * scales[last[r]] * counts[at] * idf[term] ** 2
     for k in range(len(items)):
         for at in range(starts[items[k]], starts[items[k]] + lengths[items[k]]):
             row = int(terms[held[at]])
@@ -123,7 +129,7 @@ def _neighbours(
         if row >= len(near.items):
             continue
         others, strengths = near.items[row], table[row]
-        weight = near.scales[row] * FADES[r]
+        weight = near.scales[row] * RECENCY_WEIGHTS[r]
         if follows:
             total = strengths.sum()
             weight = 1.0 / (total * (1 + r)) if total > 0.0 else 0.0
@@ -154,7 +160,7 @@ def _sessions(
     gains = np.zeros(count, np.float32)
     shared = np.zeros(SESSION_ITEMS, np.int32)
     for r in range(count):
-        gains[r] = FADES[r] * rarity(arrays, recent[r])
+        gains[r] = RECENCY_WEIGHTS[r] * rarity(arrays, recent[r])
         places[recent[r]] = -1 - r
     for k in range(len(items)):
         if places[items[k]] == 0:  # one that may be repeated is among the user's own
@@ -184,7 +190,7 @@ def _sessions(
         for p in range(len(held)):
             k = places[held[p]] - 1
             if k >= 0:
-                value = likeness[s] * FADES[abs(p - here)] / total
+                value = likeness[s] * RECENCY_WEIGHTS[abs(p - here)] / total
                 for at in range(found):
                     measure[k, shared[at]] += value * gains[shared[at]]
     for r in range(count):

@@ -11,12 +11,13 @@ from typing import Final
 
 import numpy as np
 
-from recstream.items.jit import FADES, compiled, top_k_threshold
+from recstream.items.jit import compiled, top_k_threshold
 from recstream.items.session_index import SESSION_ITEMS
 from recstream.items.tfidf_index import match_terms, score_terms
 from recstream.ranking.kernels.candidates import candidate_signals, choose_candidates
 from recstream.ranking.kernels.structs import (
     LATER,
+    RECENCY_WEIGHTS,
     SPARSE,
     CatalogueArrays,
     Neighbours,
@@ -139,11 +140,11 @@ def extract_sparse(user: UserArrays, arrays: CatalogueArrays, terms: AnyArray, r
     ``together`` a cosine between the items' audiences (Deshpande and Karypis, TOIS 2004).
     """
     recent = user.recent
-    score_terms(arrays.lexicon, recent, FADES[: len(recent)], terms, raw[_LEXICAL])
+    score_terms(arrays.lexicon, recent, RECENCY_WEIGHTS[: len(recent)], terms, raw[_LEXICAL])
     for k in range(min(len(recent), FOLLOWED_ITEMS)):
         _add_followed(recent[k], 1.0 / (1 + k), arrays.near, raw[_FOLLOWED])
     for k in range(len(recent)):
-        _add_together(recent[k], FADES[k], arrays.near, raw[_TOGETHER])
+        _add_together(recent[k], RECENCY_WEIGHTS[k], arrays.near, raw[_TOGETHER])
 
 
 @compiled
@@ -161,13 +162,13 @@ def extract_candidate_only(
     """
     recent, turned = user.recent, user.turned
     last = recent[:1]
-    score_terms(arrays.lexicon, last, FADES[: len(last)], terms, later[_LEXICAL_LAST], places)
-    match_terms(arrays.categories, recent, FADES[: len(recent)], terms, items, later[_CATEGORY, 1:])
+    score_terms(arrays.lexicon, last, RECENCY_WEIGHTS[: len(last)], terms, later[_LEXICAL_LAST], places)
+    match_terms(arrays.categories, recent, RECENCY_WEIGHTS[: len(recent)], terms, items, later[_CATEGORY, 1:])
     if len(recent):
         _add_followed(recent[0], 1.0, arrays.near, later[_FOLLOWED_LAST], places)
-    score_terms(arrays.lexicon, turned, FADES[: len(turned)], terms, later[_TURNED_AWAY], places)
+    score_terms(arrays.lexicon, turned, RECENCY_WEIGHTS[: len(turned)], terms, later[_TURNED_AWAY], places)
     for k in range(len(turned)):
-        _add_together(turned[k], FADES[k], arrays.near, later[_TURNED_AWAY], places)
+        _add_together(turned[k], RECENCY_WEIGHTS[k], arrays.near, later[_TURNED_AWAY], places)
 
 
 @compiled
@@ -244,7 +245,7 @@ def find_sessions(
         places[item] = k + 1
         if item >= len(window.of_item):
             continue
-        weight = FADES[k] * rarity(arrays, item)
+        weight = RECENCY_WEIGHTS[k] * rarity(arrays, item)
         if weight <= 0.0:  # before the first event was counted
             continue
         ring = window.of_item[item]
@@ -283,7 +284,7 @@ def find_sessions(
                 best, here = place, p
         for p in range(len(items)):
             value = values[k] * discounts[items[p]]
-            together[items[p]] += value * FADES[abs(p - here)]
+            together[items[p]] += value * RECENCY_WEIGHTS[abs(p - here)]
             if p > here:
                 following[items[p]] += value * _NEXT_FADES[p - here]
     for k in range(len(recent)):

@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from recstream.items.jit import compiled
-from recstream.items.session_index import SessionArrays
+from recstream.items.session_index import SESSION_ITEMS, SessionArrays
 from recstream.items.tfidf_index import Postings
 from recstream.records.arrays import Handles, Matrix, Vector
 
 __all__ = [
     "DENSE",
     "LATER",
+    "RECENCY_WEIGHTS",
     "SPARSE",
     "CatalogueArrays",
     "Neighbours",
@@ -32,6 +33,11 @@ SPARSE: Final = ("lexical", "followed", "together", "sessions", "sessions_next")
 candidates."""
 LATER: Final = ("lexical_last", "category", "followed_last", "turned_away")
 """Signals that are added up over the candidates alone, for they find none."""
+
+_RECENCY_SCALE: Final = 5.0
+"""Places within a user's recent items, or a session, over which a weight falls by e."""
+RECENCY_WEIGHTS: Final = np.exp(-np.arange(SESSION_ITEMS + 1) / _RECENCY_SCALE).astype(np.float32)
+"""Weight of an item by how many places away it is, 1 at 0 places."""
 
 
 class Neighbours(NamedTuple):

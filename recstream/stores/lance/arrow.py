@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from recstream.items.rows import ItemRow, StatisticsRow
+from recstream.items.codec import ItemRow, StatisticsRow
 from recstream.records.arrays import Matrix, Vector
 from recstream.stores.base import ModelRow
-from recstream.users.row import UserRow
+from recstream.users.codec import UserRow
 
 __all__ = [
     "item_rows",

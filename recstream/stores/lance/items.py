@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from recstream.items.rows import ItemRow
+from recstream.items.codec import ItemRow
 from recstream.stores.lance.arrow import item_rows, items_table
 
 if TYPE_CHECKING:

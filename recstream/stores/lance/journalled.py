@@ -13,7 +13,7 @@ from recstream.records.arrays import Vector
 from recstream.stores.lance.arrow import users_table
 from recstream.stores.lance.journal import Journal
 from recstream.stores.lance.users import LanceUserStore
-from recstream.users.row import UserRow
+from recstream.users.codec import UserRow
 
 __all__ = ["ROWS_A_MERGE", "JournalledUserStore"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from recstream.items.rows import StatisticsRow
+from recstream.items.codec import StatisticsRow
 from recstream.stores.lance.arrow import statistics_rows, statistics_table
 
 if TYPE_CHECKING:

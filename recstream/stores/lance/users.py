@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from recstream.records.arrays import Vector
 from recstream.stores.lance.arrow import user_rows, users_table
-from recstream.users.row import UserRow
+from recstream.users.codec import UserRow
 
 if TYPE_CHECKING:
     from recstream.stores.lance.maintenance import Maintenance

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recstream.users.shards import shard_key, shard_of
+from recstream.records.transport import shard_key, shard_of
 
 FAMILIES: dict[str, Callable[[int], str]] = {
     "numbers": str,

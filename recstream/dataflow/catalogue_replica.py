@@ -64,6 +64,8 @@ class CatalogueReplica:
         self._owned: set[int] = set()
         self._written: dict[str, ItemRow] = {}
         self._unwritten: dict[str, ItemRow] = {}
+        self._seen: dict[str, ItemRow] = {}
+        """Items that events carried, until they come from their shard's owner; without their vectors."""
         self._versions = (-1, -1)
         self._seqs = (-1, -1)
         self._refreshed_at = float("-inf")
@@ -104,6 +106,7 @@ class CatalogueReplica:
         """Take an item in at once that another shard's owner will write."""
         if row.item_id not in self._unwritten and row.item_id not in self._written:
             self._take(row)
+            self._seen[row.item_id] = row._replace(vector=_NO_VECTOR)
 
     def refresh(self, *, force: bool = True) -> None:
         """Read what other processes wrote; without ``force`` only when ``refresh_s`` has passed."""
@@ -196,6 +199,9 @@ class CatalogueReplica:
         self._meters.set("catalogue_version", self.catalogue.version)
 
     def _take(self, row: ItemRow) -> None:
+        seen = self._seen.pop(row.item_id, None)
+        if seen is not None and _same(seen, row):
+            return  # the catalogue has it
         if row.deleted and self.catalogue.handle(row.item_id) is None:
             return
         new = self.catalogue.handle(row.item_id) is None

@@ -198,10 +198,7 @@ class Worker:
 
     def rank(self, queries: list[Query]) -> list[EncodedList]:
         """Make the lists of these users, now."""
-        made = self.lists.rank(queries)
-        if made and self.rules.lists:
-            self.models.transform.note()
-        return [listed for listed in made if listed is not None]
+        return [listed for listed in self.lists.rank(queries) if listed is not None]
 
     def flush(self) -> None:
         """The barrier: write users and items that changed. Early is harmless, late would lose events.
@@ -267,8 +264,8 @@ class Worker:
         user_state = self.users.get(event.user_id)
         if is_engagement(event, self._user_states.decode) and user_state.examine(event).outcome is None:
             item = self.replica.catalogue.handle(event.item_id or "")
-            if item is not None and self.learner.meet(event, item, user_state):
-                self.models.transform.note()
+            if item is not None:
+                self.learner.meet(event, item, user_state)
 
     def _interaction(self, event: Event, item: int, user_state: UserState, done: BatchResult) -> None:
         """Note what an applied event teaches about items: here, or where their statistics are kept."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import pytest
 
 from recstream.dataflow.catalogue_replica import CatalogueReplica
 from recstream.items.codec import ItemRow
@@ -140,6 +142,61 @@ def test_an_item_seen_with_an_event_is_used_but_not_written() -> None:
     replica.see(item_row("a"))
     assert replica.catalogue.handle("a") == 0
     assert flush(replica, world.seq) == (0, 0)
+
+
+def puts_of(replica: CatalogueReplica, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Ids of the items that enter the replica's catalogue from now on."""
+    entered: list[str] = []
+    put = replica.catalogue.put
+
+    def noted(item_id: str, *known: Any, **more: Any) -> int:
+        entered.append(item_id)
+        return put(item_id, *known, **more)
+
+    monkeypatch.setattr(replica.catalogue, "put", noted)
+    return entered
+
+
+def test_an_item_that_events_carry_enters_the_catalogue_once_and_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its events come to the user's shard first, then the item to its own."""
+    world = Two()
+    replica = world.replica()
+    entered = puts_of(replica, monkeypatch)
+    replica.see(item_row("a"))
+    replica.see(item_row("a"))
+    assert replica.put(item_row("a"))
+    replica.see(item_row("a"))
+    assert entered == ["a"]
+    assert replica.take_arrived() == ["a"]
+    assert flush(replica, world.seq) == (1, 0)
+    replica.refresh()
+    assert not replica.put(item_row("a"))
+    assert entered == ["a"]
+
+
+def test_an_item_that_events_carry_enters_once_where_another_worker_writes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = Two()
+    replica, owner = world.replica(), world.replica()
+    entered = puts_of(replica, monkeypatch)
+    replica.see(item_row("a"))
+    owner.put(item_row("a"))
+    flush(owner, world.seq)
+    replica.refresh()
+    assert entered == ["a"]
+
+
+def test_the_record_of_an_item_replaces_what_an_event_carried(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Two()
+    replica = world.replica()
+    entered = puts_of(replica, monkeypatch)
+    replica.see(item_row("a", title="Event"))
+    replica.see(item_row("a", title="Later event"))
+    assert replica.put(item_row("a", title="Record"))
+    assert (replica.catalogue.titles, entered) == (["Record"], ["a", "a", "a"])
 
 
 def test_an_item_seen_with_an_event_does_not_override_its_own_record() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recstream.dataflow.lists import EncodedList
 from recstream.dataflow.model_state.text_transform import TRANSFORM
 from recstream.dataflow.model_state.weights import WEIGHTS, mean_of, stored_weights
 from recstream.dataflow.worker import Worker
@@ -242,6 +243,11 @@ def test_the_mean_of_one_is_that_one() -> None:
     assert mean_of([stored]).model.to_bytes() == model(bench).to_bytes()
 
 
+def recommend_step(bench: Bench, events: list[Event]) -> list[EncodedList | None]:
+    """The lists of one micro-batch, made as the flow's ``recommend`` step makes them."""
+    return list(bench.worker.lists.rank(bench.step(*events).queries))
+
+
 def text_of(bench: Bench) -> np.ndarray[Any, Any]:
     return bench.worker.replica.catalogue.text()
 
@@ -277,6 +283,22 @@ def test_a_barrier_has_no_transform_fitted_that_no_list_asked_for() -> None:
     play(bench, log_of(20))
     stop(bench)
     assert TRANSFORM not in bench.models.rows
+
+
+def test_a_job_that_learns_nothing_stores_the_transform_of_its_lists() -> None:
+    """The live job's lists are made by a step of their own, past the worker's micro-batch."""
+    bench = bench_of(learning=FROZEN)
+    lists = recommend_step(bench, log_of(20))
+    used = bench.worker.replica.catalogue.transform
+    stop(bench)
+    assert lists
+    assert bench.models.rows[TRANSFORM].state == used.to_bytes()
+    before = text_of(bench)
+    bench.know("new0", "new1")  # all over, another one would be fitted
+    stop(bench)
+    bench.again()
+    assert recommend_step(bench, log_of(20, begin=20))
+    np.testing.assert_array_equal(text_of(bench)[: len(ITEMS)], before)
 
 
 @pytest.mark.parametrize("processes", [1, 2])

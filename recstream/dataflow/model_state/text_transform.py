@@ -24,13 +24,7 @@ class TextTransformState:
     def __init__(self, catalogue: Catalogue, *, writes: bool) -> None:
         self._catalogue = catalogue
         self._writes = writes
-        self._used: TextTransform | None = None
         self._stored: TextTransform | None = None
-
-    @property
-    def version(self) -> int:
-        """Of the stored transform; 0: there is none."""
-        return 0 if self._stored is None else self._stored.version
 
     def start(self, rows: Mapping[str, ModelRow]) -> None:
         """Use the stored one, unless a small catalogue has outgrown it: then the catalogue fits its own."""
@@ -40,7 +34,7 @@ class TextTransformState:
         transform = TextTransform.from_bytes(row.state)
         self._stored = transform
         if not transform.is_outgrown_by(self._catalogue.known):
-            self._use(transform)
+            self._catalogue.adopt(transform)
 
     def follow(self, rows: Mapping[str, ModelRow]) -> None:
         """Use one that another process has written since, if it is the newer one."""
@@ -48,30 +42,22 @@ class TextTransformState:
         if row is None:
             return
         transform = TextTransform.from_bytes(row.state)
+        used = self._catalogue.transform
         is_final = not self._writes and transform.items >= FREEZE_AT
-        if self._used is None or is_final or transform.version >= self._used.version:
-            is_new = self._used is None or transform.version != self._used.version
+        if is_final or transform.version >= used.version:
             self._stored = transform
-            self._use(transform)
-            if is_new:
+            self._catalogue.adopt(transform)
+            if transform.version != used.version:
                 _log.info(
                     "texts are compared by transform %d now, fitted to %d items",
                     transform.version,
                     transform.items,
                 )
 
-    def note(self) -> None:
-        """Note that lists were made: the catalogue's transform is the one they were made by."""
-        self._used = self._catalogue.transform
-
     def due(self) -> dict[str, bytes]:
-        """What is to be written now: nothing, or a transform that the catalogue fitted itself."""
-        used = self._used
-        if not self._writes or used is None or used is self._stored or not used.version:
+        """What is to be written now: nothing, or a transform that the catalogue was fitted to here."""
+        used = self._catalogue.transform
+        if not self._writes or used is self._stored or not used.version:
             return {}
         self._stored = used
         return {TRANSFORM: used.to_bytes()}
-
-    def _use(self, transform: TextTransform) -> None:
-        self._catalogue.adopt(transform)
-        self._used = transform

@@ -25,7 +25,7 @@ from recstream.runtime.error_capture import PeerLostError
 from recstream.runtime.locks import StoreBusyError
 from recstream.runtime.runner import PositionsError
 from recstream.runtime.supervisor import EXIT_FUSE, EXIT_SETTINGS, JobError, RefusedError
-from recstream.stores.lance.errors import StoreError, StoreMismatchError
+from recstream.stores.base import StoreError, StoreMismatchError
 
 __all__ = ["FAULTS", "exit_code", "known_fault", "rejects_told", "report"]
 

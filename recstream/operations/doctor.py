@@ -167,8 +167,9 @@ def _mend(text: str) -> str:
 
 def _store(settings: Settings, encoder: Encoder | None) -> Iterator[Finding]:
     from recstream.runtime.wiring import SCHEMA, counting, store_meta
-    from recstream.stores.lance import LanceDatabase, StoreError
-    from recstream.stores.lance.meta import misfits
+    from recstream.stores.base import StoreError
+    from recstream.stores.lance import LanceDatabase
+    from recstream.stores.meta import misfits
 
     path = settings.store_dir
     yield from _writable("store", path, "store.path")

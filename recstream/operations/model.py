@@ -19,8 +19,7 @@ from recstream.items.text_transform import TextTransform, plain
 from recstream.ranking.model import RankingModel
 from recstream.ranking.signals import CEILINGS, SIGNALS
 from recstream.runtime.wiring import Wiring
-from recstream.stores.base import ModelRow, ModelStore
-from recstream.stores.lance import StoreError
+from recstream.stores.base import ModelRow, ModelStore, StoreError
 
 __all__ = ["Fitted", "Removed", "Space", "fit_transform", "forget_sessions", "inspect_model", "reset_model"]
 

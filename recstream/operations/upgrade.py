@@ -11,7 +11,8 @@ from recstream.items.catalogue import Catalogue
 from recstream.records.actions import actions_with
 from recstream.runtime.locks import job_lock
 from recstream.runtime.wiring import SCHEMA, counting
-from recstream.stores.lance import LanceDatabase, StoreMismatchError
+from recstream.stores.base import StoreMismatchError
+from recstream.stores.lance import LanceDatabase
 from recstream.stores.lance.migrations import upgrade as steps
 from recstream.users.codec import WAITING, user_state_of
 

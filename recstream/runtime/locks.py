@@ -59,7 +59,7 @@ def _writing(store: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        from recstream.stores.lance.errors import StoreError
+        from recstream.stores.base import StoreError
 
         mend = "make room, give this user the right to write there, or point store.path elsewhere"
         raise StoreError(str(store), f"cannot be written ({error.strerror})", mend) from error

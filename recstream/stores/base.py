@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from recstream.items.codec import ItemRow, StatisticsRow
@@ -10,6 +10,29 @@ from recstream.records.arrays import Vector
 from recstream.users.codec import UserRow
 
 __all__ = ["ItemStore", "ModelRow", "ModelStore", "StatisticsStore", "StoreMeta", "UserStore"]
+
+
+class StoreError(Exception):
+    """A store that cannot be used as asked: what is wrong, where, and how to mend it.
+
+    Survives pickling, so that it crosses process boundaries whole.
+
+    >>> str(StoreError("/data/store", "is a file, not a folder", "point store.path elsewhere"))
+    'store /data/store: is a file, not a folder. To mend it: point store.path elsewhere.'
+    """
+
+    def __init__(self, path: str, problem: str, mend: str) -> None:
+        super().__init__(path, problem, mend)
+        self.path = path
+        self.problem = problem
+        self.mend = mend
+
+    def __str__(self) -> str:
+        return f"store {self.path}: {self.problem}. To mend it: {self.mend}."
+
+
+class StoreMismatchError(StoreError):
+    """A sound store that was made by another release or with other settings: trying again is no use."""
 
 
 class StoreMeta(NamedTuple):
@@ -183,6 +206,3 @@ class ModelStore(Protocol):
     def maintain(self) -> None:
         """Compact, index, and drop old versions when due."""
         ...
-
-
-Rows = Mapping[str, UserRow]

@@ -15,7 +15,7 @@ from recstream.dataflow.worker import Worker
 from recstream.ranking.signals import SIGNALS
 from recstream.runtime.locks import StoreBusyError, job_lock
 from recstream.runtime.wiring import Wiring
-from recstream.stores.lance import StoreError
+from recstream.stores.base import StoreError
 from tests.support.live import HASHING, Record, events, item, recstream, write_lines
 
 

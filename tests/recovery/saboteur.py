@@ -33,12 +33,10 @@ from recstream.dataflow.worker import Worker
 from recstream.records.event import Event
 from recstream.runtime import process as child
 from recstream.runtime.supervisor import _die_with_parent
-from recstream.stores.lance import database, journalled
-from recstream.stores.lance.items import LanceItemStore
+from recstream.stores.lance import database, journalled_users
 from recstream.stores.lance.journal import Journal
-from recstream.stores.lance.journalled import JournalledUserStore
-from recstream.stores.lance.statistics import LanceStatisticsStore
-from recstream.stores.lance.users import LanceUserStore
+from recstream.stores.lance.journalled_users import JournalledUserStore
+from recstream.stores.lance.tables import LanceItemStore, LanceStatisticsStore, LanceUserStore
 from recstream.users import state as user_state_module
 from recstream.users.codec import OPEN_SESSION
 from recstream.users.sessions import Session
@@ -120,7 +118,7 @@ def wrap(owner: Any, name: str) -> Callable[[Callable[..., Any]], None]:
 def around_users(orders: Orders) -> None:
     """Before, in, between and after the calls that write users, and after the one that erases some."""
     user_cache._UPSERT_ROWS = ROWS_A_CALL  # type: ignore[misc]  # the constant of this process only
-    journalled._EVERY_S = 0.5  # type: ignore[misc]  # likewise: so that merges are under way often
+    journalled_users._EVERY_S = 0.5  # type: ignore[misc]  # likewise: so that merges are under way often
     calls = [0]
 
     @wrap(JournalledUserStore, "upsert")
@@ -139,7 +137,7 @@ def around_users(orders: Orders) -> None:
             die()
         original(journal, head, body)
 
-    @wrap(LanceUserStore, "upsert")
+    @wrap(LanceUserStore, "put")
     def _(original: Any, store: Any, rows: Any) -> None:
         orders.at("merge.before")
         orders.inside("merge.inside")

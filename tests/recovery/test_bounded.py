@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from recstream.connectors.kafka.broker import EmbeddedBroker
-from recstream.stores.lance import LanceDatabase, Upkeep, memory
+from recstream.stores.lance import LanceDatabase, Upkeep, limits
 from recstream.stores.lance import database as database_module
 from recstream.stores.lance.maintenance import Maintenance, disk_bytes
 from recstream.testing.stores import unit, user_row
@@ -183,10 +183,10 @@ def test_the_smallest_hot_set_gives_the_rows_and_the_lists_of_one_that_holds_all
 
 def test_lance_keeps_no_more_in_memory_than_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many commits there were: it never lets go by itself of what it keeps of each."""
-    monkeypatch.setattr(memory, "INDEX_CACHE_BYTES", 256 * 1024)
-    monkeypatch.setattr(memory, "METADATA_CACHE_BYTES", 256 * 1024)
+    monkeypatch.setattr(limits, "INDEX_CACHE_BYTES", 256 * 1024)
+    monkeypatch.setattr(limits, "METADATA_CACHE_BYTES", 256 * 1024)
     sessions = []
-    made = memory.bounded_session
+    made = limits.bounded_session
 
     def noted() -> Any:
         sessions.append(made())

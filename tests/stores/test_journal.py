@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recstream.stores.base import StoreMeta
-from recstream.stores.lance import LanceDatabase, StoreError, Upkeep
+from recstream.stores.base import StoreError, StoreMeta
+from recstream.stores.lance import LanceDatabase, Upkeep
 from recstream.stores.lance.journal import Journal, recover
-from recstream.stores.lance.journalled import JournalledUserStore
+from recstream.stores.lance.journalled_users import JournalledUserStore
 from recstream.testing.stores import DIM, user_row
 
 META = StoreMeta(schema=3, encoder="hashing@1", dim=DIM, shards=32, rules="{}")
@@ -253,7 +253,7 @@ def test_a_merge_that_fails_stops_the_next_write(tmp_path: Path) -> None:
     def fail(_: Any) -> None:
         raise StoreError("here", "no room", "make some")
 
-    store._store.upsert = fail  # type: ignore[method-assign, assignment]  # a full disk
+    store._store.put = fail  # type: ignore[method-assign, assignment]  # a full disk
     store.upsert([user_row("a")])
     with pytest.raises(StoreError, match="no room"):
         store.settle()

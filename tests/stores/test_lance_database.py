@@ -19,10 +19,11 @@ import pyarrow as pa
 import pytest
 
 from recstream.records.actions import actions_with
-from recstream.stores.base import StoreMeta
-from recstream.stores.lance import LanceDatabase, LanceUserStore, StoreError, StoreMismatchError, Upkeep
+from recstream.stores.base import StoreError, StoreMeta, StoreMismatchError
+from recstream.stores.lance import LanceDatabase, Upkeep
 from recstream.stores.lance.errors import write_again
 from recstream.stores.lance.maintenance import disk_bytes
+from recstream.stores.lance.tables import LanceUserStore
 from recstream.testing.stores import DIM, item_row, unit, user_row
 from recstream.users.counting_rules import counting_rules
 

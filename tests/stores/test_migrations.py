@@ -14,8 +14,8 @@ import pytest
 
 from recstream.items.terms import pack, text_terms
 from recstream.records.actions import actions_with
-from recstream.stores.base import ModelRow, StoreMeta
-from recstream.stores.lance import LanceDatabase, StoreError, StoreMismatchError
+from recstream.stores.base import ModelRow, StoreError, StoreMeta, StoreMismatchError
+from recstream.stores.lance import LanceDatabase
 from recstream.stores.lance.meta import write_meta
 from recstream.stores.lance.migrations import upgrade
 from recstream.testing.stores import same_row

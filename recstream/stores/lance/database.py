@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import logging
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
-
-from recstream.stores.base import StoreMeta
+from recstream.stores.base import StoreError, StoreMeta
 from recstream.stores.lance.arrow import item_schema, model_schema, statistics_schema, user_schema
-from recstream.stores.lance.errors import StoreError, translated
-from recstream.stores.lance.items import LanceItemStore
+from recstream.stores.lance.errors import translated
 from recstream.stores.lance.journal import Journal, recover
-from recstream.stores.lance.journalled import ROWS_A_MERGE, JournalledUserStore
+from recstream.stores.lance.journalled_users import JournalledUserStore, merge_batches
+from recstream.stores.lance.keyed_table import KeyedTable, committed
+from recstream.stores.lance.limits import be_frugal, bounded_session
 from recstream.stores.lance.locks import folder_lock
 from recstream.stores.lance.maintenance import Maintenance, Upkeep
-from recstream.stores.lance.memory import be_frugal, bounded_session
-from recstream.stores.lance.meta import check_fit, no_store, read_meta, write_meta
-from recstream.stores.lance.models import LanceModelStore
-from recstream.stores.lance.statistics import LanceStatisticsStore
-from recstream.stores.lance.table import KeyedTable, committed
-from recstream.stores.lance.users import LanceUserStore
+from recstream.stores.lance.meta import read_meta, write_meta
+from recstream.stores.lance.tables import (
+    LanceItemStore,
+    LanceModelStore,
+    LanceStatisticsStore,
+    LanceUserStore,
+)
+from recstream.stores.meta import check_fit, no_store
 
 __all__ = ["LanceDatabase", "connect"]
 
 log = logging.getLogger(__name__)
 
 _JOURNAL: Final = "users.journal"
-"""Folder of the rows that are on their way to the table of users."""
+"""Folder of the rows that are not in the table of users yet."""
 _DYING_S: Final = 10.0
-"""How long a process that was killed may take to be gone."""
+"""Seconds that a killed process may take to be gone."""
 
 
 class LanceDatabase:
@@ -173,18 +174,10 @@ class LanceDatabase:
 
 
 def _recover(folder: Path, users: LanceUserStore, *, wait_s: float) -> None:
-    """Merge what a process that died had written down, of each user what it wrote last."""
-
-    def put(batches: list[Any]) -> None:
-        rows = pa.concat_tables(batches)
-        last = {user_id: at for at, user_id in enumerate(rows["user_id"].to_pylist())}
-        newest = rows.take(sorted(last.values()))
-        for at in range(0, len(newest), ROWS_A_MERGE):
-            users.put(newest.slice(at, ROWS_A_MERGE))
-
-    batches = recover(folder / _JOURNAL, put, wait_s=wait_s)
+    """Merge the journals of processes that died, of each user the row written last."""
+    batches = recover(folder / _JOURNAL, partial(merge_batches, users), wait_s=wait_s)
     if batches:
-        log.info("merged what a process that died had written down: store=%s batches=%d", folder, batches)
+        log.info("merged the journal of a process that died: store=%s batches=%d", folder, batches)
 
 
 def _local(path: str | Path) -> Path:

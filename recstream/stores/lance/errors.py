@@ -1,4 +1,4 @@
-"""What goes wrong with a store, what may be tried again, and what the operator reads."""
+"""What lancedb raises: what is tried again, and what the operator reads."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import stamina
 
+from recstream.stores.base import StoreError
+
 __all__ = [
-    "StoreError",
-    "StoreMismatchError",
     "is_conflict",
     "is_stale",
     "read_again",
@@ -28,29 +28,6 @@ CONFLICTS = ("commit conflict", "preempted by concurrent", "too many concurrent"
 
 STALE = ("not found",)
 """Parts of the messages of a read whose version was cleaned up meanwhile."""
-
-
-class StoreError(Exception):
-    """A store that cannot be used as asked: what is wrong, where, and how to mend it.
-
-    Survives pickling, so that it crosses process boundaries whole.
-
-    >>> str(StoreError("/data/store", "is a file, not a folder", "point store.path elsewhere"))
-    'store /data/store: is a file, not a folder. To mend it: point store.path elsewhere.'
-    """
-
-    def __init__(self, path: str, problem: str, mend: str) -> None:
-        super().__init__(path, problem, mend)
-        self.path = path
-        self.problem = problem
-        self.mend = mend
-
-    def __str__(self) -> str:
-        return f"store {self.path}: {self.problem}. To mend it: {self.mend}."
-
-
-class StoreMismatchError(StoreError):
-    """A sound store that was made by another release or with other settings: trying again is no use."""
 
 
 def is_conflict(error: Exception) -> bool:

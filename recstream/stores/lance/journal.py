@@ -17,7 +17,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from recstream.stores.lance.errors import StoreError, translated
+from recstream.stores.base import StoreError
+from recstream.stores.lance.errors import translated
 
 __all__ = ["Journal", "recover"]
 

@@ -10,13 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from recstream.stores.lance.errors import is_conflict, translated
-from recstream.stores.lance.memory import give_back
-
-if TYPE_CHECKING:
-    from recstream.stores.lance.table import KeyedTable
+from recstream.stores.lance.keyed_table import KeyedTable
+from recstream.stores.lance.limits import give_back
 
 __all__ = ["Maintenance", "Upkeep", "disk_bytes"]
 

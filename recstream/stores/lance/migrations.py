@@ -15,9 +15,10 @@ from recstream.stores.base import StoreMeta
 from recstream.stores.lance.arrow import model_schema
 from recstream.stores.lance.database import LanceDatabase, connect
 from recstream.stores.lance.errors import translated
+from recstream.stores.lance.keyed_table import committed, creation_mode
 from recstream.stores.lance.locks import TableLock, folder_lock
-from recstream.stores.lance.meta import misfit, misfits, no_store, read_meta, write_meta
-from recstream.stores.lance.table import committed, creation_mode
+from recstream.stores.lance.meta import read_meta, write_meta
+from recstream.stores.meta import misfit, misfits, no_store
 from recstream.users.counting_rules import changes
 
 __all__ = ["Step", "upgrade"]

@@ -1,55 +1,82 @@
-"""Users whose rows are written down first, and reach their table some seconds later, many at a time."""
+"""Users whose rows go to a journal first, and reach their table some seconds later, many at a time."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Sequence
-from typing import Final
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 
 from recstream.records.arrays import Vector
-from recstream.stores.lance.arrow import users_table
+from recstream.stores.lance.arrow import matrix_of, user_rows, users_table
 from recstream.stores.lance.journal import Journal
-from recstream.stores.lance.users import LanceUserStore
+from recstream.stores.lance.tables import LanceUserStore
 from recstream.users.codec import UserRow
 
-__all__ = ["ROWS_A_MERGE", "JournalledUserStore"]
+__all__ = ["JournalledUserStore", "merge_batches"]
 
 log = logging.getLogger(__name__)
 
 _EVERY_S: Final = 10.0
-"""Time between two merges."""
+"""Seconds between two merges."""
 _MOST: Final = 2000
-"""More rows at once go to the table directly: there they cost less each than in few, and are not kept twice.
-So many that are waiting are merged without delay; at twice as many, who brings more waits."""
-ROWS_A_MERGE: Final = 4000
-"""Rows an upsert, as `recstream.dataflow.user_cache` has it."""
+"""Rows of one upsert above which it goes to the table directly: there they cost less each than in few, and
+are not kept twice. So many rows in the journal are merged without delay; at twice as many a writer waits."""
+_ROWS_A_MERGE: Final = 4000
+"""Rows of one write to the table, as `recstream.dataflow.user_cache` has it."""
 _BYTES: Final = 64 * 1024 * 1024
-"""Likewise so many bytes that are written down are merged without delay."""
+"""Bytes in the journal that are merged without delay; at twice as many a writer waits."""
+
+_Place = tuple[Any, int]
+"""An Arrow table, and which of its rows."""
+
+
+def merge_batches(store: LanceUserStore, batches: Iterable[Any]) -> None:
+    """Put Arrow tables of user rows into the table of users: of each user the last row."""
+    _put(store, {user_id: place for batch in batches for user_id, place in _places(batch).items()})
+
+
+def _put(store: LanceUserStore, places: Mapping[str, _Place]) -> None:
+    rows = _taken(places.values())
+    for at in range(0, len(rows), _ROWS_A_MERGE):
+        store.put(rows.slice(at, _ROWS_A_MERGE))
+
+
+def _places(table: Any) -> dict[str, _Place]:
+    return {user_id: (table, row) for row, user_id in enumerate(table["user_id"].to_pylist())}
+
+
+def _taken(places: Iterable[_Place]) -> Any:
+    """The rows at these places, one or more, as one Arrow table."""
+    by_table: dict[int, tuple[Any, list[int]]] = {}
+    for table, row in places:
+        by_table.setdefault(id(table), (table, []))[1].append(row)
+    return pa.concat_tables([table.take(rows) for table, rows in by_table.values()])
 
 
 class JournalledUserStore:
-    """A :class:`LanceUserStore` whose small writes do not wait for lance.
+    """A `LanceUserStore` whose small writes do not wait for lance.
 
-    *Measured* with 2,000 users of 8 KB in 26 fragments, for 400 rows: 110-130 ms to upsert them, which every
-    event behind waits for; 12 ms to write them down. Merged every ten seconds, a user's rows of several
-    barriers are one, and there are fewer fragments to read. `LanceDatabase.open` merges what a process that
-    died had written down. Other readers of the table see a change some ten seconds late.
+    *Measured* with 2,000 users of 8 KB in 26 fragments, for 400 rows: 110-130 ms to upsert them, while
+    every event behind waits; 12 ms to append them to the journal. Merged every ten seconds, a user's rows
+    of several barriers are one, and there are fewer fragments to read. `LanceDatabase.open` merges the
+    journal of a process that died. Other readers of the table see a change some ten seconds late.
     """
 
     def __init__(self, store: LanceUserStore, journal: Journal) -> None:
         self._store = store
         self._journal = journal
         self._changed = threading.Condition()
-        """Guards all below and the journal."""
-        self._waiting: dict[str, UserRow] = {}
-        self._merging: dict[str, UserRow] = {}
+        """Guards the attributes below, and the journal."""
+        self._waiting: dict[str, _Place] = {}
+        self._merging: dict[str, _Place] = {}
         self._bytes = 0
-        """Of the journal since the last merge began."""
+        """Size of the batches appended since the last merge began."""
         self._begun = self._merged = self._wanted = 0
-        """How many merges have begun, are done, and are wanted without delay."""
+        """Numbers of the merges that have begun, are done, and are wanted without delay."""
         self._fault: BaseException | None = None
         self._thread: threading.Thread | None = None
 
@@ -57,12 +84,15 @@ class JournalledUserStore:
         """Rows of those users that are stored."""
         with self._changed:
             held = {
-                user_id: row
+                user_id: place
                 for user_id in user_ids
-                if (row := self._waiting.get(user_id) or self._merging.get(user_id)) is not None
+                if (place := self._waiting.get(user_id) or self._merging.get(user_id)) is not None
             }
         absent = [user_id for user_id in user_ids if user_id not in held]
-        return held | (self._store.fetch(absent) if absent else {})
+        found = self._store.fetch(absent) if absent else {}
+        if held:
+            found |= {row.user_id: row for row in user_rows(_taken(held.values()), self._store.dim)}
+        return found
 
     def upsert(self, rows: Sequence[UserRow]) -> None:
         """Insert or replace: durable when it returns.
@@ -77,10 +107,10 @@ class JournalledUserStore:
             self.settle()
             self._store.upsert(rows)
             return
-        own = {row.user_id: _frozen(row) for row in rows}
+        table = users_table(rows, self._store.schema)
+        own = _places(table)
         if len(own) != len(rows):
-            self._store.upsert(rows)  # which refuses them
-        table = users_table(list(own.values()), self._store.schema)
+            self._store.put(table)  # which refuses them
         with self._changed:
             self._raise_fault()
             self._journal.append(table)
@@ -103,7 +133,7 @@ class JournalledUserStore:
             return not (self._waiting or self._merging)
 
     def settle(self) -> None:
-        """Return when all that is there by now is in the table, and nothing of it written down beside it."""
+        """Return when all rows written so far are in the table, and none of them in the journal."""
         with self._changed:
             self._raise_fault()
             last = self._begun + bool(self._waiting)
@@ -113,7 +143,7 @@ class JournalledUserStore:
             self._raise_fault()
 
     def delete(self, user_ids: Sequence[str]) -> None:
-        """Erase users: what was written down of them goes before their rows do."""
+        """Erase users, first from the journal and then from the table."""
         self.settle()
         self._store.delete(user_ids)
 
@@ -143,10 +173,11 @@ class JournalledUserStore:
             newer = self._merging | self._waiting
         found = [one for one in self._store.near(vector, n + len(newer)) if one[0] not in newer]
         if newer and n > 0:
-            stacked = np.stack([row.vector for row in newer.values()])
+            rows = _taken(newer.values())
+            stacked = matrix_of(rows["vector"], self._store.dim)
             lengths = np.linalg.norm(stacked, axis=1) * max(float(np.linalg.norm(vector)), 1e-12)
             cosines = (stacked @ vector) / np.where(lengths > 0.0, lengths, 1.0)
-            found += zip(newer, cosines.astype(float).tolist(), strict=True)
+            found += zip(rows["user_id"].to_pylist(), cosines.astype(float).tolist(), strict=True)
         return sorted(found, key=lambda one: (-one[1], one[0]))[: max(n, 0)]
 
     def maintain(self) -> None:
@@ -157,7 +188,7 @@ class JournalledUserStore:
         return len(self._waiting) >= times * _MOST or self._bytes >= times * _BYTES
 
     def _merge(self) -> None:
-        """The thread's work: it ends with a fault, or with the process."""
+        """Merge again and again: the thread ends with a fault, or with the process."""
         try:
             while True:
                 with self._changed:
@@ -170,16 +201,14 @@ class JournalledUserStore:
                     self._begun += 1
                     files = self._journal.turn()
                     self._changed.notify_all()
-                rows = list(self._merging.values())
-                for at in range(0, len(rows), ROWS_A_MERGE):
-                    self._store.upsert(rows[at : at + ROWS_A_MERGE])
+                _put(self._store, self._merging)
                 with self._changed:
                     self._journal.drop(files)
                     self._merging = {}
                     self._merged += 1
                     self._changed.notify_all()
         except BaseException as fault:
-            log.exception("users that are written down cannot be merged into their table")
+            log.exception("the journal of users cannot be merged into their table")
             with self._changed:
                 self._fault = fault
                 self._changed.notify_all()
@@ -187,10 +216,3 @@ class JournalledUserStore:
     def _raise_fault(self) -> None:
         if self._fault is not None:
             raise self._fault
-
-
-def _frozen(row: UserRow) -> UserRow:
-    """A row that does not change with the array it was made of."""
-    vector = np.array(row.vector, np.float32)
-    vector.flags.writeable = False
-    return row._replace(vector=vector)

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from recstream.records.arrays import Vector
-from recstream.stores.lance.errors import StoreError, read_again, translated, write_again
+from recstream.stores.base import StoreError
+from recstream.stores.lance.errors import read_again, translated, write_again
 from recstream.stores.lance.locks import TableLock
 
 __all__ = ["KeyedTable", "committed", "creation_mode", "in_filters", "sql_text"]

@@ -166,7 +166,7 @@ class Resend:
         found = self._mended(letter, own or self.stream or "events")
         if isinstance(found, Reject):
             why: Why = found.reason if letter.raw_bytes is None else "cut_short"
-            record = letter.refused_again(found)
+            record = letter.rejected_again(found)
             return Left(line.place, why, found.detail, json.dumps(record))
         name = self.to or KAFKA + letter.topic
         self.sent[name] += 1

@@ -1,1 +1,1 @@
-"""What is read and written: events, items, lists, sessions, rejects, and how each is checked."""
+"""Records that are read and written: events, items, lists, sessions and dead letters, with their schemas."""

@@ -1,4 +1,4 @@
-"""Rules of decoding: which actions there are, what they weigh, and what is too large, late or early."""
+"""Actions of users and their weights, and the rules by which records are accepted."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Action(NamedTuple):
 
     name: str
     weight: float
-    """What the item (or text) of one such event adds to the taste; negative pushes away."""
+    """Weight of the event's item (or text) in the user's taste; negative pushes away."""
     kind: Kind
     seen: bool
     """Whether the user has seen the item by then, so that lists may leave it out."""
@@ -111,7 +111,7 @@ OPINIONS: Final = frozenset(a.name for a in DEFAULT_ACTIONS.values() if TRAITS[a
 
 
 def actions_with(weights: Mapping[str, float], seen: Mapping[str, bool] | None = None) -> dict[str, Action]:
-    """Default actions with other weights, and further item actions under new names.
+    """Give the default actions with other weights, and further item actions under new names.
 
     A new action counts as seeing the item unless its weight is negative, or ``seen`` says otherwise of it.
 
@@ -153,7 +153,7 @@ def actions_with(weights: Mapping[str, float], seen: Mapping[str, bool] | None =
 
 @dataclass(frozen=True)
 class DecodeRules:
-    """Everything that decides whether a record is accepted, but the clock.
+    """Rules that decide, with the clock, whether a record is accepted.
 
     Raises:
         ValueError: a bound is not positive, or the rating scale is not two growing finite numbers.
@@ -173,11 +173,11 @@ class DecodeRules:
     max_labels: int = 256
     """Most ``categories``, and most ``tags``, of one item."""
     max_record_bytes: int = 262144
-    """Longest record, as read."""
+    """Longest record as read, in bytes."""
     future_tolerance_s: float = 300.0
-    """How far a producer's clock may run ahead of ours."""
+    """Seconds by which an event may lie ahead of the reader's clock."""
     dim: int = 0
-    """Length of a vector an item may bring along; 0 accepts none."""
+    """Length of the vector that an item record may hold; 0 accepts none."""
 
     def __post_init__(self) -> None:
         low, high = self.rating_scale
@@ -197,6 +197,6 @@ class DecodeRules:
                 raise ValueError(msg)
 
     def centred(self, rating: float) -> float:
-        """Rating from -1 (worst of the scale) over 0 (its midpoint) to 1 (best)."""
+        """Map a rating to -1 (worst of the scale) through 0 (its midpoint) to 1 (best)."""
         low, high = self.rating_scale
         return (2.0 * rating - low - high) / (high - low)

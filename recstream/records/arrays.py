@@ -1,4 +1,4 @@
-"""Array types with their shape and dtype said once."""
+"""Types of arrays, each with its shape and dtype."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Handles", "Matrix", "Sum", "Vector"]
+__all__ = ["AnyArray", "Handles", "Matrix", "Sum", "Vector"]
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 """Shape ``(dim,)``, float32; unit length unless its docstring says otherwise."""
@@ -18,3 +18,4 @@ Sum: TypeAlias = npt.NDArray[np.float64]
 Handles: TypeAlias = npt.NDArray[np.int32]
 """Shape ``(n,)``, int32: rows of the catalogue replica of this process."""
 AnyArray: TypeAlias = npt.NDArray[Any]
+"""Any shape and dtype: arguments of kernels, which numba compiles for what they are called with."""

@@ -1,4 +1,4 @@
-"""Fields of records: checks shared by events and items, each refusal saying how to mend it."""
+"""Checks of single fields, shared by events and items. Each error says how to mend the field."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ __all__ = [
 ]
 
 MAX_SECONDS: Final = 1e11
-"""Greatest numeric timestamp (the year 5138): anything above was surely not meant as seconds."""
+"""Greatest numeric timestamp in Unix seconds (the year 5138). Anything above is surely in other units."""
 EARLIEST: Final = -62135596800.0
-"""0001-01-01, for dates of publication."""
+"""Earliest date of publication, 0001-01-01, in Unix seconds."""
 _SHOWN: Final = 40
+"""Characters of a text that are shown in an error."""
 
 
 class FieldError(Exception):
-    """A field is not acceptable. Never leaves `core`: decoders turn it into a `Reject`."""
+    """A field is not acceptable. Decoders turn it into a `Reject`."""
 
     def __init__(self, reason: Reason, field: str, got: str, wanted: str, mend: str) -> None:
         super().__init__(reason, field, got, wanted, mend)
@@ -65,12 +66,12 @@ def describe(value: object) -> str:
 
 
 def missing(field: str, wanted: str) -> FieldError:
-    """Refusal of a record that lacks a field."""
+    """Give the error of a record that lacks a field."""
     return FieldError("missing_field", field, "nothing", wanted, f"add {field!r} to the record")
 
 
 def too_large(field: str, got: int, most: int, unit: str = "bytes") -> FieldError:
-    """Refusal of a field beyond its bound."""
+    """Give the error of a field beyond its bound."""
     return FieldError("too_large", field, f"{got} {unit}", f"at most {most}", "shorten it at the producer")
 
 
@@ -200,7 +201,7 @@ def publication(value: object, field: str) -> float | None:
 
 
 def _scale(size: int | float) -> str:
-    """How to mend a number that is too great for seconds."""
+    """Say how to mend a number that is too great for seconds."""
     if isinstance(size, float) and not math.isfinite(size):  # isfinite overflows on huge integers
         return "send a finite number"
     name, divisor = "", 0.0

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 MAX_RAW_BYTES: Final = 262_144
-"""Longest ``raw`` in a dead letter, bytes: base64 of it fits a topic's usual limit of 1 MB."""
+"""Longest ``raw`` in a dead letter, in bytes: as base64 it fits a topic's usual limit of 1 MB."""
 
 
 def reject_schema() -> Schema:
@@ -65,12 +65,12 @@ def reject_schema() -> Schema:
 
 
 def dead_letter_record(reject: Reject, *, at: float) -> dict[str, object]:
-    r"""Give the record of the dead-letter output for a reject, ready for any JSON writer.
+    r"""Give the record of a reject as the dead-letter output holds it, ready for any JSON writer.
 
     ``at`` is when it was rejected, Unix seconds. ``raw`` is the record as text or, where it is no UTF-8,
     as base64 with ``"raw_encoding": "base64"`` beside it, so that the very bytes can be had again.
-    Of a record beyond `MAX_RAW_BYTES` the beginning is kept, with ``raw_bytes``, its whole length, beside it:
-    the rest is still at ``source``.
+    Of a record longer than `MAX_RAW_BYTES` only the beginning is kept, with ``raw_bytes``, the length of the
+    record, beside it. The whole record is at ``source``.
 
     >>> bad = Reject("not_json", "...", Partition("events/0", "x"), 7, b"\xff")
     >>> dead_letter_record(bad._replace(raw=b"hey"), at=5.0)["raw"]
@@ -107,10 +107,10 @@ def dead_letter_message(reject: Reject, *, at: float) -> Message:
 
 
 def raw_of(record: Mapping[str, object]) -> bytes:
-    r"""Give the bytes that were refused, to mend and send them again.
+    r"""Give the bytes of the rejected record, or those that were kept of it.
 
     Raises:
-        ValueError: it says that it is base64 and is not.
+        ValueError: ``raw_encoding`` says that ``raw`` is base64, and it is not.
 
     >>> raw_of({"raw": "/w==", "raw_encoding": "base64"})
     b'\xff'
@@ -120,7 +120,7 @@ def raw_of(record: Mapping[str, object]) -> bytes:
 
 
 def _text(raw: bytes) -> str | None:
-    """The bytes as text, unless they are none, or JSON's escapes would blow them up."""
+    """Give the bytes as text, or None if they are no UTF-8 or JSON's escapes would make them far longer."""
     try:
         text = raw.decode()
     except UnicodeDecodeError:
@@ -138,12 +138,12 @@ _MEND: Final = "send it as `recstream deadletter list --json` gives it, with raw
 
 
 class DeadLetterError(ValueError):
-    """A line is no dead letter: what is wrong, where, got, wanted, and how to mend it."""
+    """A line is no dead letter. The text says what is wrong, where, got, wanted, and how to mend it."""
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """One dead letter, perhaps mended since."""
+    """One dead letter as it was read, perhaps mended since it was written."""
 
     reason: Reason
     detail: str
@@ -152,19 +152,19 @@ class DeadLetter:
     offset: int
     raw: bytes
     raw_bytes: int | None
-    """Length of the record when ``raw`` is its beginning only, else None."""
+    """Length of the record where ``raw`` is only its beginning, else None."""
     at: float
     record: Mapping[str, Any]
-    """The letter as it was read."""
+    """All fields of the dead letter."""
 
     @property
     def topic(self) -> str:
-        """Topic of the source partition: its name without the number; of a file its whole name."""
+        """Topic of the source partition: its name without the number. Of a file it is the whole name."""
         stem, slash, number = self.partition.rpartition("/")
         return stem if slash and number.isdecimal() else self.partition
 
-    def refused_again(self, reject: Reject) -> dict[str, Any]:
-        """The letter with the reason for which it would be rejected now."""
+    def rejected_again(self, reject: Reject) -> dict[str, Any]:
+        """Give the dead letter with the reason for which it would be rejected now."""
         return {**self.record, "reason": reject.reason, "detail": reject.detail}
 
 
@@ -177,10 +177,10 @@ class Mended(NamedTuple):
 
 
 def dead_letter_from(line: bytes) -> DeadLetter:
-    """Read a dead_letter. ``raw`` may be text, base64 (``raw_encoding``), or the record itself as an object.
+    """Read a dead letter. ``raw`` may be text, base64 (``raw_encoding``), or the record itself as an object.
 
     Raises:
-        DeadLetterError: it is none.
+        DeadLetterError: the line is no dead letter.
 
     >>> line = b'{"reason": "bad_type", "source": {"partition": "e/3", "offset": 7}, "raw": {"a": 1}}'
     >>> dead_letter_from(line).raw
@@ -216,7 +216,7 @@ def dead_letter_from(line: bytes) -> DeadLetter:
 
 
 def source_id(dead_letter: DeadLetter) -> str:
-    """The ``event_id`` of a record that has none: where it was first read.
+    """Give an ``event_id`` to a record that has none: the place where it was first read.
 
     >>> line = b'{"reason": "bad_type", "source": {"partition": "e/3", "offset": 7}, "raw": ""}'
     >>> source_id(dead_letter_from(line))
@@ -226,11 +226,11 @@ def source_id(dead_letter: DeadLetter) -> str:
 
 
 def mend(dead_letter: DeadLetter, stream: StreamName, *, rules: DecodeRules, now: float) -> Mended | Reject:
-    """Give what to send for a letter, or why it would be rejected again.
+    """Give what to send for a dead letter, or why it would be rejected again.
 
-    An event without an ``event_id`` gets `source_id`, so that the same letter sent twice counts once,
-    within the newest ``dedup`` ids of its user: after so many newer ones it is not recognised. Else the bytes
-    stay as they are. ``now`` is the sender's clock, Unix seconds.
+    An event without an ``event_id`` gets `source_id`, so that the same dead letter sent twice counts
+    once, as long as the id is among the newest ``dedup`` ids of its user. Else the bytes stay as they are.
+    ``now`` is the sender's clock, Unix seconds.
 
     >>> line = b'{"reason": "bad_type", "source": {"partition": "e/3", "offset": 7}, "raw": {"ts": 1}}'
     >>> mend(dead_letter_from(line), "events", rules=DecodeRules(), now=9.0).reason
@@ -265,7 +265,7 @@ def _decoded(
 
 
 def _with_id(raw: bytes, event_id: str) -> bytes:
-    """The object with one field more, at its end: there it counts, whatever a null before it says.
+    """Append an ``event_id`` to a JSON object. The last field of a name counts, so a null before it does not.
 
     >>> _with_id(b'{"user_id": "u1", "event_id": null} ', "x")
     b'{"user_id": "u1", "event_id": null,"event_id":"x"}'

@@ -1,4 +1,4 @@
-"""Decoding: batches of raw bytes to checked records and rejects; nothing is lost and nothing raises."""
+"""Decoding of batches of raw bytes to checked records and rejects: nothing is lost, nothing is raised."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def decode_events(
     partition, most = batch.partition, rules.max_record_bytes
     for offset, raw in zip(batch.offsets, batch.values, strict=True):
         if not raw or len(raw) > most:
-            mend = "send forget events to erase users; events themselves need no deleting"
-            rejects.append(_unread(partition, offset, raw, most, mend))
+            advice = "send forget events to erase users; events themselves need no deleting"
+            rejects.append(_unread(partition, offset, raw, most, advice))
             continue
         try:
             obj = loads(raw)
@@ -67,8 +67,8 @@ def decode_items(batch: RawBatch, *, rules: DecodeRules, loads: Loads) -> tuple[
     partition, most = batch.partition, rules.max_record_bytes
     for offset, raw in zip(batch.offsets, batch.values, strict=True):
         if not raw or len(raw) > most:
-            mend = 'send {"item_id": ..., "deleted": true} to delete'
-            rejects.append(_unread(partition, offset, raw, most, mend))
+            advice = 'send {"item_id": ..., "deleted": true} to delete'
+            rejects.append(_unread(partition, offset, raw, most, advice))
             continue
         try:
             obj = loads(raw)
@@ -83,10 +83,10 @@ def decode_items(batch: RawBatch, *, rules: DecodeRules, loads: Loads) -> tuple[
     return items, rejects
 
 
-def _unread(partition: Partition, offset: int, raw: bytes, most: int, empty: str) -> Reject:
-    """Reject a record that is not even parsed."""
+def _unread(partition: Partition, offset: int, raw: bytes, most: int, advice: str) -> Reject:
+    """Reject a record that is empty, for which there is ``advice``, or too long to be parsed."""
     if not raw:
-        detail = f"record: got an empty record, wanted a JSON object; {empty}"
+        detail = f"record: got an empty record, wanted a JSON object; {advice}"
         return Reject("not_json", detail, partition, offset, raw)
     detail = f"record: got {len(raw)} bytes, wanted at most {most}; shorten it at the producer"
     return Reject("too_large", detail, partition, offset, raw)

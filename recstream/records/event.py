@@ -1,13 +1,14 @@
-"""Events: what a user did, decoded and checked, and what it weighs."""
+"""Events: what a user did, checked; its weight in the user's taste; its schema."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from recstream.records.actions import MAX_ID_BYTES, TRAITS, Action, DecodeRules, Kind
+from recstream.records.actions import MAX_ID_BYTES, TRAITS, Action, DecodeRules, KindTraits
 from recstream.records.arrays import Vector
 from recstream.records.checks import (
     MAX_SECONDS,
@@ -36,9 +37,9 @@ __all__ = [
 ]
 
 NEUTRAL_COMMENT: Final = 0.5
-"""Share of its weight that a comment counts for when neither rating nor tone says what it thinks:
-taking the trouble to write is a little interest."""
-_MOST_COUNT: Final = 2**63 - 1
+"""Share of its weight that a comment without rating or tone counts for: writing one shows some interest."""
+_MAX_COUNT: Final = 2**63 - 1
+"""Greatest ``version`` and ``rank`` of an answered list: they are stored as int64."""
 
 
 class Event(NamedTuple):
@@ -52,18 +53,18 @@ class Event(NamedTuple):
     text: str | None
     """Cleaned search query, comment or review."""
     rating: float | None
-    """Only of actions that rate or comment; ignored in others."""
+    """None for actions that neither rate nor comment."""
     event_id: str | None
     item: Item | None
-    """A whole item record carried by the event, for sources without a catalogue topic."""
+    """The record of the event's item, if the event carries it: for sources without a catalogue topic."""
     rec: tuple[int, int] | None
-    """``(version, rank)`` when the event answers a list we emitted."""
+    """``(version, rank)`` of the emitted list, and of the place on it, that the event answers."""
     partition: Partition
     offset: int
     raw: bytes
-    """The record as read: kept so that a reject after decoding loses nothing."""
+    """The record as read, so that a reject after decoding loses nothing."""
     vector: Vector | None = None
-    """Encoded ``text``, filled by the encode step."""
+    """Encoded ``text``; None before the encode step, and without a text."""
 
 
 def event_from(
@@ -71,8 +72,8 @@ def event_from(
 ) -> Event | Reject:
     """Check one parsed event record. Bad data is a value, not an exception.
 
-    ``now`` is the reader's clock (Unix seconds); infinity accepts any time. Null fields count as absent, and
-    of ``forget`` only user, time and event id are read, so that nothing else can keep it from being done.
+    ``now`` is the reader's clock (Unix seconds); infinity accepts any time. Null fields count as absent.
+    Of ``forget`` only user, time and event id are read, so that no other field can get it rejected.
 
     >>> at = (Partition("events/3", "x"), 9917, b"...")
     >>> got = {"user_id": "u1", "ts": 1700000120, "action": "view", "item_id": 7}
@@ -132,7 +133,7 @@ def event_from(
         item = get("item")
         if item is not None:
             item = checked_item(item, "item.", partition, offset, raw, rules=rules)
-            item_id = _same(item_id, item)
+            item_id = _same_item(item_id, item)
         if item_id is None and traits.needs_item:
             raise missing("item_id", f"the item of the action {name!r}")
         text = get("text")
@@ -160,22 +161,22 @@ def event_from(
             offset,
             raw,
         )
-    except FieldError as refused:
-        return Reject(refused.reason, refused.detail, partition, offset, raw)
+    except FieldError as error:
+        return Reject(error.reason, error.detail, partition, offset, raw)
 
 
 def weight_of(event: Event, rules: DecodeRules) -> float:
-    """Give what an event adds to its user's taste; negative pushes away.
+    """Give the weight of an event in its user's taste; negative pushes away.
 
-    A rating counts the action's weight times its place on the scale (-1 to 1), a comment likewise, by
-    the tone of its words where it has no rating, and by half its weight where these say nothing either.
+    A rating counts the action's weight times its place on the scale (-1 to 1). A comment counts likewise by
+    its rating, without one by its tone (see `tone`), and without either half its weight.
 
     Raises:
         KeyError: the event was decoded under other rules, which knew its action.
 
     >>> rules, at = DecodeRules(), (Partition("events/3", "x"), 1, b"")
-    >>> said = {"user_id": "u", "ts": 1, "item_id": "i", "text": "Boring"}
-    >>> [weight_of(event_from(said | more, *at, rules=rules, now=9.0), rules) for more in (
+    >>> record = {"user_id": "u", "ts": 1, "item_id": "i", "text": "Boring"}
+    >>> [weight_of(event_from(record | more, *at, rules=rules, now=9.0), rules) for more in (
     ...     {"action": "purchase"}, {"action": "rate", "rating": 2}, {"action": "comment"},
     ...     {"action": "comment", "rating": 5}, {"action": "comment", "text": "On Tuesday"})]
     [5.0, -1.0, -1.0, 1.0, 0.5]
@@ -185,12 +186,12 @@ def weight_of(event: Event, rules: DecodeRules) -> float:
         return action.weight
     if event.rating is not None:
         return action.weight * rules.centred(event.rating)
-    said = tone(event.text) if event.text is not None else 0.0
-    return action.weight * (said if said else NEUTRAL_COMMENT)
+    opinion = tone(event.text) if event.text is not None else 0.0
+    return action.weight * (opinion if opinion else NEUTRAL_COMMENT)
 
 
 def is_engagement(event: Event, rules: DecodeRules) -> bool:
-    """Whether the user chose the event's item, whatever they think of it, rather than turned away from it."""
+    """Whether the user chose the event's item, whatever they think of it, and did not turn away from it."""
     action = rules.actions[event.action]
     return event.item_id is not None and TRAITS[action.kind].is_choice and action.weight >= 0.0
 
@@ -224,12 +225,12 @@ def _unknown(name: object, rules: DecodeRules) -> FieldError:
 
 @lru_cache(maxsize=1024)
 def _closest(name: str, names: tuple[str, ...]) -> str | None:
-    """Nearest known action; remembered, since a wrong producer is wrong a million times."""
+    """Nearest known action; cached, since a wrong producer is wrong a million times."""
     close = get_close_matches(name.strip().lower(), names, n=1)
     return close[0] if close else None
 
 
-def _same(item_id: str | None, item: Item) -> str:
+def _same_item(item_id: str | None, item: Item) -> str:
     if item_id is not None and item_id != item.item_id:
         raise FieldError(
             "bad_value",
@@ -274,8 +275,8 @@ def _rec(value: object) -> tuple[int, int]:
         if (
             type(version) is int
             and type(rank) is int
-            and 0 <= version <= _MOST_COUNT
-            and 1 <= rank <= _MOST_COUNT
+            and 0 <= version <= _MAX_COUNT
+            and 1 <= rank <= _MAX_COUNT
         ):
             return version, rank
         value = f"version {describe(version)} and rank {describe(rank)}"
@@ -341,7 +342,7 @@ def event_schema(rules: DecodeRules | None = None) -> Schema:
     low, high = rules.rating_scale
     rating = {"type": "number", "minimum": low, "maximum": high}
     named = {"required": ["item_id"], "properties": {"item_id": {"not": {"type": "null"}}}}
-    brought = {"required": ["item"], "properties": {"item": {"type": "object"}}}
+    carried = {"required": ["item"], "properties": {"item": {"type": "object"}}}
     text = {
         "description": f"A search query, comment or review; at most {rules.max_text_bytes} bytes of UTF-8.",
         "type": "string",
@@ -361,10 +362,11 @@ def event_schema(rules: DecodeRules | None = None) -> Schema:
         },
         ["user_id", "ts", "action"],
     )
+    words = text | {"minLength": 1, "pattern": r"\S"}
     schema["allOf"] = [
         _when(
             rules,
-            [kind for kind, traits in TRAITS.items() if traits.effect != "erasure"],
+            lambda traits: traits.effect != "erasure",
             {
                 "properties": {
                     "item_id": optional(
@@ -376,29 +378,21 @@ def event_schema(rules: DecodeRules | None = None) -> Schema:
                 }
             },
         ),
-        _when(
-            rules, [kind for kind, traits in TRAITS.items() if traits.needs_item], {"anyOf": [named, brought]}
-        ),
-        _when(
-            rules,
-            [kind for kind, traits in TRAITS.items() if traits.needs_text],
-            {"required": ["text"], "properties": {"text": text | {"minLength": 1, "pattern": r"\S"}}},
-        ),
+        _when(rules, lambda traits: traits.needs_item, {"anyOf": [named, carried]}),
+        _when(rules, lambda traits: traits.needs_text, {"required": ["text"], "properties": {"text": words}}),
         _when(
             rules,
-            [kind for kind, traits in TRAITS.items() if traits.rating == "needed"],
+            lambda traits: traits.rating == "needed",
             {"required": ["rating"], "properties": {"rating": rating}},
         ),
         _when(
-            rules,
-            [kind for kind, traits in TRAITS.items() if traits.rating == "optional"],
-            {"properties": {"rating": optional(rating)}},
+            rules, lambda traits: traits.rating == "optional", {"properties": {"rating": optional(rating)}}
         ),
     ]
     return schema
 
 
-def _when(rules: DecodeRules, kinds: list[Kind], then: Schema) -> Schema:
-    """Ask for more from the actions of some kinds."""
-    names = [name for name, action in rules.actions.items() if action.kind in kinds]
+def _when(rules: DecodeRules, holds: Callable[[KindTraits], bool], then: Schema) -> Schema:
+    """Ask for more from the actions whose kind has some traits."""
+    names = [name for name, action in rules.actions.items() if holds(TRAITS[action.kind])]
     return {"if": {"properties": {"action": {"enum": names}}, "required": ["action"]}, "then": then}

@@ -1,4 +1,4 @@
-"""Items: what can be recommended, decoded and checked, and the text the encoder reads."""
+"""Items: what can be recommended, checked; the text that the encoder reads of it; its schema."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 TEMPLATE: Final = "item-1"
-"""Version of what `item_text` makes of an item: part of the encoder's identity, so change both."""
+"""Version of the text that `item_text` makes: part of the encoder's identity, so change it with the text."""
 
 
 class Item(NamedTuple):
@@ -55,14 +55,14 @@ class Item(NamedTuple):
     available: bool
     deleted: bool
     vector: Vector | None
-    """A ready vector of the producer's own, or the encoded text once the encode step has run."""
+    """The record's own vector, or the encoded text once the encode step has run. Unit length."""
     partition: Partition
     offset: int
     raw: bytes
 
 
 def item_text(item: Item) -> str:
-    """Write out what the encoder reads of an item: its title, categories, tags and text, in that order.
+    """Give the text that the encoder reads of an item: its title, categories, tags and text, in that order.
 
     Parts that are absent leave nothing behind. A title or label that ends a sentence gets no second stop.
 
@@ -102,7 +102,7 @@ def item_from(
 ) -> Item | Reject:
     """Check one parsed item record. Bad data is a value, not an exception.
 
-    Of a deleted item only the id is read, so that nothing else can keep it from being deleted.
+    Of a deleted item only the id is read, so that no other field can get the record rejected.
 
     >>> at = (Partition("items/0", "x"), 7, b"...")
     >>> item_from({"item_id": 3, "title": "Tea &amp; toast", "tags": "hot"}, *at, rules=DecodeRules())[:5]
@@ -112,8 +112,8 @@ def item_from(
     """
     try:
         return checked_item(obj, "", partition, offset, raw, rules=rules)
-    except FieldError as refused:
-        return Reject(refused.reason, refused.detail, partition, offset, raw)
+    except FieldError as error:
+        return Reject(error.reason, error.detail, partition, offset, raw)
 
 
 def checked_item(
@@ -187,7 +187,7 @@ def _labels(value: object, field: str, most: int) -> tuple[str, ...]:
 
 
 def _unit(value: object, field: str, dim: int) -> Vector:
-    """Check a ready vector and give it unit length, read-only."""
+    """Check a record's own vector and give it unit length, read-only."""
     if dim == 0:
         raise FieldError(
             "bad_vector",

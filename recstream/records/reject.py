@@ -1,4 +1,4 @@
-"""Rejects: bad data as a value, with a reason from a closed list."""
+"""Rejects: records that are not applied, each with a reason from a closed list."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Reason = Literal[
     "too_many_waiting",
     "unencodable",
 ]
-"""Why a record was not applied. Closed: a new reason is a change of the published contract."""
+"""Why a record was not applied. A new reason is a change of the published contract."""
 
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
 
 class Reject(NamedTuple):
-    """One record that was not applied; it goes to the dead-letter output, nothing is lost.
+    """One record that was not applied. It goes to the dead-letter output, so that nothing is lost.
 
     >>> Reject("missing_field", "...", Partition("events/0", "x"), 7, b"{}").reason
     'missing_field'

@@ -1,4 +1,4 @@
-"""The fuse: when most of a stream is refused it is the set-up that is wrong, and going on would bury it."""
+"""The reject limit: reading stops when most of a stream is rejected, for then the set-up is wrong."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from recstream.records.reject import Reason, Reject
 
 __all__ = ["RejectLimit", "RejectLimitError", "RejectLimitRules"]
 
-_DETAIL = 300
-"""Characters of an example that are quoted."""
-_FIRST: Final[Mapping[Reason, str]] = {
+_QUOTED: Final = 300
+"""Characters of an example's detail that the error quotes."""
+_ADVICE: Final[Mapping[Reason, str]] = {
     "unknown_item": "; load the items first (`recstream catalogue load`, --items of a backfill)"
 }
-"""What to do where a reason says it."""
+"""What to do about a reason, where that is known."""
 
 
 class RejectLimitError(Exception):
-    """Too much of a stream was rejected: says how much of it, why mostly, and the mends.
+    """Too much of a stream was rejected. The text says how much, the main reason, and how to mend it.
 
-    One text argument, so that it survives pickling and being raised across bytewax.
+    It has one text argument, so that it survives pickling and being raised across bytewax.
     """
 
 
 @dataclass(frozen=True)
 class RejectLimitRules:
-    """When a fuse blows.
+    """How many rejects stop a stream.
 
     Raises:
         ValueError: a share outside 0 to 1, no records to take it of, or a negative run.
     """
 
     share: float = 0.5
-    """Greatest share of rejects among the last ``records``; 1 never blows."""
+    """Greatest share of rejects among the last ``records``; 1 never stops."""
     records: int = 1000
-    """Records that the share is taken of; before so many were seen it is not."""
+    """Number of records that the share is taken of. Before so many were read it is not checked."""
     run: int = 1000
-    """Rejects without anything good in between that blow the fuse; 0 never does."""
+    """Rejects in a row that stop the stream; 0 never stops."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.share <= 1.0 or self.records < 1 or self.run < 0:
@@ -50,9 +50,8 @@ class RejectLimitRules:
 class RejectLimit:
     """Watches the verdicts on one stream. Each record counts once, when its verdict is known.
 
-    Records are judged at two places, each with a fuse of its own: when they are decoded, and, those that
-    decoded, when they are applied. There an event that waits for its item has no verdict yet. So nothing
-    counts twice: a share is always of records that reached the same place.
+    Decoding has one limit, and applying events has another, so that a share is always of records that
+    reached the same place. An event that waits for its item has no verdict yet.
 
     >>> from recstream.records.transport import Partition
     >>> reject_limit = RejectLimit("events", RejectLimitRules(share=0.5, records=4, run=0))
@@ -68,20 +67,20 @@ class RejectLimit:
     def __init__(self, stream: str, rules: RejectLimitRules) -> None:
         self._stream = stream
         self._rules = rules
-        self._window: deque[tuple[Reason | None, int]] = deque()
-        """The newest verdicts, oldest first, equal neighbours counted: a reason, or None for good ones."""
+        self._newest: deque[tuple[Reason | None, int]] = deque()
+        """Newest verdicts, oldest first, as runs: a reason (None: accepted) and its times in a row."""
         self._size = 0
         self._reasons: Counter[Reason] = Counter()
-        """Rejects in the window."""
+        """Rejects among the newest verdicts, by reason."""
         self._run = 0
         self._run_reasons: Counter[Reason] = Counter()
         self._examples: dict[Reason, Reject] = {}
 
     def observe(self, *, good: int = 0, rejects: Sequence[Reject] = ()) -> None:
-        """Take in verdicts, ``good`` ones first, whatever their order was: good ones end a run.
+        """Count ``good`` records, then ``rejects``, whatever their order was. Good records end a run.
 
         Raises:
-            RejectLimitError: too many were rejected; nothing of what these verdicts are about may be emitted.
+            RejectLimitError: too many were rejected. Nothing that these records caused may be emitted.
         """
         if good:
             self._run = 0
@@ -95,7 +94,7 @@ class RejectLimit:
             self._check()
 
     def observe_batch(self, offsets: Sequence[int], rejects: Sequence[Reject]) -> None:
-        """Take in a batch in its own order: ``rejects`` are of these ``offsets``, the others are good.
+        """Count a batch in its own order: ``rejects`` are of some of the ``offsets``, the others are good.
 
         Raises:
             RejectLimitError: as `observe`.
@@ -110,19 +109,18 @@ class RejectLimit:
 
     def _push(self, verdict: Reason | None, count: int) -> None:
         count = min(count, self._rules.records)
-        if self._window and self._window[-1][0] == verdict:
-            count_before = self._window.pop()[1]
-            self._window.append((verdict, count_before + count))
+        if self._newest and self._newest[-1][0] == verdict:
+            self._newest.append((verdict, self._newest.pop()[1] + count))
         else:
-            self._window.append((verdict, count))
+            self._newest.append((verdict, count))
         self._size += count
         if verdict is not None:
             self._reasons[verdict] += count
         while self._size > self._rules.records:
-            oldest, times = self._window.popleft()
-            gone = min(times, self._size - self._rules.records)
-            if gone < times:
-                self._window.appendleft((oldest, times - gone))
+            oldest, length = self._newest.popleft()
+            gone = min(length, self._size - self._rules.records)
+            if gone < length:
+                self._newest.appendleft((oldest, length - gone))
             self._size -= gone
             if oldest is not None:
                 self._reasons[oldest] -= gone
@@ -131,18 +129,18 @@ class RejectLimit:
         rules = self._rules
         rejected = self._reasons.total()
         if self._size == rules.records and rejected > rules.share * rules.records:
-            self._blow(f"{rejected:,} of the last {rules.records:,} records were rejected", self._reasons)
+            self._stop(f"{rejected:,} of the last {rules.records:,} records were rejected", self._reasons)
         if rules.run and self._run >= rules.run:
-            self._blow(f"{self._run:,} records in a row were rejected", self._run_reasons)
+            self._stop(f"{self._run:,} records in a row were rejected", self._run_reasons)
 
-    def _blow(self, what: str, reasons: Counter[Reason]) -> None:
+    def _stop(self, what: str, reasons: Counter[Reason]) -> None:
         reason, count = reasons.most_common(1)[0]
         example = self._examples[reason]
-        detail = example.detail if len(example.detail) <= _DETAIL else example.detail[:_DETAIL] + "..."
+        detail = example.detail if len(example.detail) <= _QUOTED else example.detail[:_QUOTED] + "..."
         rules = self._rules
         msg = (
             f"{self._stream}: {what}, {count:,} as {reason}, such as {example.partition.name}:"
-            f"{example.offset}: {detail}{_FIRST.get(reason, '')}\n"
+            f"{example.offset}: {detail}{_ADVICE.get(reason, '')}\n"
             f"This is no accident, so reading stopped (events.fuse_share={rules.share:g} of "
             f"events.fuse_records={rules.records}, events.fuse_run={rules.run}); the batch is not committed. "
             "Mend the settings or the producer and start again: it is read again. `recstream deadletter "

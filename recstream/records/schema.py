@@ -99,7 +99,7 @@ def id_schema(description: str) -> Schema:
 
 
 def time_schema(*, earliest: float, dates: bool) -> Schema:
-    """Describe a time that is read; with ``dates`` it may be a bare date. ``earliest`` is in Unix seconds."""
+    """Describe a time that is read, not before ``earliest`` (Unix seconds); ``dates``: it may be a date."""
     time = f"[Tt ]{_TIME}{_ZONE}"
     day = r"(?!0000)" if dates else r"(?!0|1[0-8]|19[0-5]|196[0-8]|1969-(?!12-31))"
     return {

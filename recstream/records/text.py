@@ -1,4 +1,4 @@
-"""Text as people send it, made fit for an encoder: markup, entities and invisible characters out."""
+"""Text as people send it: cleaned of markup and invisible characters, and the tone of comments."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Final
 __all__ = ["clean", "tone"]
 
 _PASSES: Final = 8
-"""Entities can hide tags and removed tags can join others; after this many rounds the rest is noise."""
+"""Rounds of cleaning: entities can hide tags, and removed tags can join others. What is left is noise."""
 
 _TAG: Final = re.compile(r"</?([a-zA-Z][a-zA-Z0-9:-]*)[^<>]*>|<[!?][^<>]*>|<!--|-->")
-"""``[^<>]*`` stops at the next ``<``, so a megabyte of ``<a<a<a`` is read once, not once a ``<``."""
+"""A tag. ``[^<>]*`` stops at the next ``<``, so that a megabyte of ``<a<a<a`` is read only once."""
 _SECTION: Final = re.compile(r"<(?:(!)--|(script|style)\b[^<>]*>)", re.IGNORECASE)
 _SECTION_END: Final = {
     "!": re.compile("-->"),
@@ -25,25 +25,25 @@ _INLINE: Final = frozenset(
     "a abbr b bdi bdo big cite code del em font i ins kbd mark q s samp small span strike strong sub sup tt u"
     " var wbr".split()
 )
-"""Tags that do not part words: ``un<b>believ</b>able`` is one word, ``one<br>two`` are two."""
+"""Names of tags that do not part words: ``un<b>believ</b>able`` is one word, ``one<br>two`` are two."""
 _HUGE_REFERENCE: Final = re.compile(r"&#(?:[0-9]{8,}|[xX][0-9a-fA-F]{8,});?")
-"""Beyond any character; `html.unescape` would choke on (3.11) or crawl through (3.10) the digits."""
+"""Numbers beyond any character: `html.unescape` fails on them (Python 3.11) or takes very long (3.10)."""
 _INVISIBLE: Final = re.compile(
     "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]+"
 )
-"""Soft hyphen, zero-width, direction and tag characters, and lone surrogates: they part no words."""
+"""Soft hyphens, zero-width, direction and tag characters, and lone surrogates. They part no words."""
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]+")
-_MOST_MARKS: Final = 30
-"""Combining marks kept on one character (Unicode's stream-safe bound): ordering them is quadratic."""
+_MAX_MARKS: Final = 30
+"""Combining marks kept on one character: Unicode's stream-safe bound, for ordering them is quadratic."""
 
 
 def clean(text: str) -> str:
-    r"""Give the text a person would read, on one line; cleaning it again changes nothing.
+    r"""Give the text that a person would read, on one line. Cleaning it again changes nothing.
 
-    Tags, comments, scripts and styles go (an unclosed one loses only its mark), entities are decoded
-    even when escaped twice, control characters become blanks, invisible ones and lone surrogates
-    nothing; then Unicode NFC, and white space is folded. ``<`` before anything but a tag is kept.
+    Tags, comments, scripts and styles are dropped; of one that is not closed only its mark. Entities are
+    decoded, even when escaped twice. Control characters become blanks, invisible ones and lone surrogates
+    nothing. The text is normalised (NFC), and white space is folded. ``<`` before anything but a tag is kept.
 
     >>> clean("<p>Fish &amp;amp; chips</p><script>x()</script> I &lt;3  <b>y</b>ou")
     'Fish & chips I <3 you'
@@ -63,7 +63,7 @@ def clean(text: str) -> str:
 
 
 def _is_clean(text: str) -> bool:
-    """Whether nothing is to be done, as for most texts; each test runs at C speed."""
+    """Whether `clean` would change nothing, as for most texts. Each test runs at C speed."""
     return (
         text.isprintable()  # false for every control, invisible and blank character but the space
         and "<" not in text
@@ -93,7 +93,7 @@ def _gap(tag: re.Match[str]) -> str:
 
 
 def _without_sections(text: str) -> str:
-    """Drop comments, scripts and styles with what they hold; linear, also when none is ever closed."""
+    """Drop comments, scripts and styles with what they hold, in linear time, even when none is closed."""
     kept: list[str] = []
     at = 0
     unclosed: set[str] = set()
@@ -114,7 +114,7 @@ def _without_sections(text: str) -> str:
 @lru_cache(maxsize=1)
 def _too_many_marks() -> re.Pattern[str]:
     marks = "".join(c for c in map(chr, range(0x300, 0x1F000)) if unicodedata.combining(c))
-    return re.compile(f"([{marks}]{{{_MOST_MARKS}}})[{marks}]+")
+    return re.compile(f"([{marks}]{{{_MAX_MARKS}}})[{marks}]+")
 
 
 _WORD: Final = re.compile(r"[a-z]+(?:['\u2019][a-z]+)?|[.!?;:]")
@@ -138,11 +138,10 @@ _REACH: Final = 3
 
 
 def tone(text: str) -> float:
-    """How well a comment speaks of its item, from -1 to 1, by counting words of a small English list.
+    """Sentiment of a comment, from -1 to 1, by counting words of a small English list.
 
-    The share of praising words less that of blaming ones; a negation turns the next three
-    words of its sentence round.
-    0.0 when no listed word occurs or both sides are even. A rating, where there is one, says it better.
+    It is the share of praising words less that of blaming ones. A negation turns the next three words of its
+    sentence round. It is 0.0 when no listed word occurs or both sides are even.
 
     >>> tone("A great film, I loved it"), tone("Not good. Boring!"), tone("Good start, weak end")
     (1.0, -1.0, 0.0)

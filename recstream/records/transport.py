@@ -1,4 +1,4 @@
-"""Where a record came from: partitions, offsets, and batches of raw bytes."""
+"""How records travel: partitions, batches of raw bytes, messages, and the shards of the dataflow."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ class Partition(NamedTuple):
     """
 
     name: str
-    """What a reader is shown (``as_of.partition``): ``"events/3"``, ``"events.jsonl.gz"``."""
+    """Name for people and records (``as_of.partition``): ``"events/3"``, ``"events.jsonl.gz"``."""
     identity: str
-    """What fences are keyed by: the name plus the topic's id or the file's fingerprint, so that a
-    re-created topic is not taken for one whose events were absorbed already."""
+    """Key of offset ranges: the name with the topic's id or the file's fingerprint, so that a re-created
+    topic is not taken for one whose events were absorbed already."""
     since: int = 0
-    """First offset of the unbroken run that reads it: nothing was left out since, restarts included."""
+    """First offset of the unbroken run that reads the partition. No offset after it was left out, over all
+    restarts."""
 
 
 class RawBatch(NamedTuple):
-    """Consecutive records of one partition, not decoded yet. Offsets grow strictly.
+    """Consecutive records of one partition that are not decoded yet. Offsets grow strictly.
 
     >>> RawBatch(Partition("f", "f@1"), [4, 5], [b"{}", b"[]"]).offsets
     [4, 5]
@@ -46,7 +47,7 @@ class Message(NamedTuple):
     """
 
     key: bytes | None
-    """Decides the partition; messages of one key stay in order. None spreads over the partitions."""
+    """Decides the partition, so that messages of one key stay in order. None spreads over the partitions."""
     value: bytes | None
     """The record's bytes, or None for a tombstone."""
     headers: tuple[tuple[str, bytes], ...] = ()

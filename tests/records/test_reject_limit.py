@@ -1,4 +1,4 @@
-"""The fuse blows at its share and at its run, and only then."""
+"""The reject limit stops a stream at its share and at its run, and only then."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def reject(reason: Reason = "not_json", offset: int = 7, detail: str = "why") ->
     return Reject(reason, detail, LOG, offset, b"")
 
 
-def blows_at(rules: RejectLimitRules, verdicts: list[Reason | None]) -> int | None:
+def stops_at(rules: RejectLimitRules, verdicts: list[Reason | None]) -> int | None:
     """The definition, one verdict at a time."""
     for end in range(1, len(verdicts) + 1):
         seen, window = verdicts[:end], verdicts[max(0, end - rules.records) : end]
@@ -41,26 +41,26 @@ def blows_at(rules: RejectLimitRules, verdicts: list[Reason | None]) -> int | No
 
 
 @given(RULES, VERDICTS)
-def test_it_blows_at_the_very_record_that_the_rules_say(
+def test_it_stops_at_the_very_record_that_the_rules_say(
     rules: RejectLimitRules, verdicts: list[Reason | None]
 ) -> None:
-    reject_limit, blown = RejectLimit("events", rules), None
+    reject_limit, stopped = RejectLimit("events", rules), None
     for number, verdict in enumerate(verdicts, 1):
         try:
             reject_limit.observe(
                 good=int(verdict is None), rejects=[] if verdict is None else [reject(verdict, number)]
             )
         except RejectLimitError:
-            blown = number
+            stopped = number
             break
-    assert blown == blows_at(rules, verdicts)
+    assert stopped == stops_at(rules, verdicts)
 
 
 @given(RULES, st.lists(VERDICTS, max_size=5), st.integers(1, 3))
 def test_batches_count_like_their_records_one_by_one(
     rules: RejectLimitRules, batches: list[list[Reason | None]], step: int
 ) -> None:
-    reject_limit, at, blown = RejectLimit("events", rules), 0, None
+    reject_limit, at, stopped = RejectLimit("events", rules), 0, None
     for number, batch in enumerate(batches):
         offsets = list(range(at, at + step * len(batch), step))  # offsets of a topic may have gaps
         at += step * len(batch)
@@ -68,15 +68,15 @@ def test_batches_count_like_their_records_one_by_one(
         try:
             reject_limit.observe_batch(offsets, bad)
         except RejectLimitError:
-            blown = number
+            stopped = number
             break
-    end = blows_at(rules, [verdict for batch in batches for verdict in batch])
+    end = stops_at(rules, [verdict for batch in batches for verdict in batch])
     sizes = [sum(map(len, batches[: number + 1])) for number in range(len(batches))]
-    assert blown == (None if end is None else next(k for k, size in enumerate(sizes) if size >= end))
+    assert stopped == (None if end is None else next(k for k, size in enumerate(sizes) if size >= end))
 
 
 @given(VERDICTS, st.integers(1, 12))
-def test_switched_off_it_never_blows(verdicts: list[Reason | None], records: int) -> None:
+def test_switched_off_it_never_stops(verdicts: list[Reason | None], records: int) -> None:
     reject_limit = RejectLimit("events", RejectLimitRules(share=1.0, records=records, run=0))
     for verdict in verdicts:
         reject_limit.observe(good=int(verdict is None), rejects=[] if verdict is None else [reject(verdict)])

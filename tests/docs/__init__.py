@@ -1,0 +1,1 @@
+"""Tests of the README and the documentation: what they name exists, and what they show runs."""

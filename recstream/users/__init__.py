@@ -1,1 +1,1 @@
-"""One user's state, and how events change it."""
+"""The state of one user, how events change it, and how it is stored and compared."""

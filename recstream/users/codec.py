@@ -1,4 +1,4 @@
-"""Profiles and item statistics as stored rows: handles become ids, arrays become bytes, and back."""
+"""User states as stored rows: handles become ids, arrays become bytes, and back."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from recstream.users.state import AsOf, Barrier, Latest, Refusal, Unconfirmed, U
 __all__ = ["OPEN_SESSION", "UNCONFIRMED", "WAITING", "UserRow", "user_row", "user_state_of"]
 
 WAITING: Final = 1
-"""In `UserRow.unfinished`: events wait for their items."""
+"""Flag of `UserRow.unfinished`: events wait for their items."""
 UNCONFIRMED: Final = 2
-"""In `UserRow.unfinished`: output of an epoch that may not have committed."""
+"""Flag of `UserRow.unfinished`: there is output of an epoch that may not have committed."""
 OPEN_SESSION: Final = 4
-"""In `UserRow.unfinished`: a session that was not announced as closed."""
+"""Flag of `UserRow.unfinished`: a session was not announced as closed."""
 
-_USER: Final = 2
-"""First byte of every encoded user state; a change of the layout raises it. Those of 1 are read as well."""
+_LAYOUT: Final = 2
+"""Layout of the state of users; a change raises it. States of layout 1 are read as well."""
 
 
 class UserRow(NamedTuple):
@@ -37,19 +37,19 @@ class UserRow(NamedTuple):
     shard: int
     version: int
     events: int
-    """Applied events."""
+    """Number of events applied."""
     updated_at: float
     """Event time of the newest applied event, Unix seconds."""
     vector: Vector
-    """Unit long-term taste, zeros when there is none; searchable by any reader of the table."""
+    """Long-term taste, unit length, zeros without one: any reader of the table can search by it."""
     state: bytes
-    """The whole profile, encoded (its first byte is the codec's version)."""
+    """The whole user state, encoded; its first byte is the layout."""
     unfinished: int = 0
-    """Why to come back to the user after a restart: a sum of `WAITING`, `UNCONFIRMED`, `OPEN_SESSION`."""
+    """What is left to do for the user after a restart: a sum of `WAITING`, `UNCONFIRMED`, `OPEN_SESSION`."""
 
 
 def user_row(user_state: UserState, catalogue: Catalogue, shards: int, *, sessions: bool = False) -> UserRow:
-    """A profile as it is stored. Nothing of this process (handles) is left in it.
+    """Give a user state as it is stored. Nothing of this process (handles) is left in it.
 
     With ``sessions``, a user whose last session was not announced is marked as having one open.
     """
@@ -85,21 +85,21 @@ def user_row(user_state: UserState, catalogue: Catalogue, shards: int, *, sessio
         events=user_state.version,
         updated_at=_newest(user_state),
         vector=taste,
-        state=encode_state(_USER, state),
+        state=encode_state(_LAYOUT, state),
         unfinished=_unfinished(user_state, sessions=sessions),
     )
 
 
 def user_state_of(row: UserRow, catalogue: Catalogue) -> UserState:
-    """The profile a row was made of, in terms of this process's catalogue.
+    """Give the user state that a row was made of, with handles of this process's catalogue.
 
     Raises:
         RowFormatError: the state has another layout than this version writes.
     """
-    version, state = decode_state(row.state, f"user {row.user_id!r}", (1, _USER))
+    version, state = decode_state(row.state, f"user {row.user_id!r}", (1, _LAYOUT))
     if version == 1:
-        state = _second(state)
-    long_term, disliked, ring, words, seen, hidden, shown, offset_ranges, as_of, waiting, announced = state[
+        state = _from_layout_1(state)
+    long_term, disliked, recent, words, seen, hidden, shown, offset_ranges, as_of, waiting, announced = state[
         :11
     ]
     known_ids, outbox, refused = state[11:]
@@ -111,7 +111,7 @@ def user_state_of(row: UserRow, catalogue: Catalogue) -> UserState:
         disliked=_sum_in(disliked),
         recent=[
             RecentEvent(ts, digest, NO_ITEM if item is None else catalogue.intern(item), weight, action)
-            for ts, digest, item, weight, action in ring
+            for ts, digest, item, weight, action in recent
         ],
         words={int(digest): np.frombuffer(raw, np.float32) for digest, raw in words.items()},
         seen=_latest_in(seen, catalogue),
@@ -132,8 +132,8 @@ def user_state_of(row: UserRow, catalogue: Catalogue) -> UserState:
     )
 
 
-def _second(state: list[Any]) -> list[Any]:
-    """A state of layout 1 in layout 2: its fence knew one range a partition, its ring all event ids."""
+def _from_layout_1(state: list[Any]) -> list[Any]:
+    """Bring a state of layout 1 to layout 2. It had one range a partition, and ids of recent events only."""
     offset_ranges = {log: [0, offset] for log, offset in state[7].items()}
     ids = EventIds((entry[0], entry[1]) for entry in state[2] if not entry[1] & 1)
     return [*state[:7], offset_ranges, *state[8:], ids.to_bytes(), [], []]

@@ -1,4 +1,4 @@
-"""What stored state rests on: the rules by which events were counted, as text that a store keeps."""
+"""Counting rules: the settings that stored user states depend on, as a text that the store keeps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ACTIONS: Final = "events.actions."
 
 
 class Change(NamedTuple):
-    """One rule that is not what it was.
+    """One rule that differs from what the store was made with.
 
     >>> str(Change("events.rating_max", 5.0, 10.0))
     'events.rating_max was 5.0, is 10.0'
@@ -23,20 +23,21 @@ class Change(NamedTuple):
     """
 
     name: str
-    """The setting: ``"events.actions.like"``, ``"profile.half_life_days"``."""
+    """Name of the setting: ``"events.actions.like"``, ``"profile.half_life_days"``."""
     was: Any
-    """None: there was no such rule."""
+    """Value in the store; None: there was no such rule. Of an action: its weight, its kind, whether the item
+    counts as seen."""
     now: Any
-    """None: there is no such rule any more. Of an action: its weight, its kind, whether the item is seen."""
+    """Value in the settings, likewise; None: there is no such rule any more."""
 
     @property
     def is_new_action(self) -> bool:
-        """Whether it is an action that was added: no event can have been counted with it."""
+        """Whether an action was added. No event can have been counted with it."""
         return self.was is None and self.name.startswith(_ACTIONS)
 
     @property
     def setting_back(self) -> str:
-        """What to set so that the rule is what it was."""
+        """The setting that makes the rule what it was."""
         if self.was is None:
             return f"no {self.name}"
         return f"{self.name} = {self.was[0] if isinstance(self.was, list) else self.was}"
@@ -54,9 +55,9 @@ class Change(NamedTuple):
 def counting_rules(
     actions: Mapping[str, Action], rating_scale: tuple[float, float], half_life_days: float
 ) -> str:
-    """Everything that a stored sum, ring or set of seen items means, in one form (JSON, keys sorted).
+    """Write the rules that a stored state depends on, always in the same form (JSON with sorted keys).
 
-    Bounds (how many events, seen items or neighbours are kept) are not in it: they may change freely.
+    Bounds (how many events, seen items or neighbours are kept) are left out: they may change freely.
 
     >>> counting_rules({"view": Action("view", 1.0, "item", seen=True)}, (1, 5), 30)[:55]
     '{"events.actions.view":[1.0,"item",true],"events.rating'
@@ -71,7 +72,7 @@ def counting_rules(
 
 
 def changes(stored: str, wanted: str) -> Iterator[Change]:
-    """Rules that differ between two texts of `counting_rules`, in order of their names.
+    """Give the rules that differ between two texts of `counting_rules`, in order of their names.
 
     >>> [change.name for change in changes('{"a":1.0,"b":2.0}', '{"a":1.0,"b":3.0,"c":1.0}')]
     ['b', 'c']

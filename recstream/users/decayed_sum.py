@@ -1,4 +1,4 @@
-"""Decayed sums of vectors that do not depend on arrival order."""
+"""Decayed sums of vectors, which do not depend on the order of arrival."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["DecayedSum", "decay"]
 
 
 def decay(age_s: float, half_life_s: float) -> float:
-    """What is left of a weight after ``age_s`` seconds; a negative age counts as none.
+    """Share of a weight that is left after ``age_s`` seconds. A negative age counts as 0.
 
     >>> decay(0.0, 60.0), decay(60.0, 60.0), decay(120.0, 60.0), decay(-5.0, 60.0)
     (1.0, 0.5, 0.25, 1.0)
@@ -22,7 +22,7 @@ def decay(age_s: float, half_life_s: float) -> float:
 
 @dataclass(slots=True, eq=False)
 class DecayedSum:
-    """Weighted sum of vectors in which old evidence halves every half-life of *event* time.
+    """Weighted sum of vectors in which each weight halves every half-life of *event* time.
 
     Forward decay (Cormode et al., ICDE 2009) with the newest event as landmark: a late event decays itself
     instead of the sum, so arrival order does not matter (float64; relative error about 1e-15 an event).
@@ -41,15 +41,15 @@ class DecayedSum:
     weight: float
     """Sum of the weights as of ``as_of``: ``total - weight * mean`` is the sum of the centred vectors."""
     as_of: float
-    """Newest event folded in (Unix seconds); ``-inf`` when nothing was."""
+    """Time of the newest event in the sum, Unix seconds; ``-inf`` without one."""
 
     @classmethod
     def empty(cls, dim: int) -> DecayedSum:
-        """A sum of nothing, for vectors of shape ``(dim,)``."""
+        """Make a sum of no vectors, for vectors of shape ``(dim,)``."""
         return cls(np.zeros(dim), 0.0, float("-inf"))
 
     def add(self, vector: Vector, weight: float, ts: float, half_life_s: float) -> None:
-        """Fold one vector in, in place.
+        """Add one vector, in place.
 
         Raises:
             ValueError: ``vector`` is not shaped like ``total``.

@@ -1,4 +1,4 @@
-"""The event ids remembered for a user, so that an event which comes twice counts once."""
+"""De-duplication: the identity of an event, and the ids remembered of a user, so that repeats count once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["EventIds", "digest_of"]
 def digest_of(event: Event) -> int:
     """64-bit identity of an event: of its id, or of its content where it has none.
 
-    The lowest bit is free: it marks the ring entry of the event's words.
+    The lowest bit is 0. It is 1 in the digest of the event's words among the recent events.
     """
     if event.event_id is not None:
         content = "i" + event.event_id
@@ -26,9 +26,9 @@ def digest_of(event: Event) -> int:
 
 
 class EventIds:
-    """Digests of the ids of a user's newest events by event time; 16 bytes each.
+    """Digests of the ids of a user's newest events by event time, 16 bytes each.
 
-    Which are kept does not depend on the order in which they come.
+    Which are kept does not depend on the order in which they are added.
 
     >>> ids = EventIds()
     >>> for ts, digest in ((5.0, 55), (3.0, 33), (4.0, 44)):
@@ -46,14 +46,14 @@ class EventIds:
 
     @classmethod
     def from_bytes(cls, stamps: bytes, digests: bytes) -> EventIds:
-        """What `to_bytes` gave."""
-        made = cls()
-        made._stamps.frombytes(stamps)
-        made._digests.frombytes(digests)
-        return made
+        """Read what `to_bytes` gave."""
+        ids = cls()
+        ids._stamps.frombytes(stamps)
+        ids._digests.frombytes(digests)
+        return ids
 
     def to_bytes(self) -> tuple[bytes, bytes]:
-        """Event times (float64) and digests (uint64), oldest first."""
+        """Give event times (float64) and digests (uint64), oldest first."""
         return self._stamps.tobytes(), self._digests.tobytes()
 
     def __contains__(self, digest: int) -> bool:
@@ -72,7 +72,7 @@ class EventIds:
     __hash__ = None  # type: ignore[assignment]  # it changes
 
     def add(self, ts: float, digest: int, bound: int) -> None:
-        """Remember one more, and of more than ``bound`` the newest."""
+        """Remember one more id; beyond ``bound`` the oldest is forgotten."""
         at = bisect_left(self._stamps, ts)
         while at < len(self._stamps) and self._stamps[at] == ts and self._digests[at] < digest:
             at += 1

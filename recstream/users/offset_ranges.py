@@ -1,8 +1,8 @@
-"""Fences: which offsets of a log a user's state has absorbed, as ranges that grow while the log is read.
+"""Offset ranges: which offsets of a partition a user's state has absorbed.
 
-A range is two numbers in a flat, growing list: ``[3, 9, 20, 20]`` says that of the offsets 3 to 9, and of 20,
-every one that concerns the user has been absorbed. One range is the rule. More come of reading a log in
-pieces out of order: its end live and its beginning replayed later.
+A range is two numbers in a flat, growing list. ``[3, 9, 20, 20]`` says that the events at the offsets 3 to 9
+and 20 have been absorbed, as far as they concern the user. One range is the rule. Several come of a partition
+that is read in pieces out of order: its end live, its beginning replayed later.
 """
 
 from __future__ import annotations
@@ -11,21 +11,22 @@ from bisect import bisect_right
 from typing import Final, TypeAlias
 
 __all__ = [
-    "LOGS_MOST",
-    "RANGES_MOST",
+    "MAX_PARTITIONS",
+    "MAX_RANGES",
     "OffsetRanges",
     "absorb",
     "cut_after",
     "is_absorbed",
-    "keep_newest_logs",
+    "keep_newest_partitions",
 ]
 
 OffsetRanges: TypeAlias = dict[str, list[int]]
-"""Ranges by the identity of their partition."""
-RANGES_MOST: Final = 64
-"""Ranges kept a partition; beyond, the two oldest become one, with all that lies between."""
-LOGS_MOST: Final = 1000
-"""Partitions kept a user: those of a topic, and of every log replayed; the longest unread goes first."""
+"""Ranges by partition identity."""
+MAX_RANGES: Final = 64
+"""Most ranges kept a partition. Beyond it the two oldest become one, with all that lies between them."""
+MAX_PARTITIONS: Final = 1000
+"""Most partitions kept a user: those of a topic, and of every log replayed. Beyond it the one that was added
+first is forgotten."""
 
 
 def is_absorbed(ranges: list[int], offset: int) -> bool:
@@ -43,11 +44,11 @@ def is_absorbed(ranges: list[int], offset: int) -> bool:
 
 
 def absorb(ranges: list[int], offset: int, since: int) -> None:
-    """Take an offset in, in place; it must not be absorbed yet.
+    """Add an offset that is in no range yet, in place.
 
-    ``since`` is where the unbroken run began that reads it. A range that reaches there is continued, for
-    nothing between its end and this offset was left unread. Otherwise a new range begins at ``since``: the
-    offset may be the first there that concerns the user, or they were erased meanwhile.
+    ``since`` is the first offset of the unbroken run that reads it. A range that ends there, or later, is
+    continued, for nothing between its end and this offset was left out. Otherwise a new range begins at
+    ``since``: the offset is the first since then that concerns the user, or the user was erased meanwhile.
 
     >>> live: list[int] = []
     >>> for offset in (700, 705):  # a run that began at 600
@@ -62,12 +63,12 @@ def absorb(ranges: list[int], offset: int, since: int) -> None:
         ranges[at - 1] = offset
         return
     ranges[at:at] = (since, offset)
-    if len(ranges) > 2 * RANGES_MOST:
+    if len(ranges) > 2 * MAX_RANGES:
         del ranges[1:3]
 
 
 def cut_after(ranges: list[int], offset: int) -> None:
-    """Forget, in place, that anything beyond an offset was absorbed; the offset itself is in no range.
+    """Drop, in place, what was absorbed beyond an offset that is itself in no range.
 
     >>> ranges = [0, 9, 600, 700]
     >>> cut_after(ranges, 12)
@@ -77,7 +78,7 @@ def cut_after(ranges: list[int], offset: int) -> None:
     del ranges[bisect_right(ranges, offset) :]
 
 
-def keep_newest_logs(offset_ranges: OffsetRanges) -> None:
-    """Hold a fence to `LOGS_MOST` partitions, in place; those that were added first go."""
-    while len(offset_ranges) > LOGS_MOST:
+def keep_newest_partitions(offset_ranges: OffsetRanges) -> None:
+    """Drop, in place, the partitions beyond `MAX_PARTITIONS` that were added first."""
+    while len(offset_ranges) > MAX_PARTITIONS:
         del offset_ranges[next(iter(offset_ranges))]

@@ -1,4 +1,4 @@
-"""The recent events of a user, and sessions: runs of them without a gap, by event time alone."""
+"""Recent events of a user, and sessions: runs of them without a gap in event time."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Final, NamedTuple
 __all__ = ["NO_ITEM", "RecentEvent", "Session", "sessions_of"]
 
 NO_ITEM: Final = -1
-"""Handle of a ring entry that stands for words (a search, a comment) rather than for an item."""
+"""Handle in a recent event that stands for words (a search, a comment) rather than for an item."""
 
 
 class RecentEvent(NamedTuple):
-    """One entry of the ring of recent events. Its first two fields order the ring, ties included."""
+    """One of the recent events kept of a user. Its first two fields order them, ties included."""
 
     ts: float
     digest: int
@@ -37,13 +37,14 @@ class Session(NamedTuple):
 
 
 def sessions_of(recent: Sequence[RecentEvent], gap_s: float) -> list[Session]:
-    """Cut a ring of events, ordered by event time, into sessions, oldest first.
+    """Cut events, ordered by event time, into sessions, oldest first.
 
-    A session older than the ring is gone, and one longer than the ring counts only what the ring holds.
+    Only the recent events of a user are kept: older sessions are gone, and of a longer one the newest events
+    count.
 
-    >>> ring = [RecentEvent(0.0, 2, 7, 1.0, "view"), RecentEvent(60.0, 4, 8, 1.0, "view")]
-    >>> ring.append(RecentEvent(4000.0, 6, 7, 1.0, "like"))
-    >>> [(s.start, s.end, s.events, s.items) for s in sessions_of(ring, 1800.0)]
+    >>> recent = [RecentEvent(0.0, 2, 7, 1.0, "view"), RecentEvent(60.0, 4, 8, 1.0, "view")]
+    >>> recent.append(RecentEvent(4000.0, 6, 7, 1.0, "like"))
+    >>> [(s.start, s.end, s.events, s.items) for s in sessions_of(recent, 1800.0)]
     [(0.0, 60.0, 2, (7, 8)), (4000.0, 4000.0, 1, (7,))]
     """
     runs: list[list[RecentEvent]] = []

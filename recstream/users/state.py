@@ -1,4 +1,4 @@
-"""The state of one user, and how an event changes it, whatever order events arrive in."""
+"""The state of one user, and how an event changes it, in whatever order events arrive."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recstream.records.event import Event, is_engagement, weight_of
 from recstream.records.reject import Reason
 from recstream.users.decayed_sum import DecayedSum
 from recstream.users.deduplication import EventIds, digest_of
-from recstream.users.offset_ranges import OffsetRanges, absorb, is_absorbed, keep_newest_logs
+from recstream.users.offset_ranges import OffsetRanges, absorb, is_absorbed, keep_newest_partitions
 from recstream.users.sessions import NO_ITEM, RecentEvent, Session
 
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 RECENT_ITEMS: Final = 20
-"""Most items that count as recent, the newest distinct ones that a user engaged with. Item statistics pair
+"""Most items that count as recent: the newest distinct ones that a user engaged with. Item statistics pair
 each new item with them, and the short-term signals of ranking look at no others."""
 
 
@@ -45,11 +45,11 @@ class Outcome(Enum):
     APPLIED = "applied"
     DUPLICATE = "duplicate"
     ABSORBED = "absorbed"
-    """Within the fence: counted before, perhaps by an earlier run; its list may have been lost."""
+    """Its offset is in the user's offset ranges: an earlier run may have counted it and lost its list."""
     WAITING = "waiting"
-    """Its item is not known yet; it counts as soon as the item arrives."""
+    """Its item is not known yet. It counts as soon as the item arrives."""
     REFUSED = "refused"
-    """Its item is not known, and too many wait already, or none may; or it was refused before."""
+    """Its item is not known, and it may not wait; or it was refused before."""
 
 
 class Examined(NamedTuple):
@@ -58,7 +58,7 @@ class Examined(NamedTuple):
     outcome: Outcome | None
     """What becomes of an event that was read before; None: the event is new."""
     digest: int
-    """As `digest_of`; 0 where the offset alone told."""
+    """As `digest_of`; 0 where the offset alone decides."""
 
 
 _ABSORBED: Final = Examined(Outcome.ABSORBED, 0)
@@ -77,7 +77,7 @@ class WaitingEvent(NamedTuple):
     """An event whose item is not known yet."""
 
     received_at: float
-    """Unix seconds by a clock that does not step: what the waiting time is counted from."""
+    """Begin of the waiting time, Unix seconds by a clock that does not step."""
     event: Event
 
 
@@ -122,40 +122,44 @@ class UserStateRules:
 
     decode: DecodeRules
     half_life_s: float = 30 * 86400.0
+    """Time in which the weight of an event in the long-term taste halves."""
     recent: int = 64
-    """Entries of the ring."""
+    """Most recent events kept a user."""
     history: int = 1000
-    """Seen items kept a user, newest first; hidden ones likewise."""
+    """Most seen items kept a user, the newest; as many hidden and shown ones."""
     max_waiting: int = 50
+    """Most events of a user that wait for their items."""
     dedup: int = 128
-    """Event ids remembered a user, those of the newest events."""
+    """Most event ids remembered a user, those of the newest events."""
 
 
 Latest: TypeAlias = dict[int, float]
-"""Catalogue handle -> newest event time."""
+"""Newest event time by catalogue handle."""
 
 
 @dataclass(slots=True, eq=False)
 class UserState:
     """Everything known of one user. Owned, and changed in place, by the shard the user belongs to.
 
-    Order-free: after a set of events, all but ``as_of`` and ``fence`` is the same whatever order they
-    arrived in (guarantee G1), as long as the bounds of `UserStateRules` hold for duplicates.
+    Order-free (guarantee G1): after a set of events, all but ``as_of`` and ``offset_ranges`` is the same in
+    whatever order they arrived, as long as a duplicate comes within the bounds of `UserStateRules`.
     """
 
     user_id: str
     version: int = 0
-    """Events applied: grows by one with every change."""
+    """Number of events applied."""
     long_term: DecayedSum | None = None
-    """Items the user engaged with, weighted."""
+    """Decayed sum of the vectors of items that the user engaged with; None before the first."""
     disliked: DecayedSum | None = None
-    """Items the user turned away from; weights are positive here."""
+    """Decayed sum of the items that the user turned away from, with positive weights; None without any."""
     recent: list[RecentEvent] = field(default_factory=list)
     """Newest events in order of event time, oldest first."""
     words: dict[int, Vector] = field(default_factory=dict)
-    """Encoded text of ring entries that stand for words, by digest."""
+    """Encoded texts of those recent events that stand for words, by digest."""
     seen: Latest = field(default_factory=dict)
+    """Items that the user knows, so that lists may leave them out."""
     hidden: Latest = field(default_factory=dict)
+    """Items that are never shown to the user again."""
     shown: Latest = field(default_factory=dict)
     """Items that were displayed to the user."""
     offset_ranges: OffsetRanges = field(default_factory=dict)
@@ -163,15 +167,18 @@ class UserState:
     as_of: AsOf | None = None
     """The last event applied, in the order of arrival."""
     waiting: list[WaitingEvent] = field(default_factory=list)
+    """Events whose item is not known yet, in order of arrival."""
     announced: float = float("-inf")
     """End of the newest session that was announced as closed."""
     ids: EventIds = field(default_factory=EventIds)
-    """Of events that were applied; those that wait are looked for where they wait."""
+    """Ids of the newest events applied. Those of waiting events are looked for in ``waiting``."""
     outbox: list[Unconfirmed] = field(default_factory=list)
+    """Output that has to be sent again if its epoch does not commit."""
     refused: Refusals = field(default_factory=dict)
+    """Events that have to be rejected again if they are read again."""
 
     def absorbed(self, event: Event) -> bool:
-        """Whether the event lies within this user's fence for its partition."""
+        """Whether the event's offset was absorbed already."""
         return is_absorbed(self.offset_ranges.get(event.partition.identity, []), event.offset)
 
     def has_read_beyond(self, event: Event) -> bool:
@@ -194,10 +201,10 @@ class UserState:
     def take(
         self, event: Event, examined: Examined, catalogue: Catalogue, rules: UserStateRules, now: float
     ) -> Outcome:
-        """Take in one event, in place. ``now`` (Unix seconds) is only noted with an event that waits.
+        """Take in one event, in place. ``now`` (Unix seconds) begins the waiting time of an event that waits.
 
         ``examined`` is what `examine` gave for it, with no other event taken in since. Events of one
-        partition must come in order of offset; across partitions any order does.
+        partition must come in order of offset, those of several in any order.
         """
         partition = event.partition
         ranges = self.offset_ranges.pop(partition.identity, None) or []
@@ -206,7 +213,7 @@ class UserState:
         if outcome is Outcome.ABSORBED or outcome is Outcome.REFUSED:
             return outcome
         absorb(ranges, event.offset, partition.since)
-        keep_newest_logs(self.offset_ranges)
+        keep_newest_partitions(self.offset_ranges)
         if outcome is not None:
             return outcome
         item = NO_ITEM
@@ -224,14 +231,14 @@ class UserState:
     def settle(
         self, catalogue: Catalogue, rules: UserStateRules, *, now: float, wait_s: float
     ) -> tuple[list[tuple[Event, int]], list[Event]]:
-        """Apply the waiting events whose item has arrived; give up those that waited ``wait_s``.
+        """Apply the waiting events whose item has arrived; give up those that have waited ``wait_s``.
 
-        Gives the applied events, each with its item's handle, and those given up (none if ``wait_s`` is
+        Returns the applied events, each with its item's handle, and those given up (none if ``wait_s`` is
         infinite).
         """
         applied: list[tuple[Event, int]] = []
         given_up: list[Event] = []
-        still: list[WaitingEvent] = []
+        waiting: list[WaitingEvent] = []
         for received_at, event in self.waiting:
             item = catalogue.handle(event.item_id or "")
             digest = digest_of(event)
@@ -241,8 +248,8 @@ class UserState:
             elif received_at + wait_s <= now:
                 given_up.append(event)
             else:
-                still.append(WaitingEvent(received_at, event))
-        self.waiting = still
+                waiting.append(WaitingEvent(received_at, event))
+        self.waiting = waiting
         return applied, given_up
 
     def engaged(self, limit: int) -> tuple[int, ...]:
@@ -256,7 +263,7 @@ class UserState:
         return tuple(items)
 
     def interactions(self, event: Event, item: int, rules: UserStateRules) -> list[Interaction]:
-        """What an event that was just applied adds to item statistics.
+        """Give what an event that was just applied adds to item statistics.
 
         One interaction with its item, if the user chose it; none if it was only shown or turned away from.
         """
@@ -319,27 +326,27 @@ class UserState:
         return digest in self.ids or any(digest_of(one.event) == digest for one in self.waiting)
 
     def _remember(self, entry: RecentEvent, bound: int) -> None:
-        ring = self.recent
-        if not ring or entry > ring[-1]:
-            ring.append(entry)
+        recent = self.recent
+        if not recent or entry > recent[-1]:
+            recent.append(entry)
         else:
-            bisect.insort(ring, entry)
-        if len(ring) > bound:
+            bisect.insort(recent, entry)
+        if len(recent) > bound:
             # Whatever shares the digest (an equal event without an id) stands next to it.
-            gone = ring.pop(0).digest
-            if ring[0].digest != gone:
-                self.words.pop(gone, None)
+            digest = recent.pop(0).digest
+            if recent[0].digest != digest:
+                self.words.pop(digest, None)
 
 
 def _keep_newest(latest: Latest, item: int, ts: float, bound: int, ids: list[str]) -> None:
-    """Note an item, and forget the one that was touched longest ago when there are too many.
+    """Note the event time of an item, and keep the ``bound`` items of the newest times.
 
-    Keeping exactly the ``bound`` newest after every step makes the result independent of order; ties
+    Keeping exactly as many after every step makes the result independent of the order of events. Ties
     break by id, for handles differ from process to process.
     """
     before = latest.get(item)
     if before is None or ts > before:
         latest[item] = ts
     while len(latest) > bound:
-        longest_ago = min(latest.values())
-        del latest[min((one for one, at in latest.items() if at == longest_ago), key=ids.__getitem__)]
+        oldest = min(latest.values())
+        del latest[min((one for one, at in latest.items() if at == oldest), key=ids.__getitem__)]

@@ -1,4 +1,4 @@
-"""Two states of one user side by side: what differs of all that does not depend on the order of arrival."""
+"""Comparison of two states of one user, but for what depends on the order of arrival."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from recstream.users.state import Latest, UserState
 __all__ = ["LEFT_OUT", "TOLERANCE", "differences"]
 
 TOLERANCE: Final = 1e-6
-"""Relative difference that sums of floating point numbers may have."""
+"""Greatest relative difference between sums that count as equal: their rounding depends on the order."""
 LEFT_OUT: Final = ("user_id", "offset_ranges", "as_of", "announced", "ids", "outbox", "refused")
-"""Parts of a state that depend on the source, the order of arrival or the run, and are not compared."""
+"""Fields of a state that are not compared: they depend on the source, the order of arrival or the run."""
 _NAMED: Final = 3
-"""Entries that are named one by one; the rest is counted."""
+"""Most entries of a difference that are named; of the others their number is given."""
 
 E = TypeVar("E", bound=tuple[object, ...])
-_Ring = tuple[float, int, str | None, float, str]
+_Recent = tuple[float, int, str | None, float, str]
 
 
 def differences(
@@ -34,10 +34,10 @@ def differences(
     names: tuple[str, str] = ("one", "other"),
     tolerance: float = TOLERANCE,
 ) -> list[str]:
-    """What differs between two states, a line a part; empty when they are the same.
+    """Describe what differs between two states, a line for each part; no lines: they are equal.
 
     ``ids`` and ``other_ids`` give the item id of a handle of each state; ``names`` are what the lines call
-    the two. Of an event that waits it does not matter where it was read, or since when it waits.
+    the two. Where a waiting event was read, and since when it waits, makes no difference.
 
     >>> one = UserState("u1", version=2, long_term=DecayedSum(np.array([1.0, 0.0]), 2.0, 5.0), seen={0: 1.0})
     >>> two = UserState("u1", version=2, long_term=DecayedSum(np.array([1.0, 1.0]), 2.0, 5.0), seen={1: 1.0})
@@ -46,18 +46,18 @@ def differences(
     >>> differences(one, one, ["a"], ["b"])
     ["seen: only in one 'a' at 1.0; only in other 'b' at 1.0"]
     """
-    told: list[str] = []
+    found: list[str] = []
     if one.version != other.version:
-        told.append(f"version: {one.version} in {names[0]}, {other.version} in {names[1]}")
+        found.append(f"version: {one.version} in {names[0]}, {other.version} in {names[1]}")
     for part in ("long_term", "disliked"):
-        told += _of_sums(part, getattr(one, part), getattr(other, part), names, tolerance)
-    told += _of_entries("ring", _ring(one, ids), _ring(other, other_ids), names, _ring_text)
-    told += _of_words(one, other, names, tolerance)
+        found += _of_sums(part, getattr(one, part), getattr(other, part), names, tolerance)
+    found += _of_entries("recent", _recent(one, ids), _recent(other, other_ids), names, _recent_text)
+    found += _of_words(one, other, names, tolerance)
     for part in ("seen", "hidden", "shown"):
         mine, theirs = _latest(getattr(one, part), ids), _latest(getattr(other, part), other_ids)
-        told += _of_entries(part, mine, theirs, names, _latest_text)
-    told += _of_entries("waiting", _waiting(one), _waiting(other), names, _waiting_text)
-    return told
+        found += _of_entries(part, mine, theirs, names, _latest_text)
+    found += _of_entries("waiting", _waiting(one), _waiting(other), names, _waiting_text)
+    return found
 
 
 def _of_sums(
@@ -65,43 +65,43 @@ def _of_sums(
 ) -> list[str]:
     if one is None or other is None:
         return [] if one is other else [f"{part}: only in {names[one is None]}"]
-    told = []
+    found = []
     if one.as_of != other.as_of:
-        told.append(f"newest event at {one.as_of!r} in {names[0]}, {other.as_of!r} in {names[1]}")
+        found.append(f"newest event at {one.as_of!r} in {names[0]}, {other.as_of!r} in {names[1]}")
     # Vectors have unit length, so the weight says how large a total may be; the total itself may cancel out.
     scale = max(one.weight, other.weight)
     if not abs(one.weight - other.weight) <= tolerance * scale:
-        told.append(f"weight {one.weight!r} in {names[0]}, {other.weight!r} in {names[1]}")
+        found.append(f"weight {one.weight!r} in {names[0]}, {other.weight!r} in {names[1]}")
     apart = float(np.linalg.norm(one.total - other.total))
     if not apart <= tolerance * scale:
-        told.append(f"relative difference {apart / (scale or 1.0):.3g}")
-    return [f"{part}: {', '.join(told)}"] if told else []
+        found.append(f"relative difference {apart / (scale or 1.0):.3g}")
+    return [f"{part}: {', '.join(found)}"] if found else []
 
 
 def _of_words(one: UserState, other: UserState, names: tuple[str, str], tolerance: float) -> list[str]:
-    """Vectors of searches and comments, by digest."""
-    told = _of_entries("words", [(d,) for d in one.words], [(d,) for d in other.words], names, _digest_text)
+    """Compare the vectors of searches and comments, by digest."""
+    found = _of_entries("words", [(d,) for d in one.words], [(d,) for d in other.words], names, _digest_text)
     both = sorted(one.words.keys() & other.words.keys())
     apart = {digest: float(np.linalg.norm(one.words[digest] - other.words[digest])) for digest in both}
     far = [f"{digest:016x}" for digest, distance in apart.items() if not distance <= tolerance]
     if far:
-        told.append(f"words: other vectors of {_some(far)}, {max(apart.values()):.3g} apart at most")
-    return told
+        found.append(f"words: other vectors of {_some(far)}, {max(apart.values()):.3g} apart at most")
+    return found
 
 
 def _of_entries(
     part: str, one: Iterable[E], other: Iterable[E], names: tuple[str, str], text: Callable[[E], str]
 ) -> list[str]:
-    """What only one of the two has, each entry counted."""
+    """Describe the entries that only one of the two has, each as often as it has more of them."""
     mine, theirs = Counter(one), Counter(other)
     if mine == theirs:
         return []
-    told = [
+    found = [
         f"only in {name} {_some([text(entry) for entry in spare.elements()])}"
         for name, spare in zip(names, (mine - theirs, theirs - mine), strict=True)
         if spare
     ]
-    return [f"{part}: {'; '.join(told)}"]
+    return [f"{part}: {'; '.join(found)}"]
 
 
 def _some(entries: Sequence[str]) -> str:
@@ -109,14 +109,14 @@ def _some(entries: Sequence[str]) -> str:
     return ", ".join(entries[:_NAMED]) + more
 
 
-def _ring(user_state: UserState, ids: Sequence[str]) -> list[_Ring]:
+def _recent(user_state: UserState, ids: Sequence[str]) -> list[_Recent]:
     return [
         (ts, digest, None if item == NO_ITEM else ids[item], weight, action)
         for ts, digest, item, weight, action in user_state.recent
     ]
 
 
-def _ring_text(entry: _Ring) -> str:
+def _recent_text(entry: _Recent) -> str:
     ts, digest, item_id, weight, action = entry
     what = "(words)" if item_id is None else repr(item_id)
     return f"{action} {what} at {ts!r} (weight {weight!r}, digest {digest:016x})"
@@ -131,7 +131,7 @@ def _latest_text(entry: tuple[str, float]) -> str:
 
 
 def _waiting(user_state: UserState) -> list[tuple[object, ...]]:
-    """Events that wait, by what they say."""
+    """Give the content of the waiting events."""
     events = [waiting.event for waiting in user_state.waiting]
     return [(e.action, e.item_id, e.ts, e.text, e.rating, e.event_id) for e in events]
 

@@ -14,7 +14,7 @@ from recstream.records.actions import MAX_ID_BYTES, DecodeRules
 from recstream.records.event import Event
 from recstream.records.transport import Partition
 from recstream.users.codec import UNCONFIRMED, WAITING, UserRow, user_row, user_state_of
-from recstream.users.offset_ranges import LOGS_MOST, RANGES_MOST
+from recstream.users.offset_ranges import MAX_PARTITIONS, MAX_RANGES
 from recstream.users.state import UserState, UserStateRules
 from tests.support.builders import Bench, catalogue_of, event, unit
 from tests.support.live import assert_same_users
@@ -77,8 +77,8 @@ def assert_within(user_state: UserState, rules: UserStateRules) -> None:
         assert len(items) <= rules.history
     assert len(user_state.waiting) <= rules.max_waiting
     assert len(user_state.ids) <= rules.dedup
-    assert len(user_state.offset_ranges) <= LOGS_MOST
-    assert all(len(ranges) <= 2 * RANGES_MOST for ranges in user_state.offset_ranges.values())
+    assert len(user_state.offset_ranges) <= MAX_PARTITIONS
+    assert all(len(ranges) <= 2 * MAX_RANGES for ranges in user_state.offset_ranges.values())
 
 
 @settings(max_examples=60)
@@ -145,18 +145,18 @@ def without_fence(row: UserRow) -> UserRow:
 
 def test_a_topic_made_anew_every_day_leaves_a_bounded_fence() -> None:
     user_state, catalogue = UserState("u1"), catalogue_of(KNOWN)
-    for day in range(LOGS_MOST + 100):
+    for day in range(MAX_PARTITIONS + 100):
         one = event(day, "view", "i0", offset=day)
         log = Partition("events/0", f"events/0@{day:032x}")
         user_state.observe(one._replace(partition=log), catalogue, SMALL, 0.0)
-    assert len(user_state.offset_ranges) == LOGS_MOST
+    assert len(user_state.offset_ranges) == MAX_PARTITIONS
     assert next(iter(user_state.offset_ranges)).endswith(f"{100:032x}"), "the oldest went"
-    assert user_state.version == LOGS_MOST + 100
+    assert user_state.version == MAX_PARTITIONS + 100
 
 
 def test_a_log_read_in_any_number_of_pieces_leaves_a_bounded_fence() -> None:
     user_state, catalogue = UserState("u1"), catalogue_of(KNOWN)
-    for piece in reversed(range(3 * RANGES_MOST)):
+    for piece in reversed(range(3 * MAX_RANGES)):
         one = event(piece, "view", "i0", offset=100 * piece)
         log = one.partition._replace(since=100 * piece)
         user_state.observe(one._replace(partition=log), catalogue, SMALL, 0.0)
@@ -217,7 +217,7 @@ def largest(*, waiting: int, dim: int = 384) -> tuple[UserState, int]:
     for number in range(waiting):
         text = "w" * rules.decode.max_text_bytes
         send("comment", f"{number:?>{MAX_ID_BYTES}}", text=text, raw=rules.decode.max_record_bytes)
-    for number in range(LOGS_MOST - 1):
+    for number in range(MAX_PARTITIONS - 1):
         log = f"{number:p>249}/0@{number:032x}"
         user_state.offset_ranges.setdefault(log, [0, 2**40])
     assert_within(user_state, rules)

@@ -122,7 +122,7 @@ def test_a_missing_event_is_found_and_named(made: Path) -> None:
     assert "users    8 compared: 6 equal, 1 different, 0 only in the replay, 1 only in the store" in told
     version = sum(one["user_id"] == "u5" for one in log)
     assert f"'u5': version: {version - 1} in the replay, {version} in the store" in told
-    assert f"ring: only in the store view '{log[gone]['item_id']}' at {log[gone]['ts']!r}" in told
+    assert f"recent: only in the store view '{log[gone]['item_id']}' at {log[gone]['ts']!r}" in told
     assert "'u3': only in the store" in told
 
 

@@ -155,16 +155,16 @@ def test_the_searchable_vector_is_the_unit_long_term_taste() -> None:
     assert row.vector.dtype == np.float32
 
 
-@pytest.mark.parametrize(("state", "told"), [(b"", "layout nothing"), (b"\x09abc", "layout 9")])
-def test_a_state_of_another_layout_is_refused_with_the_mend(state: bytes, told: str) -> None:
+@pytest.mark.parametrize(("state", "named"), [(b"", "layout nothing"), (b"\x09abc", "layout 9")])
+def test_a_state_of_another_layout_is_refused_with_the_mend(state: bytes, named: str) -> None:
     catalogue = catalogue_of(["a"])
     row = user_row(UserState("u1"), catalogue, 32)._replace(state=state)
-    with pytest.raises(RowFormatError, match=rf"user 'u1' has {told}.*recstream backfill"):
+    with pytest.raises(RowFormatError, match=rf"user 'u1' has {named}.*recstream backfill"):
         user_state_of(row, catalogue)
     statistics = ItemStatistics(4)
     statistics.count([Interaction(0, ())])
     learned = statistics_row(0, statistics, catalogue, shard=0, seq=1)._replace(state=state)
-    with pytest.raises(RowFormatError, match=rf"item 'a' has {told}"):
+    with pytest.raises(RowFormatError, match=rf"item 'a' has {named}"):
         put_statistics(learned, statistics, catalogue)
 
 
@@ -222,7 +222,7 @@ def test_statistics_of_items_nobody_knows_yet_are_kept() -> None:
     assert (sorted(there.ids), there.known) == (["a", "b"], 0)
 
 
-def golden_profile() -> tuple[UserState, Catalogue]:
+def golden_state() -> tuple[UserState, Catalogue]:
     """The user that the golden state was written of; never change this, add another."""
     catalogue = catalogue_of(["a", "b", "c"])
     rows = [
@@ -239,9 +239,9 @@ def golden_profile() -> tuple[UserState, Catalogue]:
     return user_state, catalogue
 
 
-def second_golden_profile() -> tuple[UserState, Catalogue]:
+def second_golden_state() -> tuple[UserState, Catalogue]:
     """The same for layout 2: with output that is not confirmed, and a log read from its middle."""
-    user_state, catalogue = golden_profile()
+    user_state, catalogue = golden_state()
     late = event(990.0, "view", "b", partition="events/1", offset=40)
     late = late._replace(partition=late.partition._replace(since=33))
     user_state.observe(late, catalogue, RULES, now=0.0)
@@ -260,10 +260,12 @@ def stored(layout: int) -> bytes:
 
 
 def test_a_state_of_layout_1_keeps_loading() -> None:
-    user_state, catalogue = golden_profile()
+    user_state, catalogue = golden_state()
     row = user_row(user_state, catalogue, 32)._replace(state=stored(1))
     back = user_state_of(row, catalogue)
-    assert set(back.ids) >= set(user_state.ids)  # all of the ring, for it does not tell which have an id
+    assert set(back.ids) >= set(
+        user_state.ids
+    )  # of all recent events: the state does not say which have an id
     back.ids = user_state.ids
     assert_same_state(view(back, catalogue), view(user_state, catalogue))
     assert same_waiting(back, user_state)
@@ -273,7 +275,7 @@ def test_a_state_of_layout_1_keeps_loading() -> None:
 
 
 def test_a_state_of_layout_2_keeps_loading() -> None:
-    user_state, catalogue = second_golden_profile()
+    user_state, catalogue = second_golden_state()
     back = user_state_of(user_row(user_state, catalogue, 32)._replace(state=stored(2)), catalogue)
     assert_same_state(view(back, catalogue), view(user_state, catalogue))
     assert same_waiting(back, user_state)
@@ -300,7 +302,7 @@ def test_a_row_says_why_to_come_back_to_its_user() -> None:
 
 def test_what_is_written_today_is_what_the_golden_state_says() -> None:
     """Another layout under the same first byte would be read wrongly by the version before."""
-    user_state, catalogue = second_golden_profile()
+    user_state, catalogue = second_golden_state()
     state = user_row(user_state, catalogue, 32).state
     written = stored(2)
     assert (state[0], len(state)) == (written[0], len(written))

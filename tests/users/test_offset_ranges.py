@@ -1,4 +1,4 @@
-"""Fences: what was read is absorbed, what was not is not, in whatever pieces a log is read."""
+"""Offset ranges: what was read is absorbed, what was not is not, in whatever pieces a log is read."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recstream.users.offset_ranges import (
-    LOGS_MOST,
-    RANGES_MOST,
+    MAX_PARTITIONS,
+    MAX_RANGES,
     OffsetRanges,
     absorb,
     is_absorbed,
-    keep_newest_logs,
+    keep_newest_partitions,
 )
 
 END = 40
@@ -65,15 +65,15 @@ def test_an_offset_beyond_the_only_range_is_not_absorbed() -> None:
 
 def test_ranges_are_bounded_and_the_oldest_are_joined() -> None:
     ranges: list[int] = []
-    for offset in range(0, 10 * RANGES_MOST, 5):
+    for offset in range(0, 10 * MAX_RANGES, 5):
         absorb(ranges, offset, since=offset)
-    assert len(ranges) == 2 * RANGES_MOST
+    assert len(ranges) == 2 * MAX_RANGES
     assert ranges[0] == 0
-    assert ranges[-2:] == [10 * RANGES_MOST - 5] * 2
+    assert ranges[-2:] == [10 * MAX_RANGES - 5] * 2
 
 
-def test_the_logs_of_a_fence_are_bounded_and_the_first_go() -> None:
-    offset_ranges: OffsetRanges = {f"log{number}": [0, 1] for number in range(LOGS_MOST + 2)}
-    keep_newest_logs(offset_ranges)
-    assert len(offset_ranges) == LOGS_MOST
+def test_the_partitions_kept_are_bounded_and_the_first_go() -> None:
+    offset_ranges: OffsetRanges = {f"log{number}": [0, 1] for number in range(MAX_PARTITIONS + 2)}
+    keep_newest_partitions(offset_ranges)
+    assert len(offset_ranges) == MAX_PARTITIONS
     assert next(iter(offset_ranges)) == "log2"

@@ -1,4 +1,4 @@
-"""Sessions: a partition of the ring by gaps of event time."""
+"""Sessions: recent events parted by gaps of event time."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ ITEMS = ["a", "b", "c"]
 times = st.lists(st.integers(0, 60).map(lambda k: k * 600.0) | st.floats(0.0, 40_000.0), max_size=30)
 
 
-def ring_of(stamps: list[float]) -> list[RecentEvent]:
+def events_at(stamps: list[float]) -> list[RecentEvent]:
     return [RecentEvent(ts, 2 * k + 2, k % 5, 1.0, "view") for k, ts in enumerate(sorted(stamps))]
 
 
 @given(times)
 def test_sessions_are_the_ring_cut_at_its_gaps_and_nowhere_else(stamps: list[float]) -> None:
-    ring = ring_of(stamps)
-    sessions = sessions_of(ring, GAP)
-    assert sum(session.events for session in sessions) == len(ring)
-    covered = [[one.ts for one in ring if s.start <= one.ts <= s.end] for s in sessions]
+    recent = events_at(stamps)
+    sessions = sessions_of(recent, GAP)
+    assert sum(session.events for session in sessions) == len(recent)
+    covered = [[one.ts for one in recent if s.start <= one.ts <= s.end] for s in sessions]
     assert [ts for run in covered for ts in run] == sorted(stamps)
     for session, run in zip(sessions, covered, strict=True):
         assert (session.events, session.start, session.end) == (len(run), run[0], run[-1])
@@ -46,12 +46,12 @@ def test_arrival_order_does_not_matter(stamps: list[float], by: random.Random) -
 
 @pytest.mark.parametrize(("apart", "sessions"), [(GAP - 1, 1), (GAP, 1), (GAP + 1, 2)])
 def test_events_exactly_one_gap_apart_are_one_session(apart: float, sessions: int) -> None:
-    assert len(sessions_of(ring_of([0.0, apart]), GAP)) == sessions
+    assert len(sessions_of(events_at([0.0, apart]), GAP)) == sessions
 
 
 def test_an_event_between_two_sessions_joins_them() -> None:
-    assert len(sessions_of(ring_of([0.0, 3000.0]), GAP)) == 2
-    assert len(sessions_of(ring_of([0.0, 1500.0, 3000.0]), GAP)) == 1
+    assert len(sessions_of(events_at([0.0, 3000.0]), GAP)) == 2
+    assert len(sessions_of(events_at([0.0, 1500.0, 3000.0]), GAP)) == 1
 
 
 def test_a_comment_is_one_event_though_it_has_two_entries() -> None:
@@ -64,8 +64,8 @@ def test_a_comment_is_one_event_though_it_has_two_entries() -> None:
 
 
 def test_items_are_distinct_in_order_of_appearance() -> None:
-    ring = [RecentEvent(float(k), 2 * k, item, 1.0, "view") for k, item in enumerate([7, 3, NO_ITEM, 7, 9])]
-    assert sessions_of(ring, GAP)[0].items == (7, 3, 9)
+    recent = [RecentEvent(float(k), 2 * k, item, 1.0, "view") for k, item in enumerate([7, 3, NO_ITEM, 7, 9])]
+    assert sessions_of(recent, GAP)[0].items == (7, 3, 9)
 
 
 def test_nothing_recent_is_no_session() -> None:

@@ -1,4 +1,4 @@
-"""The state of a user: order-free, fenced, de-duplicated, and exact for events that waited."""
+"""The state of a user: order-free, exactly once, de-duplicated, and exact for events that waited."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_words_are_kept_for_the_ring_and_nothing_else(events: list[Event]) -> No
     assert set(user_state.words) <= {entry.digest for entry in user_state.recent}
 
 
-def test_of_two_equal_searches_the_words_outlive_the_first_to_leave_the_ring() -> None:
+def test_of_two_equal_searches_the_words_outlive_the_first_that_is_forgotten() -> None:
     rules = dataclasses.replace(RULES, recent=2)
     events = [event(1.0, "search", text="jazz"), event(1.0, "search", text="jazz"), event(2.0, "view", "i0")]
     user_state = user_state_after(arrived(events), catalogue_of(ITEMS), rules)
@@ -124,24 +124,24 @@ def test_of_two_equal_searches_the_words_outlive_the_first_to_leave_the_ring() -
 
 @given(happenings(), randoms)
 def test_an_event_id_counts_once(events: list[Event], by: random.Random) -> None:
-    told = [one for one in events if one.event_id is not None]
+    named = [one for one in events if one.event_id is not None]
     catalogue = catalogue_of(ITEMS)
-    once = user_state_after(arrived(told), catalogue)
+    once = user_state_after(arrived(named), catalogue)
     twice = UserState("u1")
-    again = shuffled(told + told, by)
+    again = shuffled(named + named, by)
     outcomes = [twice.observe(one, catalogue, RULES, 0.0) for one in again]
-    assert outcomes.count(Outcome.DUPLICATE) == len(told)
+    assert outcomes.count(Outcome.DUPLICATE) == len(named)
     assert_same_state(view(once, catalogue), view(twice, catalogue))
 
 
 @given(happenings())
 def test_the_ids_of_the_newest_events_are_remembered(events: list[Event]) -> None:
     user_state = user_state_after(arrived(events), catalogue_of(ITEMS), TIGHT)
-    told = sorted((one.ts, digest_of(one)) for one in events if one.event_id is not None)
-    assert list(user_state.ids) == told[-TIGHT.dedup :]
+    named = sorted((one.ts, digest_of(one)) for one in events if one.event_id is not None)
+    assert list(user_state.ids) == named[-TIGHT.dedup :]
 
 
-def test_an_event_id_is_remembered_beyond_the_ring() -> None:
+def test_an_event_id_is_remembered_longer_than_the_event() -> None:
     rules = dataclasses.replace(RULES, recent=2, dedup=9)
     events = [event(float(k), "view", "i0", event_id=f"e{k}") for k in range(8)]
     catalogue = catalogue_of(ITEMS)
@@ -176,7 +176,7 @@ def test_events_without_an_id_are_never_duplicates() -> None:
 
 
 @given(happenings(with_ids=False))
-def test_what_lies_at_or_below_the_fence_is_absorbed_and_changes_nothing(events: list[Event]) -> None:
+def test_an_offset_that_was_read_is_absorbed_and_changes_nothing(events: list[Event]) -> None:
     catalogue = catalogue_of(ITEMS)
     events = arrived(events)
     user_state = user_state_after(events, catalogue)
@@ -191,7 +191,7 @@ def test_what_lies_at_or_below_the_fence_is_absorbed_and_changes_nothing(events:
     assert (user_state.offset_ranges, user_state.as_of) == (offset_ranges, as_of)
 
 
-def test_fences_are_kept_by_the_identity_of_a_partition() -> None:
+def test_offset_ranges_are_kept_by_the_identity_of_a_partition() -> None:
     catalogue = catalogue_of(ITEMS)
     user_state = user_state_after([event(1.0, "view", "i0", offset=7)], catalogue)
     anew = event(2.0, "view", "i1", offset=3)
@@ -200,7 +200,7 @@ def test_fences_are_kept_by_the_identity_of_a_partition() -> None:
     assert user_state.offset_ranges == {"events/0@1": [0, 7], "events/0@re-created": [0, 3]}
 
 
-def test_a_duplicate_moves_the_fence() -> None:
+def test_a_duplicate_is_absorbed() -> None:
     catalogue = catalogue_of(ITEMS)
     user_state = UserState("u1")
     outcomes = [

@@ -71,7 +71,7 @@ def _change_latest(part: str) -> Callable[[UserState, random.Random], bool]:
     return change
 
 
-def _change_ring(user_state: UserState, by: random.Random) -> bool:
+def _change_recent(user_state: UserState, by: random.Random) -> bool:
     if not user_state.recent:
         return False
     at = by.randrange(len(user_state.recent))
@@ -127,7 +127,7 @@ CHANGES: dict[str, tuple[str, Callable[[UserState, random.Random], bool]]] = {
     "version": ("version", _change_version),
     "long_term": ("long_term", _change_sum("long_term")),
     "disliked": ("disliked", _change_sum("disliked")),
-    "recent": ("ring", _change_ring),
+    "recent": ("recent", _change_recent),
     "words": ("words", _change_words),
     "seen": ("seen", _change_latest("seen")),
     "hidden": ("hidden", _change_latest("hidden")),
@@ -151,8 +151,8 @@ def test_a_change_of_one_part_is_found_and_named(part: str, events: list[Event],
     other = copy.deepcopy(user_state)
     assume(change(other, by))
     for one, two in ((user_state, other), (other, user_state)):
-        told = between(one, two, catalogue)
-        assert [line.split(":")[0] for line in told] == [name], told
+        lines = between(one, two, catalogue)
+        assert [line.split(":")[0] for line in lines] == [name], lines
 
 
 @given(happenings(), randoms)
@@ -217,9 +217,9 @@ def test_what_differs_is_named_and_many_are_counted() -> None:
     log: list[Any] = [event(float(k), "view", f"i{k}") for k in range(6)]
     one, catalogue = state(log)
     other, _ = state(log[:1])
-    version, long_term, ring, seen = between(one, other, catalogue)
+    version, long_term, recent, seen = between(one, other, catalogue)
     assert version == "version: 6 in one, 1 in other"
     assert long_term.startswith("long_term: newest event at 5.0 in one, 0.0 in other, weight ")
-    assert ring.startswith("ring: only in one view 'i1' at 1.0 (weight 1.0, digest ")
-    assert ring.endswith(" and 2 more")
+    assert recent.startswith("recent: only in one view 'i1' at 1.0 (weight 1.0, digest ")
+    assert recent.endswith(" and 2 more")
     assert seen == "seen: only in one 'i1' at 1.0, 'i2' at 2.0, 'i3' at 3.0 and 2 more"

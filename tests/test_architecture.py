@@ -188,6 +188,14 @@ def prints(path: Path) -> Iterator[str]:
 
 PURE_MODULES = [path for folder in sorted(PURE) for path in modules(PACKAGE / folder)]
 
+
+def imports_of_test_modules(path: Path) -> Iterator[str]:
+    """What is taken from a test module: what tests share belongs in tests/support."""
+    for name in imported(path):
+        if is_within(name, {"tests"}) and any(part.startswith("test_") for part in name.split(".")[:-1]):
+            yield f"imports {name}"
+
+
 RULES: dict[str, tuple[Rule, list[Path], str]] = {
     "pure folders import what is pure": (impure_imports, PURE_MODULES, "import os.path"),
     "pure folders import no clock": (impure_imports, PURE_MODULES, "def f():\n    from time import time"),
@@ -204,6 +212,11 @@ RULES: dict[str, tuple[Rule, list[Path], str]] = {
     ),
     "__all__ names what is there": (all_that_is_not_there, modules(PACKAGE), "__all__ = ['gone']"),
     "only the command line prints": (prints, modules(PACKAGE) + modules(FLOWS), "def f():\n    print('x')"),
+    "tests share through tests/support": (
+        imports_of_test_modules,
+        modules(ROOT / "tests"),
+        "from tests.users.test_state import shuffled",
+    ),
     "no text names DESIGN": (mentions_of_design, modules(PACKAGE) + modules(FLOWS), "# DESIGN section 2"),
 }
 

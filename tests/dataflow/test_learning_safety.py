@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as arrays
 
 from recstream.ranking.model import RankingModel
 from recstream.ranking.online_learning import LearningRules
-from tests.dataflow.test_model_state import ITEMS, bench_of, effect, log_of, model, play
 from tests.support.builders import Bench, event
+from tests.support.learning_workers import ITEMS, effect, habitual_log, learning_bench, model, play
 
 BOUND = 30.0
 
@@ -34,8 +34,8 @@ def flood(bench: Bench, count: int, *, step: int = 10) -> None:
 
 def test_a_flood_by_one_user_moves_the_weights_less_than_all_others_did() -> None:
     """As many lessons as a day of everybody; at full weight they would count for thrice as much."""
-    bench = bench_of(learning=LearningRules(all_of=1 << 30))
-    play(bench, log_of(600))
+    bench = learning_bench(learning=LearningRules(all_of=1 << 30))
+    play(bench, habitual_log(600))
     learned, examples = effect(bench), model(bench).examples
     flood(bench, 1500)
     assert model(bench).examples > 2.5 * examples, "it is a flood"
@@ -46,8 +46,8 @@ def test_a_flood_within_one_micro_batch_moves_them_no_further() -> None:
     """How events are batched changes little of what they weigh."""
     moves = []
     for step in (10, 400):
-        bench = bench_of(learning=LearningRules(all_of=1 << 30))
-        play(bench, log_of(600))
+        bench = learning_bench(learning=LearningRules(all_of=1 << 30))
+        play(bench, habitual_log(600))
         learned = effect(bench)
         flood(bench, 400, step=step)
         moves.append(moved(effect(bench), learned))
@@ -56,8 +56,8 @@ def test_a_flood_within_one_micro_batch_moves_them_no_further() -> None:
 
 def test_others_learn_at_full_weight_once_the_flood_is_over() -> None:
     """A window forgets: 1,024 lessons of others later nothing of the flood is counted."""
-    bench = bench_of()
-    play(bench, log_of(100))
+    bench = learning_bench()
+    play(bench, habitual_log(100))
     flood(bench, 200)
     learner = bench.worker.learner
     assert learner._share(7) == 1.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import random
 from typing import Any
 
 import numpy as np
@@ -16,59 +15,21 @@ from recstream.dataflow.model_state.weights import WEIGHTS, mean_of, stored_weig
 from recstream.dataflow.worker import Worker
 from recstream.items.codec import RowFormatError
 from recstream.items.text_transform import TextTransform
-from recstream.ranking.model import RankingModel
-from recstream.ranking.online_learning import LearningRules
 from recstream.ranking.recommender import RankingRules
 from recstream.records.event import Event
 from recstream.stores.base import ModelRow
-from tests.support.builders import Bench, arrived, decoded, event
-
-ITEMS = [f"i{k}" for k in range(12)]
-REPEATS = RankingRules(top_n=5, repeats=True)
-FROZEN = LearningRules(enabled=False)
-
-
-def log_of(count: int, *, seed: int = 0, users: int = 6, begin: int = 0, name: str = "u") -> list[Event]:
-    """Users who mostly take the item after their last one."""
-    rng = random.Random(seed)
-    at = {f"{name}{k}": rng.randrange(len(ITEMS)) for k in range(users)}
-    events = []
-    for k in range(count):
-        user = rng.choice(list(at))
-        at[user] = (at[user] + 1) % len(ITEMS) if rng.random() < 0.8 else rng.randrange(len(ITEMS))
-        events.append(event(float(begin + k), "view", ITEMS[at[user]], user=user))
-    return [one._replace(offset=begin + k) for k, one in enumerate(arrived(events))]
-
-
-def bench_of(**rules: Any) -> Bench:
-    bench = Bench(ranking=REPEATS, **rules)
-    bench.know(*ITEMS)
-    return bench
-
-
-def play(bench: Bench, events: list[Event]) -> list[dict[str, Any]]:
-    """The lists of micro-batches of ten, with a barrier after each."""
-    made = []
-    for at in range(0, len(events), 10):
-        done = bench.step(*events[at : at + 10])
-        bench.worker.count(done.interactions)
-        made += [decoded(one.value) for one in bench.worker.rank(done.queries)]
-        bench.flush()
-    return made
-
-
-def stop(bench: Bench) -> None:
-    """The sources end: the last barrier."""
-    bench.worker.ending = True
-    bench.flush()
-
-
-def model(bench: Bench) -> RankingModel:
-    return bench.worker.recommender.model
-
-
-def effect(bench: Bench) -> list[float]:
-    return list(model(bench).effect.values())
+from tests.support.builders import Bench
+from tests.support.learning_workers import (
+    FROZEN,
+    ITEMS,
+    TwoWorkers,
+    effect,
+    habitual_log,
+    learning_bench,
+    model,
+    play,
+    stop,
+)
 
 
 def weights_rows(bench: Bench) -> list[str]:
@@ -76,8 +37,8 @@ def weights_rows(bench: Bench) -> list[str]:
 
 
 def test_after_a_clean_stop_the_weights_are_exactly_those_there_were() -> None:
-    bench = bench_of()
-    play(bench, log_of(150))
+    bench = learning_bench()
+    play(bench, habitual_log(150))
     stop(bench)
     before, examples, repeats = effect(bench), model(bench).examples, bench.worker.learner.repeats
     assert examples > 20
@@ -91,7 +52,7 @@ def test_after_a_clean_stop_the_weights_are_exactly_those_there_were() -> None:
 def test_that_people_come_back_to_items_is_known_after_a_restart() -> None:
     bench = Bench(ranking=RankingRules(top_n=5, repeats=None))
     bench.know(*ITEMS)
-    play(bench, log_of(250))
+    play(bench, habitual_log(250))
     assert bench.worker.recommender.people_repeat
     stop(bench)
     bench.again()
@@ -99,8 +60,8 @@ def test_that_people_come_back_to_items_is_known_after_a_restart() -> None:
 
 
 def test_what_a_crash_loses_of_the_weights_is_bounded() -> None:
-    bench = bench_of()
-    play(bench, log_of(400))
+    bench = learning_bench()
+    play(bench, habitual_log(400))
     learned = model(bench).examples
     assert learned > 200
     bench.again()
@@ -108,8 +69,8 @@ def test_what_a_crash_loses_of_the_weights_is_bounded() -> None:
 
 
 def test_a_barrier_without_lessons_writes_no_weights() -> None:
-    bench = bench_of()
-    play(bench, log_of(150))
+    bench = learning_bench()
+    play(bench, habitual_log(150))
     stop(bench)
     calls = len(bench.models.calls)
     stop(bench)
@@ -117,8 +78,8 @@ def test_a_barrier_without_lessons_writes_no_weights() -> None:
 
 
 def test_whoever_only_reads_writes_nothing() -> None:
-    bench = bench_of()
-    play(bench, log_of(150))
+    bench = learning_bench()
+    play(bench, habitual_log(150))
     stop(bench)
     rows = dict(bench.models.rows)
     bench.models.calls.clear()
@@ -128,21 +89,21 @@ def test_whoever_only_reads_writes_nothing() -> None:
 
 
 def test_frozen_weights_are_used_but_neither_changed_nor_written() -> None:
-    bench = bench_of()
-    play(bench, log_of(150))
+    bench = learning_bench()
+    play(bench, habitual_log(150))
     stop(bench)
     learned, row = effect(bench), bench.models.rows["weights/0"]
     bench.rules = dataclasses.replace(bench.rules, learning=FROZEN)
     bench.again()
-    play(bench, log_of(100, seed=1, begin=150))
+    play(bench, habitual_log(100, seed=1, begin=150))
     stop(bench)
     assert effect(bench) == learned
     assert bench.models.rows["weights/0"] == row
 
 
 def test_weights_of_other_signals_are_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    bench = bench_of()
-    play(bench, log_of(150))
+    bench = learning_bench()
+    play(bench, habitual_log(150))
     stop(bench)
     row = bench.models.rows["weights/0"]
     bench.models.upsert([row._replace(state=row.state.replace(b"lasting", b"l4sting"))])
@@ -153,33 +114,16 @@ def test_weights_of_other_signals_are_left_out_with_a_warning(caplog: pytest.Log
 
 
 def test_weights_of_another_layout_stop_the_start_and_say_how_to_mend_it() -> None:
-    bench = bench_of()
+    bench = learning_bench()
     bench.models.upsert([ModelRow("weights/0", 1, b"\x63...")])
     with pytest.raises(RowFormatError, match=r"layout 63.*recstream model reset"):
         bench.again()
 
 
-class Pair:
-    """Two workers of one job, on the same stores: each with users of its own."""
-
-    def __init__(self) -> None:
-        self.one = bench_of(processes=2)
-        self.other = Bench(self.one.clock, ranking=REPEATS, processes=2)
-        for name in ("users", "items", "statistics", "models"):
-            setattr(self.other, name, getattr(self.one, name))
-        self.again()
-
-    def again(self) -> None:
-        for shard, bench in enumerate((self.one, self.other)):
-            bench.again()
-            bench.know(*ITEMS)
-            bench.worker.adopt(shard + 3, None)
-
-
 def test_two_workers_write_a_row_each_and_start_from_the_mean_of_both() -> None:
-    pair = Pair()
-    play(pair.one, log_of(120))
-    play(pair.other, log_of(240, seed=1, name="v"))
+    pair = TwoWorkers()
+    play(pair.one, habitual_log(120))
+    play(pair.other, habitual_log(240, seed=1, name="v"))
     for bench in (pair.one, pair.other):
         stop(bench)
     learned = model(pair.one).examples + model(pair.other).examples
@@ -192,8 +136,8 @@ def test_two_workers_write_a_row_each_and_start_from_the_mean_of_both() -> None:
 
 
 def test_a_running_worker_takes_in_what_the_other_has_learned_since() -> None:
-    pair = Pair()
-    play(pair.one, log_of(300))
+    pair = TwoWorkers()
+    play(pair.one, habitual_log(300))
     before = effect(pair.other)
     pair.other.step()
     assert effect(pair.other) == before, "the time to look has not come"
@@ -207,16 +151,16 @@ def test_a_running_worker_takes_in_what_the_other_has_learned_since() -> None:
 
 
 def test_rows_of_workers_that_are_gone_count_once_and_are_dropped() -> None:
-    pair = Pair()
+    pair = TwoWorkers()
     for bench, name in ((pair.one, "u"), (pair.other, "v")):
-        play(bench, log_of(120, name=name))
+        play(bench, habitual_log(120, name=name))
         stop(bench)
     lone = pair.one
     lone.rules = dataclasses.replace(lone.rules, processes=1)
     lone.again()
     begun = model(lone).examples
     assert weights_rows(lone) == ["weights/3", "weights/4"], "reading drops nothing"
-    play(lone, log_of(60, seed=2, begin=120))
+    play(lone, habitual_log(60, seed=2, begin=120))
     stop(lone)
     assert weights_rows(lone) == ["weights/0"]
     learned = model(lone).examples
@@ -226,18 +170,18 @@ def test_rows_of_workers_that_are_gone_count_once_and_are_dropped() -> None:
 
 
 def test_the_row_of_a_worker_that_writes_first_does_not_take_the_others_with_it() -> None:
-    pair = Pair()
+    pair = TwoWorkers()
     for begin in (0, 120):
         for bench, name in ((pair.one, "u"), (pair.other, "v")):
-            play(bench, log_of(60, begin=begin, name=name))
+            play(bench, habitual_log(60, begin=begin, name=name))
             stop(bench)
         pair.again()
     assert weights_rows(pair.one) == ["weights/3", "weights/4"]
 
 
 def test_the_mean_of_one_is_that_one() -> None:
-    bench = bench_of()
-    play(bench, log_of(150))
+    bench = learning_bench()
+    play(bench, habitual_log(150))
     stop(bench)
     (stored,) = stored_weights(bench.models.rows, model(bench)).values()
     assert mean_of([stored]).model.to_bytes() == model(bench).to_bytes()
@@ -254,8 +198,8 @@ def text_of(bench: Bench) -> np.ndarray[Any, Any]:
 
 def test_lists_after_a_restart_rest_on_the_transform_of_before() -> None:
     """Two items more would have it fitted anew over all; the catalogue has not outgrown it."""
-    bench = bench_of()
-    play(bench, log_of(20))
+    bench = learning_bench()
+    play(bench, habitual_log(20))
     bench.know("new0", "new1")
     before = text_of(bench)
     stop(bench)
@@ -264,14 +208,14 @@ def test_lists_after_a_restart_rest_on_the_transform_of_before() -> None:
 
 
 def test_a_catalogue_that_has_outgrown_its_transform_fits_its_own_and_stores_it() -> None:
-    bench = bench_of()
-    play(bench, log_of(20))
+    bench = learning_bench()
+    play(bench, habitual_log(20))
     stop(bench)
     first = TextTransform.from_bytes(bench.models.rows[TRANSFORM].state)
     bench.know(*(f"new{k}" for k in range(12)))
     bench.flush()
     bench.again()
-    play(bench, log_of(20, seed=3, begin=20))
+    play(bench, habitual_log(20, seed=3, begin=20))
     stop(bench)
     second = TextTransform.from_bytes(bench.models.rows[TRANSFORM].state)
     assert (first.items, second.items) == (12, 24)
@@ -279,16 +223,16 @@ def test_a_catalogue_that_has_outgrown_its_transform_fits_its_own_and_stores_it(
 
 
 def test_a_barrier_has_no_transform_fitted_that_no_list_asked_for() -> None:
-    bench = bench_of(lists=False, learning=FROZEN)
-    play(bench, log_of(20))
+    bench = learning_bench(lists=False, learning=FROZEN)
+    play(bench, habitual_log(20))
     stop(bench)
     assert TRANSFORM not in bench.models.rows
 
 
 def test_a_job_that_learns_nothing_stores_the_transform_of_its_lists() -> None:
     """The live job's lists are made by a step of their own, past the worker's micro-batch."""
-    bench = bench_of(learning=FROZEN)
-    lists = recommend_step(bench, log_of(20))
+    bench = learning_bench(learning=FROZEN)
+    lists = recommend_step(bench, habitual_log(20))
     used = bench.worker.replica.catalogue.transform
     stop(bench)
     assert lists
@@ -297,33 +241,33 @@ def test_a_job_that_learns_nothing_stores_the_transform_of_its_lists() -> None:
     bench.know("new0", "new1")  # all over, another one would be fitted
     stop(bench)
     bench.again()
-    assert recommend_step(bench, log_of(20, begin=20))
+    assert recommend_step(bench, habitual_log(20, begin=20))
     np.testing.assert_array_equal(text_of(bench)[: len(ITEMS)], before)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_running_job_takes_up_a_transform_written_by_another_process(processes: int) -> None:
-    bench = bench_of(processes=processes)
-    play(bench, log_of(20))
+    bench = learning_bench(processes=processes)
+    play(bench, habitual_log(20))
     fitted = bench.worker.replica.catalogue.fitted(whitening=0.5)
     seq = int((bench.clock() + 1.0) * 1e9)
     bench.models.upsert([ModelRow(TRANSFORM, seq, fitted.to_bytes())])
     bench.clock.now += 15.0  # a lone process looks every ten seconds
     bench.step()
     assert bench.worker.replica.catalogue.transform.version == fitted.version
-    made = play(bench, log_of(20, seed=1, begin=20))
+    made = play(bench, habitual_log(20, seed=1, begin=20))
     assert made[-1]["items"]
     stop(bench)
     assert bench.models.rows[TRANSFORM].seq == seq, "it is not written again"
 
 
 def test_only_one_process_of_a_job_stores_the_transform() -> None:
-    pair = Pair()
-    play(pair.one, log_of(20))
+    pair = TwoWorkers()
+    play(pair.one, habitual_log(20))
     stop(pair.one)
     assert TRANSFORM not in pair.one.models.rows
     services = dataclasses.replace(pair.one.services(), maintain=lambda: None)
     pair.one.worker = Worker(services, pair.one.rules)
-    play(pair.one, log_of(20, begin=20))
+    play(pair.one, habitual_log(20, begin=20))
     stop(pair.one)
     assert TRANSFORM in pair.one.models.rows

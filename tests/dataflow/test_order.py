@@ -15,7 +15,7 @@ from recstream.operations.verify import compare_users
 from recstream.records.event import Event
 from recstream.records.transport import Partition, shard_of
 from tests.support.builders import RULES, Bench, item_row
-from tests.users.test_state import ITEMS, happenings
+from tests.support.user_events import ITEMS, user_events
 
 USERS = [f"u{k}" for k in range(5)]
 TIGHT = dataclasses.replace(RULES, recent=4, history=3)
@@ -87,7 +87,9 @@ def of_users(events: list[Event], by: random.Random) -> list[Event]:
     return log
 
 
-@given(happenings(max_size=30), st.integers(0, 2**32), st.sampled_from([1, 3, 7]), st.sampled_from([1, 2, 3]))
+@given(
+    user_events(max_size=30), st.integers(0, 2**32), st.sampled_from([1, 3, 7]), st.sampled_from([1, 2, 3])
+)
 @settings(max_examples=80, deadline=None)
 def test_any_order_batches_partitions_workers_crashes_and_late_items_give_one_state(
     events: list[Event], seed: int, partitions: int, workers: int

@@ -12,17 +12,17 @@ from recstream.dataflow.model_state.replay_buffer import LESSONS
 from recstream.records.actions import DecodeRules
 from recstream.records.item import Item, item_from
 from recstream.users.state import UserState
-from tests.dataflow.test_model_state import FROZEN, Pair, bench_of, log_of, model, play, stop
 from tests.support.builders import Bench, event, item_row
+from tests.support.learning_workers import FROZEN, TwoWorkers, habitual_log, learning_bench, model, play, stop
 
 
 def test_weights_learned_after_a_clean_stop_are_those_without_it() -> None:
-    whole, halves = bench_of(), bench_of()
+    whole, halves = learning_bench(), learning_bench()
     for bench in (whole, halves):
-        play(bench, log_of(150))
+        play(bench, habitual_log(150))
     stop(halves)
     halves.again()
-    later = log_of(100, seed=5, begin=150)
+    later = habitual_log(100, seed=5, begin=150)
     for mine, theirs in zip(play(halves, later), play(whole, later), strict=True):
         for one, other in zip(mine["items"], theirs["items"], strict=True):
             assert one["item_id"] == other["item_id"]
@@ -34,21 +34,21 @@ def test_weights_learned_after_a_clean_stop_are_those_without_it() -> None:
 
 def test_lessons_are_written_at_the_end_only_and_leave_once_newer_ones_came() -> None:
     """A crash would else bring them back when they are long outdated."""
-    bench = bench_of()
-    play(bench, log_of(150))
+    bench = learning_bench()
+    play(bench, habitual_log(150))
     assert LESSONS not in bench.models.rows
     stop(bench)
     assert LESSONS in bench.models.rows
     bench.again()
     bench.flush()
     assert LESSONS in bench.models.rows, "nothing was learned since"
-    play(bench, log_of(20, seed=1, begin=150))
+    play(bench, habitual_log(20, seed=1, begin=150))
     assert LESSONS not in bench.models.rows
 
 
 def test_lessons_of_another_layout_are_passed_over() -> None:
-    bench = bench_of()
-    play(bench, log_of(150))
+    bench = learning_bench()
+    play(bench, habitual_log(150))
     stop(bench)
     bench.models.upsert([bench.models.rows[LESSONS]._replace(state=b"\x63")])
     bench.again()
@@ -56,16 +56,16 @@ def test_lessons_of_another_layout_are_passed_over() -> None:
 
 
 def test_where_nothing_is_learned_or_several_learn_no_lessons_are_kept() -> None:
-    frozen, pair = bench_of(learning=FROZEN), Pair()
+    frozen, pair = learning_bench(learning=FROZEN), TwoWorkers()
     for bench in (frozen, pair.one):
-        play(bench, log_of(150))
+        play(bench, habitual_log(150))
         stop(bench)
         assert LESSONS not in bench.models.rows
 
 
 def test_lessons_carry_no_names() -> None:
-    bench = bench_of()
-    play(bench, log_of(150, name="somebody-"))
+    bench = learning_bench()
+    play(bench, habitual_log(150, name="somebody-"))
     stop(bench)
     state = zlib.decompress(bench.models.rows[LESSONS].state[1:])
     assert len(state) > 1000
@@ -74,8 +74,8 @@ def test_lessons_carry_no_names() -> None:
 
 def test_an_erased_user_leaves_no_lessons() -> None:
     """Not in memory, not in the store, and not as a checksum of their id."""
-    bench = bench_of()
-    play(bench, log_of(150))
+    bench = learning_bench()
+    play(bench, habitual_log(150))
     stop(bench)
     bench.again()
     assert bench.worker.recommender.replay_buffer
@@ -86,8 +86,8 @@ def test_an_erased_user_leaves_no_lessons() -> None:
 
 
 def test_lessons_of_other_signals_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = bench_of()
-    play(bench, log_of(150))
+    bench = learning_bench()
+    play(bench, habitual_log(150))
     stop(bench)
     bench.again()
     with monkeypatch.context() as then:
@@ -105,8 +105,8 @@ def loaded(bench: Bench, user_id: str) -> UserState:
 
 def test_an_item_that_comes_with_its_event_is_no_lesson() -> None:
     """No list before the event could have held it: it would teach that untried items are what people take."""
-    bench = bench_of()
-    play(bench, log_of(60))
+    bench = learning_bench()
+    play(bench, habitual_log(60))
     before = bench.worker.learner.offered.offers
     brings = event(1000.0, "view", "new", user="u0", offset=1000)
     item = item_from({"item_id": "new", "title": "New"}, brings.partition, 1000, b"", rules=DecodeRules())

@@ -10,8 +10,8 @@ from recstream.dataflow.model_state.session_index import SESSIONS, row_of_user, 
 from recstream.items.codec import RowFormatError
 from recstream.records.transport import shard_of
 from recstream.stores.base import ModelRow
-from tests.dataflow.test_model_state import FROZEN, Pair, bench_of, log_of, play, stop
 from tests.support.builders import Bench, event
+from tests.support.learning_workers import FROZEN, TwoWorkers, habitual_log, learning_bench, play, stop
 
 Seen = dict[str, list[list[str]]]
 
@@ -30,8 +30,8 @@ def stored(bench: Bench) -> Seen:
 
 
 def test_after_a_clean_stop_the_sessions_are_those_there_were() -> None:
-    bench = bench_of()
-    play(bench, log_of(150))
+    bench = learning_bench()
+    play(bench, habitual_log(150))
     stop(bench)
     before = sessions(bench)
     assert len(before) == 6
@@ -43,12 +43,12 @@ def test_after_a_clean_stop_the_sessions_are_those_there_were() -> None:
 
 def test_lists_after_a_clean_stop_are_those_without_it() -> None:
     """Ids, order, scores and reasons; nothing is learned, so that neither run is ahead."""
-    whole, halves = bench_of(learning=FROZEN), bench_of(learning=FROZEN)
-    play(whole, log_of(100))
-    play(halves, log_of(100))
+    whole, halves = learning_bench(learning=FROZEN), learning_bench(learning=FROZEN)
+    play(whole, habitual_log(100))
+    play(halves, habitual_log(100))
     stop(halves)
     halves.again()
-    later = log_of(40, seed=5, begin=100)
+    later = habitual_log(40, seed=5, begin=100)
     for mine, theirs in zip(play(halves, later), play(whole, later), strict=True):
         assert mine["items"]
         for one, other in zip(mine["items"], theirs["items"], strict=True):
@@ -57,7 +57,7 @@ def test_lists_after_a_clean_stop_are_those_without_it() -> None:
 
 
 def test_rows_are_written_once_in_some_barriers_until_the_end() -> None:
-    bench = bench_of()
+    bench = learning_bench()
     written = []
     for k in range(12):
         bench.step(event(float(k), "view", "i1", user=f"u{k}", offset=k))
@@ -72,7 +72,7 @@ def test_rows_are_written_once_in_some_barriers_until_the_end() -> None:
 
 
 def test_a_barrier_writes_a_bounded_part() -> None:
-    bench = bench_of()
+    bench = learning_bench()
     bench.step(*(event(1.0, "view", "i1", user=f"u{k}", offset=k) for k in range(600)))
     bench.flush()
     rows = [name for name in bench.models.rows if name.startswith(SESSIONS)]
@@ -82,8 +82,8 @@ def test_a_barrier_writes_a_bounded_part() -> None:
 
 
 def test_somebody_forgotten_leaves_the_rows_at_the_next_barrier() -> None:
-    bench = bench_of()
-    play(bench, log_of(100))
+    bench = learning_bench()
+    play(bench, habitual_log(100))
     stop(bench)
     bench.again()
     assert "u1" in stored(bench)
@@ -96,8 +96,8 @@ def test_somebody_forgotten_leaves_the_rows_at_the_next_barrier() -> None:
 
 
 def test_somebody_forgotten_leaves_the_rows_whose_sessions_had_left_the_window() -> None:
-    bench = bench_of()
-    play(bench, log_of(50))
+    bench = learning_bench()
+    play(bench, habitual_log(50))
     stop(bench)
     bench.worker.recommender.sessions.forget("u1")
     bench.worker.recommender.sessions.take_changed()
@@ -110,8 +110,8 @@ def test_somebody_forgotten_leaves_the_rows_whose_sessions_had_left_the_window()
 
 def test_the_rows_of_a_forgotten_user_are_written_before_the_user_is_erased() -> None:
     """A crash in between has the event read again, which finds the user and erases the sessions again."""
-    bench = bench_of()
-    play(bench, log_of(50))
+    bench = learning_bench()
+    play(bench, habitual_log(50))
     stop(bench)
     order: list[str] = []
     users, models = bench.users.calls, bench.models.calls
@@ -133,8 +133,8 @@ def test_the_rows_of_a_forgotten_user_are_written_before_the_user_is_erased() ->
 
 
 def test_a_worker_reads_the_sessions_of_the_other_and_drops_who_was_forgotten_there() -> None:
-    pair = Pair()
-    play(pair.one, log_of(60))
+    pair = TwoWorkers()
+    play(pair.one, habitual_log(60))
     stop(pair.one)
     assert sessions(pair.other) == {}
     pair.other.clock.now += 5.0
@@ -151,9 +151,9 @@ def test_a_worker_reads_the_sessions_of_the_other_and_drops_who_was_forgotten_th
 
 
 def test_with_another_number_of_workers_the_sessions_are_the_same() -> None:
-    pair = Pair()
+    pair = TwoWorkers()
     for bench, name in ((pair.one, "u"), (pair.other, "v")):
-        play(bench, log_of(60, name=name))
+        play(bench, habitual_log(60, name=name))
         stop(bench)
     lone = pair.one
     both = sessions(pair.one) | sessions(pair.other)
@@ -172,8 +172,8 @@ def test_all_users_of_a_row_are_of_one_shard(shards: int) -> None:
 
 
 def test_a_user_is_taken_out_of_a_row() -> None:
-    bench = bench_of()
-    play(bench, log_of(50))
+    bench = learning_bench()
+    play(bench, habitual_log(50))
     stop(bench)
     row = bench.models.rows[row_of_user("u1", bench.rules.shards)]
     cut = without_user(row, "u1")
@@ -183,7 +183,7 @@ def test_a_user_is_taken_out_of_a_row() -> None:
 
 
 def test_sessions_of_another_layout_stop_the_start_and_say_how_to_mend_it() -> None:
-    bench = bench_of()
+    bench = learning_bench()
     bench.models.upsert([ModelRow("sessions/0001", 1, b"")])
     with pytest.raises(RowFormatError, match="layout nothing"):
         bench.again()

@@ -12,9 +12,9 @@ from bytewax.testing import TestingSource
 from recstream.dataflow.services import Services
 from recstream.records.dead_letter import raw_of
 from recstream.records.reject_limit import RejectLimitError, RejectLimitRules
-from tests.flows.test_recommend import ITEMS, WORKERS, Job, Run, raw, view
 from tests.support.encoders import FussyEncoder
 from tests.support.live import T0, Record, assert_same_users, events
+from tests.support.memory_jobs import ITEMS, WORKERS, MemoryJob, Run, raw_batches, view
 
 BAD = "unspeakable words"
 BAD_ITEM: Record = {"item_id": "bad", "title": "Unspeakable title"}
@@ -22,7 +22,7 @@ KINDS = pytest.mark.parametrize(("workers", "every_event"), [(1, False), (2, Fal
 
 
 @dataclass
-class FussyJob(Job):
+class FussyJob(MemoryJob):
     """Its encoder cannot encode `BAD`, nor the text of `BAD_ITEM`."""
 
     def services(self) -> Services:
@@ -31,7 +31,7 @@ class FussyJob(Job):
         return replace(inner, encoder=lambda: encoder)
 
     def details(self) -> Iterator[str]:
-        return (orjson.loads(letter.value or b"")["detail"] for letter in self.letters)
+        return (orjson.loads(message.value or b"")["detail"] for message in self.dead_letters)
 
 
 def search(user: str, text: str, ts: float = T0) -> Record:
@@ -66,10 +66,10 @@ def test_the_others_are_applied_as_if_it_were_not_there(
 ) -> None:
     log = events(60)
     mixed, places = strewn(log, bad, 6)
-    plain, job = Job(run_flow, workers), FussyJob(run_flow, workers)
+    plain, job = MemoryJob(run_flow, workers), FussyJob(run_flow, workers)
     for one, records in ((plain, log), (job, mixed)):
-        one.know()
-        one.hear(records, every_event=every_event)
+        one.load_items()
+        one.absorb(records, every_event=every_event)
     assert job.reasons() == {("events/0", place): "unencodable" for place in places}
     assert job.account() == (70, 60, 0, 0, 10, 0, True)
     assert job.meters.snapshot()["records_rejected"] == {"events/unencodable": 10}
@@ -84,9 +84,9 @@ def test_the_others_are_applied_as_if_it_were_not_there(
 def test_its_letter_says_which_text_why_and_how_to_mend_it_and_has_the_record(run_flow: Run) -> None:
     job = FussyJob(run_flow)
     record = search("u1", BAD)
-    job.hear([record, search("u1", "jazz")])
-    (letter,) = job.letters
-    letters = orjson.loads(letter.value or b"")
+    job.absorb([record, search("u1", "jazz")])
+    (message,) = job.dead_letters
+    letters = orjson.loads(message.value or b"")
     assert raw_of(letters) == orjson.dumps(record)
     assert letters["source"] == {"partition": "events/0", "offset": 0}
     (detail,) = job.details()
@@ -102,14 +102,14 @@ def test_an_event_whose_item_cannot_be_encoded_is_rejected_once_and_does_not_wai
     run_flow: Run, workers: int
 ) -> None:
     job = FussyJob(run_flow, workers)
-    job.know(ITEMS[:3])
+    job.load_items(ITEMS[:3])
     bringing = {"user_id": "u1", "ts": T0, "action": "like", "item": BAD_ITEM}
     both = {**bringing, "action": "comment", "text": BAD}
-    job.hear([bringing, both, view("u1", "i1")])
+    job.absorb([bringing, both, view("u1", "i1")])
     assert job.reasons() == {("events/0", 0): "unencodable", ("events/0", 1): "unencodable"}
     assert [detail.split(":")[0] for detail in job.details()] == ["item", "text"]
     assert job.account() == (3, 1, 0, 0, 2, 0, True)
-    assert not job.profile("u1")[0].waiting
+    assert not job.user_state("u1")[0].waiting
     assert "bad" not in job.items.rows
 
 
@@ -117,7 +117,7 @@ def test_an_event_whose_item_cannot_be_encoded_is_rejected_once_and_does_not_wai
 def test_of_two_records_of_an_item_the_one_that_can_be_encoded_counts(run_flow: Run, workers: int) -> None:
     job = FussyJob(run_flow, workers)
     good = {**BAD_ITEM, "title": "A good title"}
-    job.hear(
+    job.absorb(
         [
             {"user_id": "u1", "ts": T0, "action": "like", "item": BAD_ITEM},
             {"user_id": "u1", "ts": T0 + 1, "action": "view", "item": good},
@@ -131,50 +131,52 @@ def test_of_two_records_of_an_item_the_one_that_can_be_encoded_counts(run_flow: 
 @WORKERS
 def test_an_item_of_the_catalogue_is_rejected_and_events_of_it_wait(run_flow: Run, workers: int) -> None:
     job = FussyJob(run_flow, workers)
-    job.know([ITEMS[0], BAD_ITEM, ITEMS[1]])
+    job.load_items([ITEMS[0], BAD_ITEM, ITEMS[1]])
     assert job.reasons() == {("items/0", 1): "unencodable"}
     assert sorted(job.items.rows) == ["i0", "i1"]
     assert job.meters.snapshot()["records_rejected"] == {"items/unencodable": 1}
-    heard, listed = (
-        TestingSource(raw([view("u1", "bad")])),
-        TestingSource(raw([BAD_ITEM], "items/0", first=3)),
+    event_source, item_source = (
+        TestingSource(raw_batches([view("u1", "bad")])),
+        TestingSource(raw_batches([BAD_ITEM], "items/0", first=3)),
     )
-    run_flow(job.flow(heard, listed), workers=workers)
+    run_flow(job.flow(event_source, item_source), workers=workers)
     assert job.reasons() == {("items/0", 1): "unencodable", ("items/0", 3): "unencodable"}
     assert job.account() == (1, 0, 0, 0, 0, 1, True)
 
 
 def test_an_item_with_a_vector_of_its_own_is_never_refused(run_flow: Run) -> None:
     job = FussyJob(run_flow)
-    job.know([{**BAD_ITEM, "vector": [1.0] * 64}, {"item_id": "gone", "deleted": True}])
-    assert not job.letters
+    job.load_items([{**BAD_ITEM, "vector": [1.0] * 64}, {"item_id": "gone", "deleted": True}])
+    assert not job.dead_letters
     assert sorted(job.items.rows) == ["bad", "gone"]
 
 
 def test_read_again_after_a_crash_it_is_rejected_again(run_flow: Run) -> None:
     job = FussyJob(run_flow)
     log = [search("u1", "jazz"), search("u1", BAD, T0 + 1), search("u1", "war", T0 + 2)]
-    job.hear(log)
+    job.absorb(log)
     rows = dict(job.users.rows)
-    job.hear(log)  # no position was kept: all of it is read again
+    job.absorb(log)  # no position was kept: all of it is read again
     assert job.account() == (6, 2, 0, 2, 2, 0, True)
-    assert len(job.letters) == 2
+    assert len(job.dead_letters) == 2
     assert_same_users(job.users.rows, rows)
 
 
 @pytest.mark.parametrize("stream", ["events", "items"])
 def test_texts_of_which_most_cannot_be_encoded_stop_the_flow(run_flow: Run, stream: str) -> None:
     job = FussyJob(run_flow)
-    job.know()
+    job.load_items()
     reject_limit = RejectLimitRules(share=0.5, records=8, run=0)
     many = [view("u1", "i1", T0 + n) for n in range(20)]  # says nothing of the texts
     log: list[Record | bytes] = [*many, *(search("u1", BAD, T0 + 30 + n) for n in range(8))]
     if stream == "events":
-        flow = job.flow(TestingSource(raw(log)), reject_limit=reject_limit)
+        flow = job.flow(TestingSource(raw_batches(log)), reject_limit=reject_limit)
     else:
         bad = [{**BAD_ITEM, "item_id": f"bad{n}"} for n in range(8)]
         flow = job.flow(
-            TestingSource(raw(many)), TestingSource(raw(bad, "items/0")), reject_limit=reject_limit
+            TestingSource(raw_batches(many)),
+            TestingSource(raw_batches(bad, "items/0")),
+            reject_limit=reject_limit,
         )
     with pytest.raises(RuntimeError) as caught:
         run_flow(flow)

@@ -16,13 +16,13 @@ import orjson
 import pytest
 
 from recstream.connectors.kafka.broker import EmbeddedBroker
+from recstream.stores.base import StoreMeta
 from recstream.stores.lance import LanceDatabase, Upkeep, limits
 from recstream.stores.lance import database as database_module
 from recstream.stores.lance.maintenance import Maintenance, disk_bytes
-from recstream.testing.stores import unit, user_row
+from recstream.testing.stores import DIM, unit, user_row
 from recstream.users.codec import UserRow
 from tests.bench.bench_memory import memory as memory_of
-from tests.stores.test_lance_database import META
 from tests.support.live import (
     HASHING,
     T0,
@@ -42,6 +42,7 @@ from tests.support.live import (
     write_lines,
 )
 
+META = StoreMeta(schema=3, encoder="hashing@1", dim=DIM, shards=32, rules="{}")
 STATE = 4_000
 NOISE = np.random.default_rng(0).bytes(10 * STATE)
 

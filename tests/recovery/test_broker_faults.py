@@ -20,7 +20,7 @@ from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.connectors.kafka.source import KafkaSource
 from recstream.runtime.positions import kept_identities
 from tests.recovery.relay import Relay
-from tests.recovery.test_restart import ITEMS, World
+from tests.support.deployments import ITEMS, Deployment
 from tests.support.live import (
     LiveJob,
     Reader,
@@ -64,16 +64,16 @@ def fill(bootstrap: str) -> None:
 
 
 @contextmanager
-def world_at(bootstrap: str, folder: Path, **topics: str) -> Iterator[World]:
+def deployment_at(bootstrap: str, folder: Path, **topics: str) -> Iterator[Deployment]:
     reader = Reader(bootstrap, "lists")
     try:
-        yield World(bootstrap, folder, {**NAMES, **topics}, reader)
+        yield Deployment(bootstrap, folder, {**NAMES, **topics}, reader)
     finally:
         reader.close()
 
 
-def settings(world: World, **more: str) -> dict[str, str]:
-    return {**world.settings(), **{f"RECSTREAM_{name}": value for name, value in more.items()}}
+def settings(deployment: Deployment, **more: str) -> dict[str, str]:
+    return {**deployment.settings(), **{f"RECSTREAM_{name}": value for name, value in more.items()}}
 
 
 def send_to(bootstrap: str, topic: str, partition: int, records: list[Record]) -> None:
@@ -131,19 +131,19 @@ def last_of(before: list[Record], after: list[Record]) -> dict[str, int]:
 def test_a_broker_that_hangs_for_a_while_is_waited_for(own: EmbeddedBroker, tmp_path: Path) -> None:
     """Shorter than ``kafka.delivery_timeout_s``, with events to be read and lists to be written."""
     log = events(400, items=ITEMS)
-    with world_at(own.bootstrap, tmp_path) as world:
-        with live_job(world.log, settings(world, KAFKA__DELIVERY_TIMEOUT_S="20")) as job:
-            world.up(log[:20], job)
-            produce(world.bootstrap, "events", log[20:300])
+    with deployment_at(own.bootstrap, tmp_path) as deployment:
+        with live_job(deployment.log, settings(deployment, KAFKA__DELIVERY_TIMEOUT_S="20")) as job:
+            deployment.up(log[:20], job)
+            produce(deployment.bootstrap, "events", log[20:300])
             pid = hung(own)
             time.sleep(3.0)
-            assert not world.delivered(log[:300])(), "there was nothing to wait for"
+            assert not deployment.delivered(log[:300])(), "there was nothing to wait for"
             os.kill(pid, signal.SIGCONT)
-            produce(world.bootstrap, "events", log[300:])
-            wait_until(world.delivered(log), job.text)
+            produce(deployment.bootstrap, "events", log[300:])
+            wait_until(deployment.delivered(log), job.text)
             assert job.stop() == 0, job.text()
         assert "a process died" not in job.text()
-        world.assert_as_without_trouble(log)
+        deployment.assert_as_without_trouble(log)
 
 
 @pytest.mark.slow
@@ -151,20 +151,22 @@ def test_a_broker_that_hangs_until_it_is_taken_for_away_is_waited_for(
     own: EmbeddedBroker, tmp_path: Path
 ) -> None:
     log = events(200, items=ITEMS)
-    with world_at(own.bootstrap, tmp_path) as world:
-        chosen = settings(world, KAFKA__DELIVERY_TIMEOUT_S="30", KAFKA__DOWN_AFTER_S="6", RUN__RESTARTS="0")
-        with live_job(world.log, chosen) as job:
-            world.up(log[:20], job)
-            produce(world.bootstrap, "events", log[20:100])
+    with deployment_at(own.bootstrap, tmp_path) as deployment:
+        chosen = settings(
+            deployment, KAFKA__DELIVERY_TIMEOUT_S="30", KAFKA__DOWN_AFTER_S="6", RUN__RESTARTS="0"
+        )
+        with live_job(deployment.log, chosen) as job:
+            deployment.up(log[:20], job)
+            produce(deployment.bootstrap, "events", log[20:100])
             pid = hung(own)
             wait_until(lambda: "no broker answers, waiting up to 6 s" in one_line(job), job.text)
             os.kill(pid, signal.SIGCONT)
-            produce(world.bootstrap, "events", log[100:])
-            wait_until(world.delivered(log), job.text)
+            produce(deployment.bootstrap, "events", log[100:])
+            wait_until(deployment.delivered(log), job.text)
             assert job.stop() == 0, job.text()
         assert "Kafka answers again" in one_line(job)
         assert "a process died" not in job.text()
-        world.assert_as_without_trouble(log)
+        deployment.assert_as_without_trouble(log)
 
 
 @pytest.mark.slow
@@ -173,20 +175,20 @@ def test_a_broker_that_hangs_longer_than_a_write_may_take_is_tried_again(
 ) -> None:
     """The lists are not confirmed in time, the processes start again until Kafka answers: nothing is lost."""
     log = events(2000, items=ITEMS)
-    with world_at(own.bootstrap, tmp_path) as world:
-        with live_job(world.log, settings(world, KAFKA__DELIVERY_TIMEOUT_S="2")) as job:
-            world.up(log[:20], job)
-            sending = streaming(world.bootstrap, "events", log[20:])
-            wait_until(lambda: sum(world.lists.versions().values()) > 100, job.text)
+    with deployment_at(own.bootstrap, tmp_path) as deployment:
+        with live_job(deployment.log, settings(deployment, KAFKA__DELIVERY_TIMEOUT_S="2")) as job:
+            deployment.up(log[:20], job)
+            sending = streaming(deployment.bootstrap, "events", log[20:])
+            wait_until(lambda: sum(deployment.lists.versions().values()) > 100, job.text)
             pid = hung(own)
             wait_until(lambda: "a process died" in job.text(), job.text)
             os.kill(pid, signal.SIGCONT)
             sending.join()
-            wait_until(world.delivered(log), job.text)
+            wait_until(deployment.delivered(log), job.text)
             assert job.stop() == 0, job.text()
         assert "topic 'lists' at" in job.text()
         assert "check that the broker runs and is reachable; a restart sends the epoch again" in one_line(job)
-        world.assert_as_without_trouble(log)
+        deployment.assert_as_without_trouble(log)
 
 
 @pytest.mark.slow
@@ -194,21 +196,23 @@ def test_a_broker_that_stays_away_ends_the_job_and_the_next_start_goes_on(
     own: EmbeddedBroker, tmp_path: Path
 ) -> None:
     log = events(200, items=ITEMS)
-    with world_at(own.bootstrap, tmp_path) as world:
-        chosen = settings(world, KAFKA__DELIVERY_TIMEOUT_S="2", KAFKA__DOWN_AFTER_S="2", RUN__RESTARTS="1")
-        with live_job(world.log, chosen) as job:
-            world.up(log[:100], job)
-            produce(world.bootstrap, "events", log[100:150])
+    with deployment_at(own.bootstrap, tmp_path) as deployment:
+        chosen = settings(
+            deployment, KAFKA__DELIVERY_TIMEOUT_S="2", KAFKA__DOWN_AFTER_S="2", RUN__RESTARTS="1"
+        )
+        with live_job(deployment.log, chosen) as job:
+            deployment.up(log[:100], job)
+            produce(deployment.bootstrap, "events", log[100:150])
             pid = hung(own)
             assert ended(job) == 1
         assert "check that the broker runs, the address, and the security settings" in one_line(job)
         assert "the job failed 2 times in a row" in one_line(job)
         os.kill(pid, signal.SIGCONT)
-        with live_job(world.log, chosen) as job:
-            produce(world.bootstrap, "events", log[150:])
-            wait_until(world.delivered(log), job.text)
+        with live_job(deployment.log, chosen) as job:
+            produce(deployment.bootstrap, "events", log[150:])
+            wait_until(deployment.delivered(log), job.text)
             assert job.stop() == 0, job.text()
-        world.assert_as_without_trouble(log)
+        deployment.assert_as_without_trouble(log)
 
 
 @pytest.mark.slow
@@ -217,16 +221,16 @@ def test_with_a_slow_broker_everything_is_late_and_nothing_else(relay: Relay, tm
         relay.target = int(own.bootstrap.split(":")[1])
         fill(relay.address)
         log = events(200, items=ITEMS)
-        with world_at(relay.address, tmp_path) as world:
-            with live_job(world.log, settings(world)) as job:
-                world.up(log[:20], job)
+        with deployment_at(relay.address, tmp_path) as deployment:
+            with live_job(deployment.log, settings(deployment)) as job:
+                deployment.up(log[:20], job)
                 relay.delay_s = 0.3
-                produce(world.bootstrap, "events", log[20:])
-                wait_until(world.delivered(log), job.text)
+                produce(deployment.bootstrap, "events", log[20:])
+                wait_until(deployment.delivered(log), job.text)
                 assert job.stop() == 0, job.text()
             relay.delay_s = 0.0
             assert "a process died" not in job.text()
-            world.assert_as_without_trouble(log)
+            deployment.assert_as_without_trouble(log)
 
 
 @pytest.mark.slow
@@ -236,24 +240,29 @@ def test_a_broker_that_came_back_empty_is_read_from_the_start_and_the_state_stay
     with ExitStack() as stack:
         first = stack.enter_context(EmbeddedBroker())
         fill(first.bootstrap)
-        with world_at(first.bootstrap, tmp_path) as world:
-            chosen = settings(world, KAFKA__DELIVERY_TIMEOUT_S="2", RUN__RESTARTS="1")
-            job = stack.enter_context(live_job(world.log, chosen))
-            world.up(before, job)
+        with deployment_at(first.bootstrap, tmp_path) as deployment:
+            chosen = settings(deployment, KAFKA__DELIVERY_TIMEOUT_S="2", RUN__RESTARTS="1")
+            job = stack.enter_context(live_job(deployment.log, chosen))
+            deployment.up(before, job)
         first.stop()
         second = stack.enter_context(EmbeddedBroker(port=int(first.bootstrap.split(":")[1])))
         assert ended(job) == 1, "its topics are not there"
         assert "has no topic" in job.text()
         assert "create it" in job.text()
         fill(second.bootstrap)
-        rows = stored_users(world.state)
+        rows = stored_users(deployment.state)
         assert {user: row.version for user, row in rows.items()} == versions_after(before)
-        with world_at(second.bootstrap, tmp_path) as world, live_job(world.log, chosen) as again:
+        with (
+            deployment_at(second.bootstrap, tmp_path) as deployment,
+            live_job(deployment.log, chosen) as again,
+        ):
             produce(second.bootstrap, "events", after)
-            wait_until(lambda: world.lists.versions().items() >= last_of(before, after).items(), again.text)
+            wait_until(
+                lambda: deployment.lists.versions().items() >= last_of(before, after).items(), again.text
+            )
             assert again.stop() == 0, again.text()
         assert "the topic was re-created, starting at earliest" in again.text()
-        rows = stored_users(world.state)
+        rows = stored_users(deployment.state)
         assert {user: row.version for user, row in rows.items()} == versions_after(before + after)
 
 
@@ -262,21 +271,23 @@ def test_a_topic_deleted_under_the_job_ends_it_and_made_again_it_goes_on(
     own: EmbeddedBroker, tmp_path: Path
 ) -> None:
     before, after = events(100, items=ITEMS), events(100, items=ITEMS, seed=1, first=1000)
-    with world_at(own.bootstrap, tmp_path) as world:
-        chosen = settings(world, RUN__RESTARTS="1")
-        with live_job(world.log, chosen) as job:
-            world.up(before, job)
+    with deployment_at(own.bootstrap, tmp_path) as deployment:
+        chosen = settings(deployment, RUN__RESTARTS="1")
+        with live_job(deployment.log, chosen) as job:
+            deployment.up(before, job)
             delete(own.bootstrap, "events")
             assert ended(job) == 1
         assert "has no topic ['events']; create it" in one_line(job)
-        rows = stored_users(world.state)
+        rows = stored_users(deployment.state)
         assert {user: row.version for user, row in rows.items()} == versions_after(before)
         ensure_topics(own.bootstrap, TOPICS)
-        with live_job(world.log, chosen) as job:
+        with live_job(deployment.log, chosen) as job:
             produce(own.bootstrap, "events", after)
-            wait_until(lambda: world.lists.versions().items() >= last_of(before, after).items(), job.text)
+            wait_until(
+                lambda: deployment.lists.versions().items() >= last_of(before, after).items(), job.text
+            )
             assert job.stop() == 0, job.text()
-        rows = stored_users(world.state)
+        rows = stored_users(deployment.state)
         assert {user: row.version for user, row in rows.items()} == versions_after(before + after)
 
 
@@ -285,8 +296,8 @@ def test_a_topic_missing_at_the_start_is_named_with_the_mend(
     own: EmbeddedBroker, tmp_path: Path, name: str
 ) -> None:
     delete(own.bootstrap, name)
-    world = World(own.bootstrap, tmp_path, NAMES, None)  # type: ignore[arg-type]  # no lists are read
-    with live_job(world.log, settings(world, RUN__RESTARTS="0")) as job:
+    deployment = Deployment(own.bootstrap, tmp_path, NAMES, None)  # type: ignore[arg-type]  # no lists are read
+    with live_job(deployment.log, settings(deployment, RUN__RESTARTS="0")) as job:
         assert ended(job) == 1
     assert f"has no topic '{name}'" in one_line(job) or f"has no topic ['{name}']" in one_line(job)
     assert "create it" in one_line(job)
@@ -302,26 +313,26 @@ def test_a_partition_added_to_a_topic_is_read_from_its_beginning(relay: Relay, t
         newcomers = [{**one, "user_id": f"new-{one['user_id']}"} for one in events(100, items=ITEMS, seed=1)]
         send_to(relay.address, "growing", 2, newcomers)
         relay.shown = {"growing": 2}
-        with world_at(relay.address, tmp_path, events="growing") as world:
+        with deployment_at(relay.address, tmp_path, events="growing") as deployment:
             chosen = settings(
-                world, KAFKA__START="latest", KAFKA__PARTITIONS_EVERY_S="0.5", RUN__RESTARTS="0"
+                deployment, KAFKA__START="latest", KAFKA__PARTITIONS_EVERY_S="0.5", RUN__RESTARTS="0"
             )
-            with live_job(world.log, chosen) as job:
-                kept = world.state / "positions" / "recommend"
+            with live_job(deployment.log, chosen) as job:
+                kept = deployment.state / "positions" / "recommend"
                 wait_until(lambda: len(kept_identities(kept)) == 3, job.text)
-                world.up(log[:50], job)
+                deployment.up(log[:50], job)
                 first = job.children()
                 relay.shown = {}
-                send_to(world.bootstrap, "growing", 0, log[50:100])
+                send_to(deployment.bootstrap, "growing", 0, log[50:100])
                 wait_until(lambda: job.children() not in ([], first), job.text)
-                send_to(world.bootstrap, "growing", 1, log[100:])
-                wait_until(world.delivered(log + newcomers), job.text)
+                send_to(deployment.bootstrap, "growing", 1, log[100:])
+                wait_until(deployment.delivered(log + newcomers), job.text)
                 assert job.stop() == 0, job.text()
             assert "topic growing has 3 partitions, of which 2 are read" in job.text()
             assert "partition=growing/2: new in a topic that was read before" in job.text()
             assert "a process died" not in job.text()
-            assert world.summary()["events_absorbed"] == 0
-            rows = stored_users(world.state)
+            assert deployment.summary()["events_absorbed"] == 0
+            rows = stored_users(deployment.state)
             assert {user: row.version for user, row in rows.items()} == versions_after(log + newcomers)
 
 

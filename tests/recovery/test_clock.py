@@ -10,11 +10,9 @@ from typing_extensions import override
 
 from recstream.dataflow.services import Services
 from tests.recovery.clocks import WallClock
-from tests.recovery.test_restart import ITEMS, World, world
 from tests.support.builders import HOUR, Bench, Clock, arrived, event
+from tests.support.deployments import ITEMS, Deployment
 from tests.support.live import events, live_job, produce, wait_until
-
-__all__ = ["world"]  # a fixture
 
 OFTEN = pytest.mark.parametrize("hours", [-3.0, 3.0], ids=["back", "ahead"])
 NS = 10**9
@@ -149,19 +147,21 @@ def test_what_was_written_while_the_clock_was_ahead_hides_nothing() -> None:
 @pytest.mark.kafka
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [-7200, 7200], ids=["back", "ahead"])
-def test_a_job_whose_clock_is_set_goes_on_at_once(world: World, tmp_path: Path, seconds: int) -> None:
+def test_a_job_whose_clock_is_set_goes_on_at_once(
+    deployment: Deployment, tmp_path: Path, seconds: int
+) -> None:
     """Bytewax wakes an idle source by the wall clock: set back by hours, it would sleep for hours."""
     clock = WallClock(tmp_path / "clock")
     log = events(150, items=ITEMS)
-    chosen: dict[str, Any] = {**world.settings(), **clock.environ, "RECSTREAM_RUN__STOP_TIMEOUT_S": "3"}
-    with live_job(world.log, chosen) as job:
-        world.up(log[:50], job)
+    chosen: dict[str, Any] = {**deployment.settings(), **clock.environ, "RECSTREAM_RUN__STOP_TIMEOUT_S": "3"}
+    with live_job(deployment.log, chosen) as job:
+        deployment.up(log[:50], job)
         clock.set(seconds)
-        produce(world.bootstrap, world.topics["events"], log[50:100])
-        wait_until(world.delivered(log[:100]), job.text)
-        produce(world.bootstrap, world.topics["events"], log[100:])
-        wait_until(world.delivered(log), job.text)
+        produce(deployment.bootstrap, deployment.topics["events"], log[50:100])
+        wait_until(deployment.delivered(log[:100]), job.text)
+        produce(deployment.bootstrap, deployment.topics["events"], log[100:])
+        wait_until(deployment.delivered(log), job.text)
         assert job.stop() == 0, job.text()
     assert ("the clock was set back by" in job.text()) == (seconds < 0)
     assert "a process died" not in job.text()
-    world.assert_as_without_trouble(log)
+    deployment.assert_as_without_trouble(log)

@@ -16,7 +16,7 @@ from recstream.connectors.files.sink import JsonLinesSink
 from recstream.encoders.disk_cache import LmdbVectorCache
 from recstream.records.transport import Message
 from tests.recovery.disks import Disk
-from tests.recovery.test_restart import ITEMS, World, world
+from tests.support.deployments import ITEMS, Deployment
 from tests.support.live import (
     HASHING,
     LiveJob,
@@ -32,8 +32,6 @@ from tests.support.live import (
     wait_until,
     write_lines,
 )
-
-__all__ = ["world"]  # a fixture
 
 pytestmark = pytest.mark.kafka
 
@@ -56,22 +54,22 @@ def one_line(job: LiveJob) -> str:
     return " ".join(job.text().split())
 
 
-def test_a_full_disk_ends_the_job_and_with_room_it_goes_on(world: World, disk: Disk) -> None:
+def test_a_full_disk_ends_the_job_and_with_room_it_goes_on(deployment: Deployment, disk: Disk) -> None:
     log = events(200, items=ITEMS)
-    chosen = {**world.settings(), "RECSTREAM_RUN__RESTARTS": "0"}
-    with live_job(world.log, chosen) as job:
-        world.up(log[:50], job)
+    chosen = {**deployment.settings(), "RECSTREAM_RUN__RESTARTS": "0"}
+    with live_job(deployment.log, chosen) as job:
+        deployment.up(log[:50], job)
         disk.fill()
-        produce(world.bootstrap, world.topics["events"], log[50:180])
+        produce(deployment.bootstrap, deployment.topics["events"], log[50:180])
         assert ended(job) == 1
     assert "free disk space" in one_line(job)
     assert "Traceback" not in job.text()
     disk.resize(128 * 1024)
-    with live_job(world.log, chosen) as job:
-        produce(world.bootstrap, world.topics["events"], log[180:])
-        wait_until(world.delivered(log), job.text)
+    with live_job(deployment.log, chosen) as job:
+        produce(deployment.bootstrap, deployment.topics["events"], log[180:])
+        wait_until(deployment.delivered(log), job.text)
         assert job.stop() == 0, job.text()
-    world.assert_as_without_trouble(log)
+    deployment.assert_as_without_trouble(log)
 
 
 @pytest.mark.slow
@@ -83,25 +81,25 @@ def test_a_full_disk_ends_the_job_and_with_room_it_goes_on(world: World, disk: D
     ],
 )
 def test_whatever_part_of_the_store_is_full_it_is_named(
-    world: World, tmp_path: Path, folder: str, said: str
+    deployment: Deployment, tmp_path: Path, folder: str, said: str
 ) -> None:
     log = events(200, items=ITEMS)
-    chosen = {**world.settings(), "RECSTREAM_RUN__RESTARTS": "1"}
-    disk = Disk(world.state / folder, 8 * 1024)
+    chosen = {**deployment.settings(), "RECSTREAM_RUN__RESTARTS": "1"}
+    disk = Disk(deployment.state / folder, 8 * 1024)
     try:
-        with live_job(world.log, chosen) as job:
-            world.up(log[:50], job)
+        with live_job(deployment.log, chosen) as job:
+            deployment.up(log[:50], job)
             disk.fill()
-            produce(world.bootstrap, world.topics["events"], log[50:180])
+            produce(deployment.bootstrap, deployment.topics["events"], log[50:180])
             assert ended(job) == 1
         assert said in one_line(job)
         assert "free disk space" in one_line(job)
         disk.make_room()
-        with live_job(world.log, chosen) as job:
-            produce(world.bootstrap, world.topics["events"], log[180:])
-            wait_until(world.delivered(log), job.text)
+        with live_job(deployment.log, chosen) as job:
+            produce(deployment.bootstrap, deployment.topics["events"], log[180:])
+            wait_until(deployment.delivered(log), job.text)
             assert job.stop() == 0, job.text()
-        world.assert_as_without_trouble(log)
+        deployment.assert_as_without_trouble(log)
     finally:
         disk.close()
 
@@ -209,9 +207,11 @@ def test_a_cache_on_a_full_disk_makes_misses_and_never_stops_the_process(
 @pytest.mark.parametrize(
     "fault", ["full", "full from the start", "garbage at the start", "garbage", "locked", "gone"]
 )
-def test_whatever_happens_to_the_cache_the_job_goes_on(world: World, tmp_path: Path, fault: str) -> None:
+def test_whatever_happens_to_the_cache_the_job_goes_on(
+    deployment: Deployment, tmp_path: Path, fault: str
+) -> None:
     log = events(200, items=ITEMS)
-    folder = world.state / "cache"
+    folder = deployment.state / "cache"
     disk = Disk(folder, 400 if "full" in fault else 64 * 1024)
     gate = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT)
     try:
@@ -219,8 +219,8 @@ def test_whatever_happens_to_the_cache_the_job_goes_on(world: World, tmp_path: P
             disk.fill()
         if fault == "garbage at the start":
             (folder / "data.mdb").write_bytes(os.urandom(64 * 1024))
-        with live_job(world.log, world.settings()) as job:
-            world.up(log[:50], job)
+        with live_job(deployment.log, deployment.settings()) as job:
+            deployment.up(log[:50], job)
             if fault == "full":
                 disk.fill()
             elif fault == "garbage":
@@ -231,13 +231,13 @@ def test_whatever_happens_to_the_cache_the_job_goes_on(world: World, tmp_path: P
             elif fault == "gone":
                 (folder / "data.mdb").unlink()
                 (folder / "lock.mdb").unlink()
-            produce(world.bootstrap, world.topics["events"], log[50:])
-            wait_until(world.delivered(log), job.text)
+            produce(deployment.bootstrap, deployment.topics["events"], log[50:])
+            wait_until(deployment.delivered(log), job.text)
             assert job.stop() == 0, job.text()
         assert "a process died" not in job.text()
         if fault != "gone":
             assert job.text().count("vector cache folder=") == 1, job.text()
-        world.assert_as_without_trouble(log)
+        deployment.assert_as_without_trouble(log)
     finally:
         os.close(gate)
         disk.close()

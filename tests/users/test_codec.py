@@ -33,7 +33,7 @@ from tests.support.builders import (
     view,
 )
 from tests.support.strategies import hostile_ids
-from tests.users.test_state import ITEMS, TIGHT, happenings, shuffled
+from tests.support.user_events import ITEMS, TIGHT, shuffled, user_events
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 randoms = st.randoms(use_true_random=False)
@@ -49,7 +49,7 @@ def same_waiting(one: UserState, other: UserState) -> bool:
     return plain(one) == plain(other)
 
 
-@given(happenings(), st.sets(st.sampled_from(ITEMS)), randoms, st.sampled_from([RULES, TIGHT]))
+@given(user_events(), st.sets(st.sampled_from(ITEMS)), randoms, st.sampled_from([RULES, TIGHT]))
 @settings(max_examples=150)
 def test_a_state_comes_back_in_a_process_with_other_handles(
     events: list[Event], unknown: set[str], by: random.Random, rules: object
@@ -70,7 +70,7 @@ def test_a_state_comes_back_in_a_process_with_other_handles(
     assert user_row(back, there, 32).state == user_row(user_state, here, 32).state
 
 
-@given(happenings(), st.integers(0, 24), randoms)
+@given(user_events(), st.integers(0, 24), randoms)
 def test_storing_in_between_changes_nothing(events: list[Event], cut: int, by: random.Random) -> None:
     here, there = catalogue_of(ITEMS), catalogue_of(by.sample(ITEMS, len(ITEMS)))
     events = shuffled(events, by)
@@ -80,7 +80,7 @@ def test_storing_in_between_changes_nothing(events: list[Event], cut: int, by: r
     assert_same_state(view(half, there), view(user_state_after(events, here, TIGHT), here))
 
 
-@given(happenings(), randoms)
+@given(user_events(), randoms)
 @settings(max_examples=50)
 def test_a_restored_user_gets_the_same_list(events: list[Event], by: random.Random) -> None:
     here = catalogue_of(ITEMS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -22,61 +21,10 @@ from tests.support.builders import (
     user_state_after,
     view,
 )
-
-ITEMS = [f"i{k}" for k in range(8)]
-PARTITIONS = ["events/0", "events/1", "old.jsonl"]
-TIGHT = dataclasses.replace(RULES, recent=4, history=3, dedup=3)
-"""Bounds that a handful of events exceeds."""
-randoms = st.randoms(use_true_random=False)
+from tests.support.user_events import ITEMS, TIGHT, randoms, shuffled, user_events
 
 
-@st.composite
-def happenings(draw: st.DrawFn, max_size: int = 24, with_ids: bool = True) -> list[Event]:
-    """Events of one user, of every kind that teaches, with ties of time, in no order and without offsets."""
-    count = draw(st.integers(1, max_size))
-    events = []
-    for k in range(count):
-        action = draw(
-            st.sampled_from(
-                [
-                    "view",
-                    "like",
-                    "purchase",
-                    "rate",
-                    "search",
-                    "comment",
-                    "skip",
-                    "dislike",
-                    "hide",
-                    "impression",
-                ]
-            )
-        )
-        more: dict[str, Any] = {}
-        if action in ("search", "comment"):
-            more["text"] = draw(st.sampled_from(["great film", "boring", "on tuesday", "space travel"]))
-        if action == "rate" or (action == "comment" and draw(st.booleans())):
-            more["rating"] = draw(st.sampled_from([1.0, 2.0, 3.0, 4.5, 5.0]))
-        events.append(
-            event(
-                draw(st.sampled_from([0.0, 10.0, 20.0, 86400.0]) | st.floats(0.0, 9e6)),
-                action,
-                None if action == "search" else draw(st.sampled_from(ITEMS)),
-                partition=draw(st.sampled_from(PARTITIONS)),
-                event_id=f"e{k}" if with_ids and draw(st.booleans()) else None,
-                **more,
-            )
-        )
-    return events
-
-
-def shuffled(events: list[Event], by: random.Random) -> list[Event]:
-    other = list(events)
-    by.shuffle(other)
-    return arrived(other)
-
-
-@given(happenings(), randoms, st.sampled_from([RULES, TIGHT]))
+@given(user_events(), randoms, st.sampled_from([RULES, TIGHT]))
 def test_arrival_order_does_not_change_the_state(
     events: list[Event], by: random.Random, rules: UserStateRules
 ) -> None:
@@ -86,7 +34,7 @@ def test_arrival_order_does_not_change_the_state(
     assert_same_state(view(one, catalogue), view(other, catalogue))
 
 
-@given(happenings(), randoms)
+@given(user_events(), randoms)
 def test_the_order_of_handles_does_not_change_the_state(events: list[Event], by: random.Random) -> None:
     one, other = catalogue_of(ITEMS), catalogue_of(by.sample(ITEMS, len(ITEMS)))
     assert_same_state(
@@ -95,7 +43,7 @@ def test_the_order_of_handles_does_not_change_the_state(events: list[Event], by:
     )
 
 
-@given(happenings())
+@given(user_events())
 def test_bounds_keep_the_newest(events: list[Event]) -> None:
     catalogue = catalogue_of(ITEMS)
     tight = user_state_after(arrived(events), catalogue, TIGHT)
@@ -107,7 +55,7 @@ def test_bounds_keep_the_newest(events: list[Event]) -> None:
         assert few == dict(newest[-TIGHT.history :])
 
 
-@given(happenings())
+@given(user_events())
 def test_words_are_kept_for_the_ring_and_nothing_else(events: list[Event]) -> None:
     user_state = user_state_after(arrived(events), catalogue_of(ITEMS), TIGHT)
     assert set(user_state.words) <= {entry.digest for entry in user_state.recent}
@@ -122,7 +70,7 @@ def test_of_two_equal_searches_the_words_outlive_the_first_that_is_forgotten() -
     assert words[0].digest in user_state.words
 
 
-@given(happenings(), randoms)
+@given(user_events(), randoms)
 def test_an_event_id_counts_once(events: list[Event], by: random.Random) -> None:
     named = [one for one in events if one.event_id is not None]
     catalogue = catalogue_of(ITEMS)
@@ -134,7 +82,7 @@ def test_an_event_id_counts_once(events: list[Event], by: random.Random) -> None
     assert_same_state(view(once, catalogue), view(twice, catalogue))
 
 
-@given(happenings())
+@given(user_events())
 def test_the_ids_of_the_newest_events_are_remembered(events: list[Event]) -> None:
     user_state = user_state_after(arrived(events), catalogue_of(ITEMS), TIGHT)
     named = sorted((one.ts, digest_of(one)) for one in events if one.event_id is not None)
@@ -175,7 +123,7 @@ def test_events_without_an_id_are_never_duplicates() -> None:
     assert user_state_after(events, catalogue_of(ITEMS)).version == 2
 
 
-@given(happenings(with_ids=False))
+@given(user_events(with_ids=False))
 def test_an_offset_that_was_read_is_absorbed_and_changes_nothing(events: list[Event]) -> None:
     catalogue = catalogue_of(ITEMS)
     events = arrived(events)
@@ -210,7 +158,7 @@ def test_a_duplicate_is_absorbed() -> None:
     assert outcomes == [Outcome.APPLIED, Outcome.DUPLICATE, Outcome.ABSORBED]
 
 
-@given(happenings())
+@given(user_events())
 def test_the_version_counts_applied_events(events: list[Event]) -> None:
     catalogue, user_state = catalogue_of(ITEMS), UserState("u1")
     for applied, one in enumerate(arrived(events)):
@@ -218,7 +166,7 @@ def test_the_version_counts_applied_events(events: list[Event]) -> None:
         assert user_state.observe(one, catalogue, RULES, 0.0) is Outcome.APPLIED
 
 
-@given(happenings(), randoms, st.sets(st.sampled_from(ITEMS)), st.sampled_from([RULES, TIGHT]))
+@given(user_events(), randoms, st.sets(st.sampled_from(ITEMS)), st.sampled_from([RULES, TIGHT]))
 @settings(max_examples=200)
 def test_an_event_that_waited_counts_as_if_its_item_had_been_known(
     events: list[Event], by: random.Random, late: set[str], rules: UserStateRules

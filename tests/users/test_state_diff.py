@@ -18,7 +18,7 @@ from recstream.users.deduplication import EventIds
 from recstream.users.state import AsOf, UserState, WaitingEvent
 from recstream.users.state_diff import LEFT_OUT, TOLERANCE, differences
 from tests.support.builders import arrived, catalogue_of, event, user_state_after
-from tests.users.test_state import ITEMS, happenings, randoms
+from tests.support.user_events import ITEMS, randoms, user_events
 
 KNOWN = ITEMS[:6]
 """Events of the others wait."""
@@ -143,7 +143,7 @@ def test_each_part_of_a_state_is_compared_or_named_as_left_out() -> None:
 
 
 @pytest.mark.parametrize("part", CHANGES)
-@given(events=happenings(), by=randoms)
+@given(events=user_events(), by=randoms)
 @settings(max_examples=60)
 def test_a_change_of_one_part_is_found_and_named(part: str, events: list[Event], by: random.Random) -> None:
     name, change = CHANGES[part]
@@ -155,14 +155,14 @@ def test_a_change_of_one_part_is_found_and_named(part: str, events: list[Event],
         assert [line.split(":")[0] for line in lines] == [name], lines
 
 
-@given(happenings(), randoms)
+@given(user_events(), randoms)
 def test_a_state_equals_itself_under_other_handles(events: list[Event], by: random.Random) -> None:
     one, ids = state(events)
     other, other_ids = state(events, by.sample(KNOWN, len(KNOWN)))
     assert differences(one, other, ids.ids, other_ids.ids) == []
 
 
-@given(happenings(), randoms)
+@given(user_events(), randoms)
 def test_handles_alone_say_nothing(events: list[Event], by: random.Random) -> None:
     user_state, catalogue = state(events)
     handles = (
@@ -173,7 +173,7 @@ def test_handles_alone_say_nothing(events: list[Event], by: random.Random) -> No
     assert differences(user_state, user_state, catalogue.ids, renamed)
 
 
-@given(happenings())
+@given(user_events())
 def test_what_depends_on_the_source_or_the_run_is_no_difference(events: list[Event]) -> None:
     user_state, catalogue = state(events)
     other = copy.deepcopy(user_state)
@@ -186,7 +186,7 @@ def test_what_depends_on_the_source_or_the_run_is_no_difference(events: list[Eve
     assert between(user_state, other, catalogue) == []
 
 
-@given(happenings())
+@given(user_events())
 def test_sums_may_differ_by_the_tolerance(events: list[Event]) -> None:
     user_state, catalogue = state(events)
     other = copy.deepcopy(user_state)

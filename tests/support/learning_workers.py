@@ -1,0 +1,82 @@
+"""Workers on fakes that learn from a log: one, or two of one job on the same stores."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from recstream.ranking.model import RankingModel
+from recstream.ranking.online_learning import LearningRules
+from recstream.ranking.recommender import RankingRules
+from recstream.records.event import Event
+from tests.support.builders import Bench, arrived, decoded, event
+
+ITEMS = [f"i{k}" for k in range(12)]
+REPEATS = RankingRules(top_n=5, repeats=True)
+FROZEN = LearningRules(enabled=False)
+
+
+def habitual_log(
+    count: int, *, seed: int = 0, users: int = 6, begin: int = 0, name: str = "u"
+) -> list[Event]:
+    """Events of users who mostly take the item after their last one."""
+    rng = random.Random(seed)
+    at = {f"{name}{k}": rng.randrange(len(ITEMS)) for k in range(users)}
+    events = []
+    for k in range(count):
+        user = rng.choice(list(at))
+        at[user] = (at[user] + 1) % len(ITEMS) if rng.random() < 0.8 else rng.randrange(len(ITEMS))
+        events.append(event(float(begin + k), "view", ITEMS[at[user]], user=user))
+    return [one._replace(offset=begin + k) for k, one in enumerate(arrived(events))]
+
+
+def learning_bench(**rules: Any) -> Bench:
+    """A worker that knows all items and may list an item again."""
+    bench = Bench(ranking=REPEATS, **rules)
+    bench.know(*ITEMS)
+    return bench
+
+
+def play(bench: Bench, events: list[Event]) -> list[dict[str, Any]]:
+    """The lists of micro-batches of ten, with a barrier after each."""
+    made = []
+    for at in range(0, len(events), 10):
+        done = bench.step(*events[at : at + 10])
+        bench.worker.count(done.interactions)
+        made += [decoded(one.value) for one in bench.worker.rank(done.queries)]
+        bench.flush()
+    return made
+
+
+def stop(bench: Bench) -> None:
+    """End the sources, so that the last barrier is passed."""
+    bench.worker.ending = True
+    bench.flush()
+
+
+def model(bench: Bench) -> RankingModel:
+    """The ranking model of its worker."""
+    return bench.worker.recommender.model
+
+
+def effect(bench: Bench) -> list[float]:
+    """What each feature adds to a score at most, as learned so far."""
+    return list(model(bench).effect.values())
+
+
+class TwoWorkers:
+    """Two workers of one job on the same stores, each with users of its own."""
+
+    def __init__(self) -> None:
+        self.one = learning_bench(processes=2)
+        self.other = Bench(self.one.clock, ranking=REPEATS, processes=2)
+        for name in ("users", "items", "statistics", "models"):
+            setattr(self.other, name, getattr(self.one, name))
+        self.again()
+
+    def again(self) -> None:
+        """Restart both."""
+        for shard, bench in enumerate((self.one, self.other)):
+            bench.again()
+            bench.know(*ITEMS)
+            bench.worker.adopt(shard + 3, None)

@@ -1,1 +1,1 @@
-"""The catalogue, and what is known of items across users."""
+"""The catalogue of items, their statistics, and the indexes that lists are made from."""

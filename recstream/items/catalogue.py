@@ -1,4 +1,4 @@
-"""The catalogue replica of one process: what is known of each item, by row."""
+"""The catalogue of one process: items by handle, with vectors, texts, words and categories."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["Catalogue"]
 class Catalogue:
     """Items by *handle*: the row of an item in this process, which never changes while the process lives.
 
-    Handles are a matter of this process only; whatever leaves it (stores, lists) carries item ids.
-    Texts are compared in the space of a `TextTransform`. A small catalogue's is mean-centred only, and fitted
-    again as it grows; with 1,024 items principal directions are fitted too, and it is frozen. Only
+    Handles differ from process to process: what leaves it (stores, lists) holds item ids.
+    Texts are compared in the space of a `TextTransform`. That of a small catalogue only centres, and is
+    fitted again as the catalogue grows. With 1,024 items it also projects, and is kept. Only
     `refresh_transform` fits: what reads the catalogue never changes it.
 
     >>> items = Catalogue(2)
@@ -41,15 +41,15 @@ class Catalogue:
         self.ids: list[str] = []
         self.titles: list[str] = []
         self.version = 0
-        """The item table's version that this replica reflects."""
+        """Version of the item table that this replica reflects."""
         self._handles: dict[str, int] = {}
         self._vectors = np.zeros((0, dim), np.float32)
         self._text = np.zeros((0, dim), np.float32)
         self._text_columns = np.zeros((dim, 0), np.float32)
         self._published = np.full(0, math.nan)
         self.lexicon = TfidfIndex(BUCKETS)
-        """Words of the items."""
-        self.categories = TfidfIndex(BUCKETS, common=1.0)
+        """Words of the items: their lexical terms."""
+        self.categories = TfidfIndex(BUCKETS, max_share=1.0)
         """Categories of the items, hashed."""
         self._available = np.zeros(0, np.bool_)
         self._known = np.zeros(0, np.bool_)
@@ -62,14 +62,14 @@ class Catalogue:
         return len(self.ids)
 
     def handle(self, item_id: str) -> int | None:
-        """Row of a *known* item: one whose record has arrived (even if it is not available now)."""
+        """Handle of a *known* item: one whose record has arrived, even if it is not available now."""
         row = self._handles.get(item_id)
         return row if row is not None and self._known[row] else None
 
     def intern(self, item_id: str) -> int:
-        """Row of any item; one that is not known gets a row that is never recommended.
+        """Handle of any item; one that is not known gets a handle that is never recommended.
 
-        For state that names items which have left the catalogue since.
+        For states that name items which have left the catalogue since.
         """
         row = self._handles.get(item_id)
         if row is None:
@@ -81,7 +81,7 @@ class Catalogue:
             self.titles.append("")
             if row >= len(self._known):
                 self._grow(max(1024, 2 * row))
-            # Lists that nothing else fills are filled in the order of a hash, equal in every process.
+            # Items of which nothing is known are listed in the order of a hash, the same in every process.
             self._published[row] = math.nan
             self._tiebreak[row] = ((crc32(item_id.encode()) & 0xFFFFFF) + 1) / 0x1000000
         return row
@@ -97,7 +97,7 @@ class Catalogue:
         published_at: float | None = None,
         terms: bytes = b"",
     ) -> int:
-        """Add an item or replace what is known of it; gives its handle.
+        """Add an item, or replace it; gives its handle.
 
         ``terms`` are packed (`recstream.items.terms`), ``published_at`` is in Unix seconds.
 
@@ -136,22 +136,22 @@ class Catalogue:
 
     @property
     def known(self) -> int:
-        """How many items' records have arrived."""
+        """Number of items whose record has arrived."""
         return self._filled
 
     @property
     def available(self) -> npt.NDArray[np.bool_]:
-        """Shape ``(n,)``: which rows may be recommended."""
+        """Whether each item may be recommended, shape ``(n,)``."""
         return self._available[: len(self.ids)]
 
     @property
     def tiebreak(self) -> npt.NDArray[np.float32]:
-        """Shape ``(n,)``, in (0, 1]: a stable hash of each id."""
+        """Stable hash of each id, in (0, 1], shape ``(n,)``."""
         return self._tiebreak[: len(self.ids)]
 
     @property
     def published(self) -> npt.NDArray[np.float64]:
-        """Shape ``(n,)``: when each item was published, Unix seconds; NaN: not known."""
+        """Time at which each item was published, Unix seconds, NaN if not known, shape ``(n,)``."""
         return self._published[: len(self.ids)]
 
     def refresh_transform(self) -> None:
@@ -170,7 +170,7 @@ class Catalogue:
 
     @property
     def transform(self) -> TextTransform:
-        """What `text` was made with: the one last fitted or adopted."""
+        """The transform of `text`: the one last fitted or adopted."""
         return self._transform
 
     def text(self) -> Matrix:
@@ -180,7 +180,7 @@ class Catalogue:
     def likeness(self, directions: Matrix, out: npt.NDArray[np.float32]) -> Matrix:
         """Cosines of directions, unit rows of the space of `text`, with every item: ``(directions, n)``.
 
-        They are written into ``out``, float32 with room for as many. Taken from the texts as columns, for
+        They are written into ``out``, float32 with room for as many. The texts are also kept as columns, for
         BLAS would bring them into that order with every call.
         """
         items = len(self.ids)
@@ -206,7 +206,7 @@ class Catalogue:
         self._text_columns = np.ascontiguousarray(self._text.T)
 
     def fitted(self, *, whitening: float = 0.0) -> TextTransform:
-        """The transform that the items there are now give, newer than the one in use.
+        """Fit a transform to the items there are now; it is newer than the one in use.
 
         Raises:
             ValueError: there are no items, or ``whitening`` is not between 0 and 1.

@@ -22,7 +22,7 @@ __all__ = [
     "statistics_row",
 ]
 
-_STATISTICS: Final = 2
+_LAYOUT: Final = 2
 """Layout of the state of item statistics; a change raises it. States of layout 1 are read as well."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -60,7 +60,7 @@ def decode_state(state: bytes, what: str, layouts: tuple[int, ...]) -> tuple[int
 
 
 class ItemRow(NamedTuple):
-    """One item as stored and as replicas read it."""
+    """One item as it is stored, and as catalogue replicas read it."""
 
     item_id: str
     title: str
@@ -69,37 +69,37 @@ class ItemRow(NamedTuple):
     published_at: float | None
     available: bool
     deleted: bool
-    """A deleted item stays as a tombstone, so that replicas learn of it."""
+    """Whether the item is deleted. Its row stays as a tombstone, so that replicas learn of it."""
     text_hash: str
-    """Digest of the encoder's input: an unchanged text is not encoded again."""
+    """Digest of the encoder's input, so that an unchanged text is not encoded again."""
     vector: Vector
     """Unit vector of the encoder's input; zeros for a tombstone."""
     seq: int
-    """Grows with every write of any process (time of the write in ns): replicas read what is newer."""
+    """Time of the write in ns. It grows with every write of any process: replicas read rows of later ones."""
     terms: bytes = b""
-    """Lexical terms as `recstream.items.terms.pack` writes them; ``b""`` when they are not known, as of a
-    tombstone, and of an item that was stored before layout 3 and not loaded again since."""
+    """Lexical terms as `recstream.items.terms.pack` writes them; ``b""``: not known, as of a tombstone, or of
+    an item that was stored before layout 3 and not loaded again since."""
 
 
 class StatisticsRow(NamedTuple):
-    """What was learned across users about one item."""
+    """Statistics of one item as they are stored."""
 
     item_id: str
     shard: int
     seq: int
-    """As for items."""
+    """As of `ItemRow`."""
     tick: float
-    """Stream position (events counted) at which the decayed counts hold."""
+    """Stream position, in events, at which the decayed counts hold."""
     counts: tuple[float, ...]
-    """Decayed and all-time counts, one a scale."""
+    """Decayed and all-time counts, one a scale; then the item's weight and its first tick."""
     state: bytes
-    """Bounded neighbour lists, encoded (its first byte is the codec's version)."""
+    """Bounded neighbour lists, encoded; the first byte is the layout."""
 
 
 def statistics_row(
     handle: int, statistics: ItemStatistics, catalogue: Catalogue, *, shard: int, seq: int
 ) -> StatisticsRow:
-    """One item's statistics as they are stored."""
+    """Give one item's statistics as they are stored."""
     counts, neighbours, weights = statistics.row(handle)
     ids = catalogue.ids
     return StatisticsRow(
@@ -108,33 +108,31 @@ def statistics_row(
         seq=seq,
         tick=statistics.tick,
         counts=counts,
-        state=encode_state(_STATISTICS, [[ids[n] for n in neighbours.tolist()], weights.tobytes()]),
+        state=encode_state(_LAYOUT, [[ids[n] for n in neighbours.tolist()], weights.tobytes()]),
     )
 
 
 def put_statistics(row: StatisticsRow, statistics: ItemStatistics, catalogue: Catalogue) -> None:
-    """Take one stored item's statistics into the replica of this process.
+    """Put one item's stored statistics into the replica of this process.
 
     Raises:
-        RowFormatError: the state has another layout than this version writes.
+        RowFormatError: the state has a layout that this version does not read.
     """
-    layout, (neighbours, raw) = decode_state(
-        row.state, f"statistics of item {row.item_id!r}", (1, _STATISTICS)
-    )
+    layout, (neighbours, raw) = decode_state(row.state, f"statistics of item {row.item_id!r}", (1, _LAYOUT))
     handles = np.array([catalogue.intern(item) for item in neighbours], np.int32)
     weights: npt.NDArray[np.float32] = np.frombuffer(raw, np.float32).reshape(2, len(handles))
     counts = row.counts
     if layout == 1:
-        counts, weights = _second_statistics(row, weights)
+        counts, weights = _from_layout_1(row, weights)
     statistics.put_row(
         catalogue.intern(row.item_id), tick=row.tick, counts=counts, neighbours=handles, weights=weights
     )
 
 
-def _second_statistics(
+def _from_layout_1(
     row: StatisticsRow, weights: npt.NDArray[np.float32]
 ) -> tuple[tuple[float, ...], npt.NDArray[np.float32]]:
-    """Statistics of layout 1 in layout 2: three scales, and pairs that did not age with the stream."""
+    """Bring statistics of layout 1 to layout 2. They had three scales, and pairs that did not age."""
     rising, trending, popular = row.counts
     grown = float(growth(row.tick))
     since = max(row.tick - popular, 1.0)  # at the latest

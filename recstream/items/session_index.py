@@ -1,4 +1,4 @@
-"""The newest sessions of all users, and which of them hold an item: what session-kNN looks at."""
+"""Session index: the newest chunks of all users' engagements, and which of them hold an item."""
 
 from __future__ import annotations
 
@@ -13,55 +13,61 @@ from recstream.records.arrays import Handles
 __all__ = ["SESSION_ITEMS", "SessionArrays", "SessionChunk", "SessionIndex"]
 
 SESSION_ITEMS: Final = 50
-"""Distinct items in a session, which is a run of a user's engagements; when it is full the next begins."""
+"""Most distinct items in a chunk. When it is full, the next engagement of the user begins another."""
 _PER_ITEM: Final = 200
-"""Newest sessions remembered of each item."""
+"""Most chunks remembered of each item, the newest."""
 _SCALES: Final = (1.0 / np.sqrt(np.maximum(np.arange(SESSION_ITEMS + 1), 1.0))).astype(np.float32)
-"""1 over the root of each length."""
+"""By length of a chunk: 1 over its root."""
 
 
 class SessionArrays(NamedTuple):
-    """The window as the compiled loops see it."""
+    """The arrays of a session index, for kernels."""
 
     items: npt.NDArray[np.int32]
-    """Shape ``(sessions, SESSION_ITEMS)``, in order of arrival."""
+    """Items of each chunk in order of arrival, shape ``(slots, SESSION_ITEMS)``."""
     lengths: npt.NDArray[np.int32]
+    """Number of items of each chunk; 0 in a free slot."""
     scales: npt.NDArray[np.float32]
-    """1 over the root of each length; 0 where there is no session."""
+    """1 over the root of each length; 0 in a free slot."""
     ticks: npt.NDArray[np.float64]
-    """Stream position at each session's newest item."""
+    """Stream position at each chunk's newest item."""
     of_item: npt.NDArray[np.int64]
-    """Shape ``(items, kept an item)``: numbers of the sessions that hold it, a ring; -1 where free."""
+    """Numbers of the newest chunks with each item, a ring, shape ``(items, per item)``; -1 where free."""
     cycle: int
-    """Number of the newest session that ever was in the first slot: those from it on stand there in order,
-    those before it in the slots behind, and those that were before these have left."""
+    """Number of the newest chunk that was put into the first slot. Chunks from it on are in the slots in
+    order, earlier ones in the slots behind them, and still earlier ones have left."""
     next: int
-    """Number of the next session."""
+    """Number of the next chunk."""
 
 
 class SessionChunk(NamedTuple):
-    """One session as it goes from one window to another."""
+    """One chunk of a user's engagements, as it goes from one index to another."""
 
     tick: float
-    """Stream position at its newest item."""
+    """Stream position at the newest item."""
     items: Sequence[int]
-    """In order of arrival."""
+    """Distinct, in order of arrival."""
     turns: Sequence[int]
-    """Which engagement of the whole window each item came with: growing; the first one names the session."""
+    """Ordinal, among all engagements of the index, of the one that brought each item. The first identifies
+    the chunk."""
 
 
 class SessionIndex:
-    """A bounded window of sessions: the oldest makes room for the newest.
+    """The newest chunks of all users' engagements, numbered; the oldest makes room for the newest.
 
-    >>> window = SessionIndex(most=4)
-    >>> window.add("u1", 7, 1.0), window.add("u1", 8, 2.0), window.add("u2", 7, 3.0)
+    A chunk is up to `SESSION_ITEMS` distinct items that a user engaged with one after another. Session-kNN
+    compares chunks as others compare sessions.
+
+    >>> index = SessionIndex(capacity=4)
+    >>> index.add("u1", 7, 1.0), index.add("u1", 8, 2.0), index.add("u2", 7, 3.0)
     (0, 0, 1)
-    >>> window.items_of(0), window.current("u2"), window.current("u3")
+    >>> index.items_of(0), index.current("u2"), index.current("u3")
     ([7, 8], 1, -1)
     """
 
-    def __init__(self, most: int = 20_000, *, per_item: int = _PER_ITEM) -> None:
-        self.most = most
+    def __init__(self, capacity: int = 20_000, *, per_item: int = _PER_ITEM) -> None:
+        self.capacity = capacity
+        """Most chunks."""
         self._items = np.zeros((0, SESSION_ITEMS), np.int32)
         self._lengths = np.zeros(0, np.int32)
         self._numbers = np.zeros(0, np.int64)
@@ -82,8 +88,8 @@ class SessionIndex:
 
     @property
     def arrays(self) -> SessionArrays:
-        """The arrays: do not keep them across an `add`."""
-        cycle = max(self._next - 1, 0) // self.most * self.most
+        """The arrays of now: do not keep them across an `add`."""
+        cycle = max(self._next - 1, 0) // self.capacity * self.capacity
         return SessionArrays(
             self._items, self._lengths, self._scales, self._ticks, self._of_item, cycle, self._next
         )
@@ -99,12 +105,12 @@ class SessionIndex:
             self._places = np.concatenate([self._places, np.zeros(rows - have, np.int64)])
 
     def add(self, user_id: str, item: int, tick: float) -> int:
-        """Note that a user engaged with an item at a stream position; gives the session's number."""
+        """Note that a user engaged with an item at a stream position; gives the number of the chunk."""
         number = self._open.get(user_id, -1)
-        slot = number % self.most
+        slot = number % self.capacity
         if number < 0 or self._lengths[slot] >= SESSION_ITEMS:
             number = self.begin(user_id)
-            slot = number % self.most
+            slot = number % self.capacity
         self._ticks[slot] = tick
         self._changed[user_id] = None
         if item not in self._items[slot, : self._lengths[slot]].tolist():  # faster than numpy's search of few
@@ -112,11 +118,11 @@ class SessionIndex:
         return number
 
     def begin(self, user_id: str) -> int:
-        """A new session of the user begins, in the slot of the oldest when the window is full."""
+        """Begin a chunk of the user, in the slot of the oldest when the index is full; gives its number."""
         number, self._next = self._next, self._next + 1
-        slot = number % self.most
+        slot = number % self.capacity
         if slot >= len(self._lengths):
-            self._grow(min(self.most, max(256, 2 * (slot + 1))))
+            self._grow(min(self.capacity, max(256, 2 * (slot + 1))))
         self._drop(int(self._numbers[slot]))
         self._lengths[slot], self._numbers[slot], self._ticks[slot], self._scales[slot] = 0, number, 0.0, 0.0
         self._open[user_id] = number
@@ -125,41 +131,41 @@ class SessionIndex:
         return number
 
     def current(self, user_id: str) -> int:
-        """Number of the session that a user is in, -1 without one."""
+        """Number of the chunk that a user's next engagement goes into, -1 without one."""
         return self._open.get(user_id, -1)
 
     def items_of(self, number: int) -> list[int]:
-        """Items of a session, in order of arrival; none if it has left the window."""
+        """Items of a chunk, in order of arrival; none if it has left the index."""
         if number not in self._users:
             return []
-        slot = number % self.most
+        slot = number % self.capacity
         items: list[int] = self._items[slot, : self._lengths[slot]].tolist()
         return items
 
     def tick_of(self, number: int) -> float:
-        """Stream position at the newest item of a session in the window."""
-        return float(self._ticks[number % self.most])
+        """Stream position at the newest item of a chunk in the index."""
+        return float(self._ticks[number % self.capacity])
 
     def forget(self, user_id: str) -> list[int]:
-        """Drop all sessions of a user; gives their numbers."""
-        gone = list(self._numbers_of.get(user_id, ()))
-        for number in gone:
+        """Drop all chunks of a user; gives their numbers."""
+        dropped = list(self._numbers_of.get(user_id, ()))
+        for number in dropped:
             self._drop(number)
-        if gone:
+        if dropped:
             self._changed[user_id] = None
-        return gone
+        return dropped
 
     def take_changed(self) -> list[str]:
-        """Users whose sessions have changed here since this was last asked; what only left does not count."""
+        """Users whose chunks were changed here since the last call. Chunks that have left do not count."""
         changed = list(self._changed)
         self._changed.clear()
         return changed
 
-    def sessions_of(self, user_id: str) -> list[SessionChunk]:
-        """A user's sessions in the window, oldest first."""
+    def chunks_of(self, user_id: str) -> list[SessionChunk]:
+        """A user's chunks in the index, oldest first."""
         found = []
         for number in self._numbers_of.get(user_id, ()):
-            slot = number % self.most
+            slot = number % self.capacity
             length = self._lengths[slot]
             if not length:
                 continue
@@ -167,63 +173,61 @@ class SessionIndex:
             found.append(SessionChunk(float(self._ticks[slot]), items, turns))
         return found
 
-    def put(self, sessions: Mapping[str, Sequence[SessionChunk]]) -> None:
-        """Replace these users' sessions by those that another window held; others stay as they are.
+    def put(self, chunks: Mapping[str, Sequence[SessionChunk]]) -> None:
+        """Replace these users' chunks by those of another index; other users' stay as they are.
 
         Of more than there is room for, the oldest are left out.
 
-        >>> window, other = SessionIndex(most=4), SessionIndex(most=4)
-        >>> window.add("u1", 7, 1.0), window.add("u2", 7, 2.0), window.add("u1", 8, 3.0)
+        >>> index, other = SessionIndex(capacity=4), SessionIndex(capacity=4)
+        >>> index.add("u1", 7, 1.0), index.add("u2", 7, 2.0), index.add("u1", 8, 3.0)
         (0, 1, 0)
-        >>> other.put({user: window.sessions_of(user) for user in ("u2", "u1")})
+        >>> other.put({user: index.chunks_of(user) for user in ("u2", "u1")})
         >>> other.items_of(other.current("u1")), other.tick_of(other.current("u1"))
         ([7, 8], 3.0)
         """
         oldest = self._oldest()
         begun: list[tuple[int, str, SessionChunk]] = []
         added: list[tuple[int, SessionChunk]] = []
-        for user_id, theirs in sessions.items():
-            mine = {int(self._turns[n % self.most, 0]): n for n in self._numbers_of.get(user_id, ())}
-            for session in theirs:
-                number = mine.pop(session.turns[0], None)
+        for user_id, theirs in chunks.items():
+            mine = {int(self._turns[n % self.capacity, 0]): n for n in self._numbers_of.get(user_id, ())}
+            for chunk in theirs:
+                number = mine.pop(chunk.turns[0], None)
                 if number is None:
-                    if session.turns[0] > oldest:
-                        begun.append((session.turns[0], user_id, session))
+                    if chunk.turns[0] > oldest:
+                        begun.append((chunk.turns[0], user_id, chunk))
                     continue
-                slot = number % self.most
-                self._ticks[slot] = session.tick
+                slot = number % self.capacity
+                self._ticks[slot] = chunk.tick
                 have = int(self._lengths[slot])
-                if have < len(session.items):
-                    added.append(
-                        (number, SessionChunk(session.tick, session.items[have:], session.turns[have:]))
-                    )
+                if have < len(chunk.items):
+                    added.append((number, SessionChunk(chunk.tick, chunk.items[have:], chunk.turns[have:])))
             for number in mine.values():
                 self._drop(number)
         begun.sort(key=lambda one: one[:2])
-        for _, user_id, session in begun[-self.most :]:
+        for _, user_id, chunk in begun[-self.capacity :]:
             number = self.begin(user_id)
-            self._ticks[number % self.most] = session.tick
-            added.append((number, session))
-        self._append_all([(number, session) for number, session in added if number in self._users])
+            self._ticks[number % self.capacity] = chunk.tick
+            added.append((number, chunk))
+        self._append_all([(number, chunk) for number, chunk in added if number in self._users])
 
     def _oldest(self) -> int:
-        """First turn of the session that leaves next; what began before it would have left; -1: none."""
-        slot = self._next % self.most
+        """First turn of the chunk that leaves next, -1 without one. Chunks that began before it have left."""
+        slot = self._next % self.capacity
         is_full = slot < len(self._lengths) and self._lengths[slot] > 0
         return int(self._turns[slot, 0]) if is_full else -1
 
     def _append_all(self, added: Sequence[tuple[int, SessionChunk]]) -> None:
-        """As `_append` of each item in the order of turns, but in a few passes: a start brings many."""
+        """As `_append` for each item in the order of turns, but in a few passes: a start brings many."""
         if not added:
             return
-        lengths = [len(session.items) for _, session in added]
+        lengths = [len(chunk.items) for _, chunk in added]
         numbers = np.repeat(np.array([number for number, _ in added], np.int64), lengths)
-        turns = np.concatenate([np.asarray(session.turns, np.int64) for _, session in added])
-        items = np.concatenate([np.asarray(session.items, np.int64) for _, session in added])
+        turns = np.concatenate([np.asarray(chunk.turns, np.int64) for _, chunk in added])
+        items = np.concatenate([np.asarray(chunk.items, np.int64) for _, chunk in added])
         order = np.argsort(turns, kind="stable")
         numbers, turns, items = numbers[order], turns[order], items[order]
         self.reserve(int(items.max()) + 1)
-        slots = numbers % self.most
+        slots = numbers % self.capacity
         places = self._lengths[slots] + _ranks(slots)
         self._items[slots, places], self._turns[slots, places] = items, turns
         self._lengths += np.bincount(slots, minlength=len(self._lengths)).astype(np.int32)
@@ -234,7 +238,7 @@ class SessionIndex:
         self._turn = max(self._turn, int(turns[-1]) + 1)
 
     def _append(self, number: int, item: int, turn: int) -> None:
-        slot = number % self.most
+        slot = number % self.capacity
         length = self._lengths[slot]
         self.reserve(item + 1)
         self._items[slot, length], self._turns[slot, length] = item, turn
@@ -254,7 +258,7 @@ class SessionIndex:
             del self._numbers_of[user]
         if self._open.get(user) == number:
             del self._open[user]
-        slot = number % self.most
+        slot = number % self.capacity
         self._lengths[slot], self._numbers[slot], self._scales[slot] = 0, -1, 0.0
 
     def _grow(self, slots: int) -> None:
@@ -270,7 +274,7 @@ class SessionIndex:
 
 
 def _ranks(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """How many equal values stand before each.
+    """Number of equal values before each.
 
     >>> _ranks(np.array([7, 3, 7, 7, 3])).tolist()
     [0, 0, 1, 2, 1]

@@ -1,4 +1,4 @@
-"""What is learned across users about items: how popular lately, and what goes with what."""
+"""Item statistics across users: decayed popularity, and which items go together or follow each other."""
 
 from __future__ import annotations
 
@@ -15,39 +15,42 @@ from recstream.records.arrays import AnyArray, Handles
 __all__ = ["SCALES", "Interaction", "ItemStatistics", "Pairs", "count_pairs", "pairs_of"]
 
 SCALES: Final = (100.0, 1000.0, 10_000.0, math.inf)
-"""Popularity is kept at these time constants, in events of the whole stream; the last one never forgets."""
+"""Time constants of popularity, in events of the whole stream. The last one never forgets."""
 
 _FOLLOWED_WEIGHTS: Final = (1.0, 0.5, 1.0 / 3.0)
-"""How much an item counts as the successor of the user's last, second and third last one (1 / distance)."""
+"""Weight of an item as successor of the user's last, second and third last one: 1 / distance."""
 _TOGETHER_WEIGHTS: Final = tuple(1.0 / (1.0 + place / 5.0) for place in range(64))
-"""How much two items go together, by how many others the user engaged with in between."""
+"""Weight of two items as going together, by how many others the user engaged with in between."""
 _MAX_EXPONENT: Final = 500.0
-_YOUNG: Final = 1000.0
-"""Pairs weigh by the stream position they were met at, plus this: see `growth`."""
+"""Greatest exponent of a count, at the shortest time constant, before the landmark moves."""
+_GROWTH_EVENTS: Final = 1000.0
+"""Events in which the weight of a pair grows by that of one at the beginning: see `growth`."""
 
 
 class Interaction(NamedTuple):
-    """One engagement with an item, and what the same user engaged with before it."""
+    """One engagement of a user with an item, and the items they engaged with before it."""
 
     item: int
     """Catalogue handle."""
     previous: tuple[int, ...]
-    """Handles of the user's items before it, newest first, distinct, without ``item``."""
+    """Handles of those items, newest first, distinct, without ``item``."""
 
 
 class Pairs(NamedTuple):
-    """Increments for the neighbour list of ``rows[k]``; all arrays have shape ``(pairs,)``."""
+    """Increments of neighbour lists, shapes ``(pairs,)``: pair k is of ``others[k]`` in that of ``rows[k]``."""
 
     rows: Handles
     others: Handles
     followed: npt.NDArray[np.float32]
+    """By how much ``others[k]`` follows ``rows[k]``."""
     together: npt.NDArray[np.float32]
+    """By how much the two go together."""
     order: npt.NDArray[np.int32]
-    """Which touch of the batch each stands for."""
+    """Place in the batch of the interaction that each pair comes from."""
 
 
 def pairs_of(interactions: list[Interaction]) -> Pairs:
-    """Every pair the touches stand for: the newer item follows the older ones, and both go together.
+    """Give the pairs of some interactions: the newer item follows the older ones, and both go together.
 
     >>> pairs = pairs_of([Interaction(7, (5, 3))])
     >>> pairs.rows.tolist(), pairs.others.tolist(), pairs.followed.tolist()
@@ -78,15 +81,15 @@ def pairs_of(interactions: list[Interaction]) -> Pairs:
 
 
 def growth(tick: npt.NDArray[np.floating] | float) -> npt.NDArray[np.floating] | float:
-    """What a pair met at a stream position weighs, relative to one at the beginning.
+    """Weight of a pair at a stream position, relative to one at the beginning.
 
     Polynomial forward decay (Cormode et al., ICDE 2009): old pairs fade in proportion to the age of the
-    stream, on a short log as on a long one, and nothing stored has to be touched for it.
+    stream, on a short log as on a long one, without a change of what is stored.
 
     >>> growth(0.0), growth(9000.0)
     (1.0, 10.0)
     """
-    return (tick + _YOUNG) / _YOUNG
+    return (tick + _GROWTH_EVENTS) / _GROWTH_EVENTS
 
 
 _EMPTY: Final = {
@@ -98,15 +101,15 @@ _EMPTY: Final = {
     "_followed_by": 0.0,
     "_together_with": 0.0,
 }
-"""What the tables of `ItemStatistics` hold of an item that nothing is known of."""
+"""Values in the tables of `ItemStatistics` for an item that nothing is known of."""
 
 
 class ItemStatistics:
     """Decayed counts and bounded neighbour lists of every item, by catalogue handle.
 
-    Time is counted in events of the stream (``tick``), not in seconds, so that a quiet night does not
-    make everything stale. Counts use forward decay: stored is ``sum(exp((tick - landmark) / scale))``, and
-    a common factor drops out of every ranking.
+    Time is counted in events of the whole stream, not in seconds, so that a quiet night does not make
+    everything stale: a stream position is a *tick*. Counts use forward decay: stored is
+    ``sum(exp((tick - landmark) / scale))``, and a factor that all items share drops out of every ranking.
 
     >>> stats = ItemStatistics(cap=4)
     >>> stats.count([Interaction(0, ()), Interaction(1, (0,)), Interaction(1, ())])
@@ -118,6 +121,7 @@ class ItemStatistics:
         self.cap = cap
         """Most neighbours kept an item."""
         self.tick = 0.0
+        """Stream position: events counted so far."""
         self._landmark = 0.0
         self._counts = np.zeros((len(SCALES), 0))
         self._weights = np.zeros(0)
@@ -128,12 +132,12 @@ class ItemStatistics:
         self._followed_by = np.zeros((0, cap), np.float32)
         self._together_with = np.zeros((0, cap), np.float32)
         self._dirty: dict[int, None] = {}
-        """Handles changed and not taken yet, those that have waited longest first."""
+        """Handles changed and not taken yet, in order of their first change."""
 
     def reserve(self, items: int) -> None:
         """Make room for handles below ``items``."""
         have = len(self._weights)
-        if items < have:  # never all of them are used: so that a part of the counts is always that, a part
+        if items < have:  # one row is always spare, so that a slice of the counts is never the whole array
             return
         rows = max(1024, items + 1, 2 * have)
         counts = np.zeros((len(SCALES), rows))
@@ -148,9 +152,9 @@ class ItemStatistics:
     def count(
         self, interactions: list[Interaction], pairs: Pairs | None = None, *, ticks_each: float = 1.0
     ) -> None:
-        """Count the touches in their order, and their pairs (or only ``pairs``, when given).
+        """Count interactions in their order, and their pairs (or only ``pairs``, if given).
 
-        ``ticks_each`` is how many events of the whole stream each touch stands for: the number of
+        ``ticks_each`` is how many events of the whole stream each interaction stands for: the number of
         processes that share the stream.
         """
         pairs = pairs_of(interactions) if pairs is None else pairs
@@ -190,13 +194,13 @@ class ItemStatistics:
     def relative_popularity(self, items: int) -> npt.NDArray[np.float64]:
         """Counts of handles below ``items`` at each of `SCALES`, ``(scales, items)``, a view.
 
-        Each scale is up to a factor that all items share: what a list normalises by its largest anyway.
+        At each scale they lack a factor that all items share.
         """
         self.reserve(items)
         return self._counts[:, :items]
 
     def weights(self, items: int) -> npt.NDArray[np.float64]:
-        """How much each item's engagements weigh beside its pairs (see `growth`), shape ``(items,)``."""
+        """Sum of the weights (see `growth`) of each item's engagements, shape ``(items,)``."""
         self.reserve(items)
         return self._weights[:items]
 
@@ -207,7 +211,7 @@ class ItemStatistics:
 
     @property
     def discounts(self) -> npt.NDArray[np.float32]:
-        """``(events + 1) ** -0.25`` of each item: how much less it says to hold what everybody holds."""
+        """``(events + 1) ** -0.25`` of each item: a popular item says less about who engaged with it."""
         return self._discounts
 
     def since(self, items: int) -> npt.NDArray[np.float64]:
@@ -222,11 +226,11 @@ class ItemStatistics:
 
     @property
     def dirty(self) -> int:
-        """How many rows have changed and were not taken yet."""
+        """Number of rows changed and not taken yet."""
         return len(self._dirty)
 
     def take_dirty(self, most: int | None = None) -> list[int]:
-        """Handles changed since they were last taken, in order, and forget that they changed.
+        """Give the handles changed since they were last taken, ascending, and forget that they changed.
 
         With ``most`` only so many: those that have waited longest.
         """
@@ -239,9 +243,9 @@ class ItemStatistics:
         return sorted(dirty)
 
     def row(self, handle: int) -> tuple[tuple[float, ...], Handles, npt.NDArray[np.float32]]:
-        """One item's counts as of ``tick``, its neighbours, and their weights, ``(2, neighbours)``.
+        """Give one item's counts as of ``tick``, its neighbours, and their weights, ``(2, neighbours)``.
 
-        Behind the counts, one a scale, are what `weights` and `since` give of it.
+        After the counts, one a scale, come the item's `weights` and `since`.
         """
         used = self._neighbours[handle] >= 0
         age = self.tick - self._landmark
@@ -262,7 +266,7 @@ class ItemStatistics:
         neighbours: Handles,
         weights: npt.NDArray[np.float32],
     ) -> None:
-        """Replace one item's state by what another process, or an earlier run, learned as of ``tick``."""
+        """Replace one item's statistics by those of another process, or an earlier run, as of ``tick``."""
         highest = int(neighbours.max()) if len(neighbours) else -1
         self.reserve(max(handle, highest) + 1)
         self.tick = max(self.tick, tick)
@@ -283,7 +287,7 @@ class ItemStatistics:
         self._discounts[item] = (self._counts[-1, item] + 1.0) ** -0.25
 
     def _gain(self, tick: float | None = None) -> tuple[float, ...]:
-        """Weight of one event at ``tick`` relative to the landmark, one a scale."""
+        """Weight of one event at ``tick`` (None: now) relative to the landmark, one a scale."""
         if (self.tick - self._landmark) / SCALES[0] > _MAX_EXPONENT:
             for k, scale in enumerate(SCALES):
                 self._counts[k] *= math.exp(-(self.tick - self._landmark) / scale)

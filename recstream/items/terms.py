@@ -1,4 +1,4 @@
-"""Words of a text as a few numbers: hashed lexical terms, which find what an encoder blurs."""
+"""Lexical terms: the words of a text, hashed and counted. They tell apart what an encoder blurs."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BUCKETS", "MOST_TERMS", "Buckets", "Counts", "Terms", "pack", "terms_of", "text_terms", "unpack"]
+__all__ = ["BUCKETS", "MAX_TERMS", "Buckets", "Counts", "Terms", "pack", "terms_of", "text_terms", "unpack"]
 
 BUCKETS: Final = 1 << 15
-"""Words are hashed into so many buckets. Part of what stores hold: a change is a new `_VERSION`."""
-MOST_TERMS: Final = 256
-"""Terms kept of one text: the heaviest, of equals those with the smallest bucket."""
+"""Number of buckets that words are hashed into. Stores hold buckets: a change needs a new `_VERSION`."""
+MAX_TERMS: Final = 256
+"""Most terms kept of one text: the most frequent, of equals those with the smallest bucket."""
 
 _VERSION: Final = 1
-"""First byte of packed terms: how words are told apart, hashed and written."""
-_MOST_TIMES: Final = 255
+"""First byte of packed terms. It stands for how words are split, hashed and written."""
+_MAX_TIMES: Final = 255
+"""Greatest number of occurrences that is counted: it is stored in a byte."""
 _WORD: Final = re.compile(r"[^\W_]{2,}")
-_WEIGHTS: Final = (1.0 + np.log(np.arange(1, _MOST_TIMES + 1))).astype(np.float32)
+_WEIGHTS: Final = (1.0 + np.log(np.arange(1, _MAX_TIMES + 1))).astype(np.float32)
 _BYTES: Final = 3
-"""A term takes: its bucket as little-endian uint16, and how often it occurs as uint8."""
+"""Bytes of a packed term: its bucket as little-endian uint16, and its occurrences as uint8."""
 
 Buckets: TypeAlias = npt.NDArray[np.uint16]
 """Shape ``(n,)``, uint16, ascending and distinct, below `BUCKETS`."""
@@ -33,16 +34,16 @@ Counts: TypeAlias = npt.NDArray[np.float32]
 
 
 class Terms(NamedTuple):
-    """Lexical terms of one text, at most `MOST_TERMS`."""
+    """Lexical terms of one text, at most `MAX_TERMS`."""
 
     buckets: Buckets
     counts: Counts
-    """``1 + ln(tf)``, tf being how often words of the bucket occur (255 at most): the log-scaled term
+    """``1 + ln(tf)`` with tf, the occurrences of words of the bucket, at most 255: the log-scaled term
     frequency of Manning, Raghavan & Schütze, *Introduction to Information Retrieval* (2008), 6.4.1."""
 
 
 def terms_of(title: str, text: str | None, labels: Iterable[str] = ()) -> Terms:
-    """Terms of an item: of its title, its labels (categories and tags) and its text, all cleaned.
+    """Give the terms of an item: of its title, its labels (categories and tags) and its text, all cleaned.
 
     >>> terms = terms_of("Tea, dark tea", None, ["Drinks"])
     >>> sorted(terms.counts.round(2).tolist())
@@ -52,10 +53,10 @@ def terms_of(title: str, text: str | None, labels: Iterable[str] = ()) -> Terms:
 
 
 def text_terms(text: str) -> Terms:
-    """Terms of a text, such as a search query.
+    """Give the terms of a text, such as a search query.
 
-    A word is a run of letters and digits of any script, two at least, in lower case. Scripts that put no
-    blanks between words give a term a phrase.
+    A word is a run of at least two letters and digits of any script, in lower case. Scripts without blanks
+    between words give one term for each phrase.
 
     >>> text_terms("Tea?").buckets.tolist() == text_terms("_TEA_").buckets.tolist()
     True
@@ -67,13 +68,13 @@ def text_terms(text: str) -> Terms:
         bucket = crc32(word.encode()) & (BUCKETS - 1)
         times[bucket] = times.get(bucket, 0) + count
     held = sorted(times)
-    if len(held) > MOST_TERMS:
-        held = sorted(sorted(held, key=times.__getitem__, reverse=True)[:MOST_TERMS])  # sorts are stable
-    return _terms(held, [min(times[bucket], _MOST_TIMES) for bucket in held])
+    if len(held) > MAX_TERMS:
+        held = sorted(sorted(held, key=times.__getitem__, reverse=True)[:MAX_TERMS])  # sorts are stable
+    return _terms(held, [min(times[bucket], _MAX_TIMES) for bucket in held])
 
 
 def pack(terms: Terms) -> bytes:
-    r"""Write terms down, 3 bytes each; never empty, so that ``b""`` can say that they are not known.
+    r"""Write terms as 3 bytes each, after a byte for the version: ``b""`` stands for terms not known.
 
     >>> terms = text_terms("tea and toast and tea")
     >>> pack(terms), pack(text_terms(""))

@@ -1,4 +1,4 @@
-"""What texts are compared in: a frozen, versioned transform of the encoder's space."""
+"""The text transform: a versioned linear map of the encoder's space to the one that texts are compared in."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from recstream.records.arrays import Matrix
 __all__ = ["DIMS", "FREEZE_AT", "REFIT_GROWTH", "TextTransform", "fit", "plain"]
 
 DIMS: Final = 64
-"""Most dimensions kept: lists are as good as with 128, or all 384 of MiniLM, at less of the cost."""
+"""Most dimensions kept. Lists are as good as with 128, or with all 384 of MiniLM, at less cost."""
 
 REFIT_GROWTH: Final = 1.25
-"""A small catalogue's transform is fitted again once it has grown by this factor: O(1) an item."""
+"""Factor by which a small catalogue grows before its transform is fitted again: that costs O(1) an item."""
 FREEZE_AT: Final = 1024
-"""A transform fitted on so many items is for good."""
+"""Items from which on a fitted transform is kept for good."""
 
 
 @dataclass(frozen=True, eq=False)
 class TextTransform:
-    """Mean-centring and projection on the directions in which the items' texts differ.
+    """Mean-centring, and projection on the directions in which the items' texts differ.
 
     Raw sentence vectors share a large common direction, which says nothing about taste (Mu and Viswanath,
-    ICLR 2018, "All-but-the-Top"). Sums of vectors are transformed as well as vectors are: it is linear.
+    ICLR 2018, "All-but-the-Top"). It is linear, so that sums of vectors can be transformed like vectors.
     """
 
     version: int
-    """Grows with every fit; 0: nothing was fitted yet."""
+    """Grows with every fit. 0: nothing was fitted yet."""
     items: int
-    """How many items' texts it was fitted on."""
+    """Number of items that it was fitted to."""
     mean: npt.NDArray[np.float64]
     """Shape ``(dim,)``."""
     projection: npt.NDArray[np.float32]
     """Shape ``(dim, dims)``: principal directions, times their variance to the power ``-whitening / 2``."""
     idf: npt.NDArray[np.float32]
-    """What lexical terms weigh, one a bucket; empty: not known."""
+    """Weight (idf) of the lexical terms of each bucket; empty: not known."""
     categories: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
-    """What categories weigh, likewise."""
+    """Weight of the categories of each bucket; empty: not known."""
 
     @property
     def dims(self) -> int:
@@ -69,7 +69,7 @@ class TextTransform:
         return moved
 
     def is_outgrown_by(self, items: int) -> bool:
-        """Whether it was fitted on too few items for a catalogue of so many: then it is fitted anew.
+        """Whether a catalogue of so many items needs a new fit.
 
         >>> fit(np.eye(4, dtype="f4"), version=1).is_outgrown_by(5)
         False
@@ -79,11 +79,11 @@ class TextTransform:
         return self.items < FREEZE_AT and items > REFIT_GROWTH * self.items
 
     def centring_only(self) -> TextTransform:
-        """The same without projection."""
+        """Give the same transform without projection."""
         return replace(self, projection=np.eye(len(self.mean), dtype=np.float32))
 
     def to_bytes(self) -> bytes:
-        """As it is stored."""
+        """Write the transform as it is stored."""
         return msgspec.msgpack.encode(
             [
                 *(1, self.version, self.items, self.mean.tobytes(), self.dims, self.projection.tobytes()),
@@ -94,10 +94,10 @@ class TextTransform:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> TextTransform:
-        """As `to_bytes` wrote it.
+        """Read what `to_bytes` wrote.
 
         Raises:
-            ValueError: another version of recstream did.
+            ValueError: another version of recstream wrote it.
         """
         layout, version, items, mean, dims, projection, idf, *labels = msgspec.msgpack.decode(raw)
         if layout != 1:
@@ -114,7 +114,7 @@ class TextTransform:
 
 
 def plain(dim: int) -> TextTransform:
-    """What is used before anything was fitted: the encoder's own space."""
+    """Give the transform that changes nothing: the encoder's own space."""
     return TextTransform(0, 0, np.zeros(dim), np.eye(dim, dtype=np.float32), np.zeros(0, np.float32))
 
 
@@ -127,7 +127,7 @@ def fit(
     idf: npt.NDArray[np.float32] | None = None,
     categories: npt.NDArray[np.float32] | None = None,
 ) -> TextTransform:
-    """Fit to the items' unit vectors, shape ``(n, dim)``; rows of zeros are not counted.
+    """Fit a transform to the items' unit vectors, shape ``(n, dim)``. Rows of zeros are not counted.
 
     ``whitening`` is 0 (principal components as they are) to 1 (all of equal variance; Su et al. 2021,
     "Whitening Sentence Representations"). Directions without variance are dropped.
@@ -148,7 +148,7 @@ def fit(
     kept = [k for k in np.argsort(-variances)[:dims].tolist() if variances[k] > 1e-9]
     signs = np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(directions.shape[1])])
     projection = (directions * signs)[:, kept] * variances[kept] ** (-whitening / 2.0)
-    if not kept:  # one text only: nothing differs
+    if not kept:  # all texts are equal
         projection = np.eye(vectors.shape[1])[:, :dims]
     return TextTransform(
         version,

@@ -1,4 +1,4 @@
-"""Which items hold a term, and how heavily: sparse vectors scored by the postings of a few terms."""
+"""TF-IDF index: sparse vectors of items, scored by the postings of a few terms."""
 
 from __future__ import annotations
 
@@ -14,40 +14,44 @@ N = TypeVar("N", bound=np.generic)
 
 __all__ = ["Postings", "TfidfIndex", "match_terms", "score_terms"]
 
-_COMMON: Final = 0.2
-"""A term in more than this share of the items says nothing, and would cost most of the time;"""
-_RARE: Final = 20
-"""but one in no more items than these is never too common."""
-_LOOKED_UP: Final = 40
-"""Terms of a query that are looked up: the heaviest. The others are frequent, and tell little."""
-_LEAST_ROOM: Final = 4
+_MAX_SHARE: Final = 0.2
+"""Terms in more than 20 % of the items are ignored: they say nothing, and would take most of the time."""
+_ALWAYS_RARE: Final = 20
+"""Terms in at most 20 items are never ignored."""
+_QUERY_TERMS: Final = 40
+"""Most terms of a query that are looked up: the heaviest. The others are frequent, and tell little."""
+_MIN_ROOM: Final = 4
+"""Rows that the postings of a new term have room for."""
 
 
 class Postings(NamedTuple):
-    """An index as the compiled loops see it."""
+    """The arrays of an index, for kernels."""
 
     starts: npt.NDArray[np.int64]
-    """Of row r: its terms are ``terms[starts[r] : starts[r] + lengths[r]]``."""
+    """Begin of each row in ``terms``: those of row r are ``terms[starts[r] : starts[r] + lengths[r]]``."""
     lengths: npt.NDArray[np.int32]
+    """Number of terms of each row."""
     terms: npt.NDArray[np.int32]
     counts: npt.NDArray[np.float32]
+    """How heavily its row holds each of ``terms``."""
     scales: npt.NDArray[np.float32]
-    """One a row: 1 over the length of its vector, so that every row is a unit vector."""
+    """1 over the length of each row's vector, so that every row is a unit vector."""
     begins: npt.NDArray[np.int64]
-    """Of term t: the rows that hold it are ``rows[begins[t] : begins[t] + sizes[t]]``."""
+    """Begin of each term in ``rows``: term t is held by ``rows[begins[t] : begins[t] + sizes[t]]``."""
     sizes: npt.NDArray[np.int32]
+    """Number of rows that hold each term."""
     rows: npt.NDArray[np.int32]
     row_weights: npt.NDArray[np.float32]
-    """Counts times the rows' scales."""
+    """Of each of ``rows``: its count of the term, times its scale."""
     idf: npt.NDArray[np.float32]
-    """One a term: ln((items + 1) / (items with it + 1)); 0 for terms too common to tell anything."""
+    """Weight of each term: ln((items + 1) / (items with it + 1)), 0 if it is ignored as too common."""
 
 
 class TfidfIndex:
     """Sparse unit vectors, TF-IDF weighted (Salton and Buckley, 1988), and their postings by term.
 
-    What a term weighs (its idf) is taken from the items there are when `weigh` is called, and holds until the
-    next call: so that an item's vector does not change with every item that comes.
+    The weight of a term (its idf) is taken from the items there are when `weigh` is called, and stays until
+    the next call. So an item's vector does not change with every item that comes.
 
     >>> index = TfidfIndex(terms=8)
     >>> for row, words in enumerate([[1, 2], [2, 3], [4]]):
@@ -59,8 +63,8 @@ class TfidfIndex:
     [1.0, 0.15000000596046448, 0.0]
     """
 
-    def __init__(self, terms: int, *, common: float = _COMMON) -> None:
-        self._common = common
+    def __init__(self, terms: int, *, max_share: float = _MAX_SHARE) -> None:
+        self._max_share = max_share
         self._items = 0
         self._idf = np.ones(terms, np.float32)
         self._starts = np.zeros(0, np.int64)
@@ -75,11 +79,11 @@ class TfidfIndex:
         self._rows = np.zeros(0, np.int32)
         self._row_weights = np.zeros(0, np.float32)
         self._taken = np.zeros(1, np.int64)
-        """How much of ``_rows`` is given to terms; an array, for the compiled loop moves it on."""
+        """Used length of ``_rows``: an array of one number, so that a kernel can change it."""
 
     @property
     def postings(self) -> Postings:
-        """The arrays, for the compiled loops: do not keep them across a `put`."""
+        """The arrays of now, for kernels: do not keep them across a `put`."""
         return Postings(
             self._starts,
             self._lengths,
@@ -95,7 +99,7 @@ class TfidfIndex:
 
     @property
     def idf(self) -> npt.NDArray[np.float32]:
-        """What each term weighs, float32 of shape ``(terms,)``."""
+        """Weight of each term, float32 of shape ``(terms,)``."""
         return self._idf
 
     def reserve(self, rows: int) -> None:
@@ -107,7 +111,7 @@ class TfidfIndex:
             self._scales = _grown(self._scales, size)
 
     def put(self, row: int, terms: npt.NDArray[np.int32], counts: npt.NDArray[np.float32]) -> None:
-        """Set a row's distinct terms (int32, below the number of terms) and how heavily it holds each."""
+        """Set a row's distinct terms, int32 below the number of terms, and how heavily it holds each."""
         self.reserve(row + 1)
         if self._lengths[row]:
             _take_out(row, self.terms_of(row), self._begins, self._sizes, self._rows, self._row_weights)
@@ -134,16 +138,16 @@ class TfidfIndex:
         return self._terms[self._starts[row] : self._starts[row] + self._lengths[row]]
 
     def fitted_idf(self) -> npt.NDArray[np.float32]:
-        """What the terms would weigh by the items there are now, float32 of shape ``(terms,)``."""
+        """Give the terms' weights by the items there are now, float32 of shape ``(terms,)``."""
         idf = np.log((self._items + 1.0) / (self._sizes + 1.0)).astype(np.float32)
-        idf[self._sizes > max(self._common * self._items, _RARE)] = 0.0
+        idf[self._sizes > max(self._max_share * self._items, _ALWAYS_RARE)] = 0.0
         return idf
 
     def weigh(self, idf: npt.NDArray[np.float32] | None = None) -> None:
-        """Weigh the terms by `fitted_idf`, or by weights that were taken before."""
+        """Weigh the terms by `fitted_idf`, or by the weights given."""
         self._idf = self.fitted_idf() if idf is None else idf.astype(np.float32)
-        for begun_anew in (self._sizes, self._rooms, self._taken):  # each posting holds a scale
-            begun_anew[:] = 0
+        for array in (self._sizes, self._rooms, self._taken):  # each posting holds a scale
+            array[:] = 0
         for row in np.flatnonzero(self._lengths).tolist():
             at = slice(self._starts[row], self._starts[row] + self._lengths[row])
             terms, counts = self._terms[at], self._counts[at]
@@ -151,7 +155,7 @@ class TfidfIndex:
             self._post(row, terms, counts)
 
     def _post(self, row: int, terms: npt.NDArray[np.int32], counts: npt.NDArray[np.float32]) -> None:
-        wanted = int(self._taken[0] + 2 * (self._sizes[terms] + _LEAST_ROOM).sum())
+        wanted = int(self._taken[0] + 2 * (self._sizes[terms] + _MIN_ROOM).sum())
         if wanted > len(self._rows):
             size = max(4096, 2 * wanted)
             self._rows, self._row_weights = _grown(self._rows, size), _grown(self._row_weights, size)
@@ -168,7 +172,7 @@ class TfidfIndex:
         )
 
     def _sweep(self) -> None:
-        """Drop what replaced rows left behind."""
+        """Close the gaps that replaced rows left."""
         rows = np.flatnonzero(self._lengths)
         lengths = self._lengths[rows].astype(np.int64)
         ends = np.cumsum(lengths)
@@ -194,7 +198,7 @@ def _put_in(
         term = terms[k]
         size = sizes[term]
         if size == rooms[term]:  # move the term's rows to where there is twice the room
-            rooms[term] = max(2 * size, _LEAST_ROOM)
+            rooms[term] = max(2 * size, _MIN_ROOM)
             for j in range(size):
                 rows[taken[0] + j] = rows[begins[term] + j]
                 row_weights[taken[0] + j] = row_weights[begins[term] + j]
@@ -229,9 +233,9 @@ def score_terms(
 ) -> None:
     """Add the products of every row with the weighted sum of some rows' vectors to ``scores``, in place.
 
-    ``weights`` are those of ``rows``; ``scratch`` is zeros of shape ``(terms,)``, and zeros again afterwards.
-    Of the sum, the heaviest terms are looked up, `_LOOKED_UP` of them. That of row r is added to
-    ``scores[places[r]]``, where ``places`` are given.
+    ``weights`` are those of ``rows``; ``workspace`` is zeros of shape ``(terms,)``, and zeros again
+    afterwards. Of the sum, only the `_QUERY_TERMS` heaviest terms are looked up. With ``places``, the product
+    of row r is added to ``scores[places[r]]``.
     """
     terms, heavy = _heaviest(index, rows, weights, workspace)
     holders, held = index.rows, index.row_weights
@@ -248,7 +252,7 @@ def score_terms(
 def match_terms(
     index: Postings, rows: AnyArray, weights: AnyArray, workspace: AnyArray, of: AnyArray, scores: AnyArray
 ) -> None:
-    """As `score_terms` for the rows ``of`` alone, by all terms: where terms are common, and rows hold few."""
+    """As `score_terms` for the rows ``of`` alone, by all terms: for common terms, and rows of few."""
     starts, lengths, scales, idf = index.starts, index.lengths, index.scales, index.idf
     held, counts = index.terms, index.counts
     for k in range(len(rows)):
@@ -270,7 +274,7 @@ def match_terms(
 def _heaviest(
     index: Postings, rows: AnyArray, weights: AnyArray, workspace: AnyArray
 ) -> tuple[AnyArray, AnyArray]:
-    """The heaviest terms of a weighted sum of rows, and what each adds to a row that holds it fully."""
+    """Give the heaviest terms of a weighted sum of rows, and what each adds to a row that holds it fully."""
     starts, lengths, idf, scales = index.starts, index.lengths, index.idf, index.scales
     held, counts = index.terms, index.counts
     most = 0
@@ -290,8 +294,8 @@ def _heaviest(
     for k in range(found):
         heavy[k] = workspace[terms[k]] * idf[terms[k]] ** 2
         workspace[terms[k]] = 0.0
-    if found > _LOOKED_UP:
-        least = top_k_threshold(heavy, _LOOKED_UP, _LOOKED_UP)
+    if found > _QUERY_TERMS:
+        least = top_k_threshold(heavy, _QUERY_TERMS, _QUERY_TERMS)
         kept = 0
         for k in range(found):
             if heavy[k] >= least:

@@ -119,8 +119,8 @@ class FeatureExtractor:
             self._raw = np.zeros((len(SPARSE), room), np.float32)
             self._scratch = Workspace(
                 terms=np.zeros(BUCKETS, np.float32),
-                slots=np.zeros(self.sessions.most, np.float32),
-                touched=np.zeros(self.sessions.most + 1, np.int32),
+                slots=np.zeros(self.sessions.capacity, np.float32),
+                touched=np.zeros(self.sessions.capacity + 1, np.int32),
                 places=np.zeros(room, np.int32),
                 rows=np.zeros(room, np.int32),
                 marks=np.zeros(room, np.int8),

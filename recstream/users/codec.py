@@ -94,7 +94,7 @@ def user_state_of(row: UserRow, catalogue: Catalogue) -> UserState:
     """Give the user state that a row was made of, with handles of this process's catalogue.
 
     Raises:
-        RowFormatError: the state has another layout than this version writes.
+        RowFormatError: the state has a layout that this version does not read.
     """
     version, state = decode_state(row.state, f"user {row.user_id!r}", (1, _LAYOUT))
     if version == 1:

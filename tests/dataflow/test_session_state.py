@@ -20,7 +20,7 @@ def sessions(bench: Bench) -> Seen:
     """Items of the users' sessions in the window."""
     window, ids = bench.worker.recommender.sessions, bench.worker.replica.catalogue.ids
     users = sorted(set(window._users.values()))
-    return {user: [[ids[item] for item in one.items] for one in window.sessions_of(user)] for user in users}
+    return {user: [[ids[item] for item in one.items] for one in window.chunks_of(user)] for user in users}
 
 
 def stored(bench: Bench) -> Seen:

@@ -1,4 +1,4 @@
-"""Sessions go from one window to another, and the other then answers as the first."""
+"""Chunks go from one session index to another, which then answers as the first."""
 
 from __future__ import annotations
 
@@ -13,92 +13,92 @@ engagements = st.lists(
 )
 
 
-def window_of(log: list[tuple[str, int]], *, most: int = 64, per_item: int = 200) -> SessionIndex:
-    window = SessionIndex(most, per_item=per_item)
+def index_of(log: list[tuple[str, int]], *, capacity: int = 64, per_item: int = 200) -> SessionIndex:
+    index = SessionIndex(capacity, per_item=per_item)
     for at, (user, item) in enumerate(log):
         if at % 7 == 6:
-            window.begin(user)
-        window.add(user, item, float(at))
-    return window
+            index.begin(user)
+        index.add(user, item, float(at))
+    return index
 
 
-def copied(window: SessionIndex, users: list[str], **more: int) -> SessionIndex:
-    other = SessionIndex(more.get("most", window.most))
-    other.put({user: window.sessions_of(user) for user in users})
+def copied(index: SessionIndex, users: list[str], **more: int) -> SessionIndex:
+    other = SessionIndex(more.get("capacity", index.capacity))
+    other.put({user: index.chunks_of(user) for user in users})
     return other
 
 
-def seen(window: SessionIndex) -> tuple[object, ...]:
-    """What session-kNN has of a window: who is in it, and per item who held it, in order."""
-    arrays = window.arrays
-    names = {n: (user, *window.items_of(n), window.tick_of(n)) for n, user in window._users.items()}
-    held = [[names[n] for n in ring.tolist() if n in names and window.items_of(n)] for ring in arrays.of_item]
-    order = [names[n] for n in sorted(names) if window.items_of(n)]
+def seen(index: SessionIndex) -> tuple[object, ...]:
+    """What session-kNN has of an index: whose chunks are in it, and which chunks held each item, in order."""
+    arrays = index.arrays
+    names = {n: (user, *index.items_of(n), index.tick_of(n)) for n, user in index._users.items()}
+    held = [[names[n] for n in ring.tolist() if n in names and index.items_of(n)] for ring in arrays.of_item]
+    order = [names[n] for n in sorted(names) if index.items_of(n)]
     return order, [one for one in held if one]
 
 
 @given(engagements, st.permutations(["u1", "u2", "u3", "u4"]))
-def test_a_copy_answers_as_the_window_it_was_made_of(log: list[tuple[str, int]], users: list[str]) -> None:
-    window = window_of(log)
-    assert seen(copied(window, users)) == seen(window)
+def test_a_copy_answers_as_the_index_it_was_made_of(log: list[tuple[str, int]], users: list[str]) -> None:
+    index = index_of(log)
+    assert seen(copied(index, users)) == seen(index)
 
 
 @given(engagements, engagements)
 def test_a_copy_that_is_brought_up_to_date_differs_in_nothing(
     before: list[tuple[str, int]], after: list[tuple[str, int]]
 ) -> None:
-    window, other = SessionIndex(64), SessionIndex(64)
+    index, other = SessionIndex(64), SessionIndex(64)
     for at, (user, item) in enumerate(before):
-        window.add(user, item, float(at))
+        index.add(user, item, float(at))
     everybody = ["u1", "u2", "u3", "u4"]
-    other.put({user: window.sessions_of(user) for user in everybody})
+    other.put({user: index.chunks_of(user) for user in everybody})
     for at, (user, item) in enumerate(after):
-        window.add(user, item, float(len(before) + at))
-    window.forget("u4")
-    other.put({user: window.sessions_of(user) for user in everybody})
-    assert seen(other) == seen(window)
+        index.add(user, item, float(len(before) + at))
+    index.forget("u4")
+    other.put({user: index.chunks_of(user) for user in everybody})
+    assert seen(other) == seen(index)
 
 
 def test_what_is_copied_goes_on_where_it_was() -> None:
-    window = window_of([("u1", 1), ("u2", 2)])
-    other = copied(window, ["u1", "u2"])
-    for one in (window, other):
+    index = index_of([("u1", 1), ("u2", 2)])
+    other = copied(index, ["u1", "u2"])
+    for one in (index, other):
         one.add("u1", 5, 9.0)
-    assert other.sessions_of("u1") == window.sessions_of("u1") == [SessionChunk(9.0, [1, 5], [0, 2])]
+    assert other.chunks_of("u1") == index.chunks_of("u1") == [SessionChunk(9.0, [1, 5], [0, 2])]
 
 
 def test_of_more_than_there_is_room_for_the_newest_are_taken() -> None:
-    window = window_of([(f"u{k}", k) for k in range(6)])
-    other = copied(window, [f"u{k}" for k in range(6)], most=4)
+    index = index_of([(f"u{k}", k) for k in range(6)])
+    other = copied(index, [f"u{k}" for k in range(6)], capacity=4)
     assert sorted(other._users.values()) == ["u2", "u3", "u4", "u5"]
-    other.put({"u0": window.sessions_of("u0")})
+    other.put({"u0": index.chunks_of("u0")})
     assert sorted(other._users.values()) == ["u2", "u3", "u4", "u5"], "it would have left already"
 
 
 def test_a_ring_that_is_full_keeps_the_newest() -> None:
-    window = SessionIndex(64)
+    index = SessionIndex(64)
     for k in range(10):
-        window.add(f"u{k}", 0, float(k))
+        index.add(f"u{k}", 0, float(k))
     other = SessionIndex(64, per_item=4)
-    other.put({f"u{k}": window.sessions_of(f"u{k}") for k in range(10)})
+    other.put({f"u{k}": index.chunks_of(f"u{k}") for k in range(10)})
     assert sorted(other._users[int(n)] for n in other.arrays.of_item[0]) == ["u6", "u7", "u8", "u9"]
 
 
-def test_a_full_session_is_copied_whole_and_the_next_begins_anew() -> None:
-    window = SessionIndex(8)
+def test_a_full_chunk_is_copied_whole_and_the_next_begins_anew() -> None:
+    index = SessionIndex(8)
     for item in range(SESSION_ITEMS + 1):
-        window.add("u1", item, float(item))
-    other = copied(window, ["u1"])
-    assert [len(one.items) for one in other.sessions_of("u1")] == [SESSION_ITEMS, 1]
+        index.add("u1", item, float(item))
+    other = copied(index, ["u1"])
+    assert [len(one.items) for one in other.chunks_of("u1")] == [SESSION_ITEMS, 1]
     assert other.items_of(other.current("u1")) == [SESSION_ITEMS]
 
 
 def test_only_what_was_added_or_forgotten_here_has_changed() -> None:
-    window = window_of([("u1", 1), ("u2", 2)])
-    assert window.take_changed() == ["u1", "u2"]
-    assert window.take_changed() == []
-    other = copied(window, ["u1", "u2"])
+    index = index_of([("u1", 1), ("u2", 2)])
+    assert index.take_changed() == ["u1", "u2"]
+    assert index.take_changed() == []
+    other = copied(index, ["u1", "u2"])
     assert other.take_changed() == []
     assert other.forget("u2")
-    assert (other.take_changed(), other.sessions_of("u2"), len(other)) == (["u2"], [], 1)
+    assert (other.take_changed(), other.chunks_of("u2"), len(other)) == (["u2"], [], 1)
     assert np.count_nonzero(other.arrays.lengths) == 1

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recstream.items.statistics import SCALES, Interaction, ItemStatistics, growth, pairs_of
+from recstream.items.statistics import SCALES, Interaction, ItemStatistics, count_pairs, growth, pairs_of
+from recstream.records.arrays import AnyArray
 from tests.support.builders import popular
 
 HANDLES = st.integers(0, 9)
@@ -37,7 +40,7 @@ def test_counts_are_the_decayed_sum_by_stream_position(rows: list[Interaction]) 
         np.testing.assert_allclose(statistics.popularity(10, k), wanted, rtol=1e-12)
 
 
-def test_one_touch_may_stand_for_several_events_of_the_stream() -> None:
+def test_one_interaction_may_stand_for_several_events_of_the_stream() -> None:
     statistics = ItemStatistics(4)
     statistics.count([Interaction(0, ()), Interaction(1, ())], ticks_each=50.0)
     assert statistics.tick == 100.0
@@ -80,7 +83,7 @@ def test_counting_in_batches_equals_counting_at_once(
 
 
 @given(interactions)
-def test_pairs_given_apart_count_as_those_of_the_touches(rows: list[Interaction]) -> None:
+def test_pairs_given_apart_count_as_those_of_the_interactions(rows: list[Interaction]) -> None:
     whole, apart = ItemStatistics(6), ItemStatistics(6)
     whole.count(rows)
     apart.count([interaction._replace(previous=()) for interaction in rows], pairs_of(rows))
@@ -138,7 +141,7 @@ def test_weights_and_first_meetings_are_those_of_the_stream(rows: list[Interacti
 
 @given(interactions.filter(bool))
 def test_scales_and_discounts_go_with_what_they_are_of(rows: list[Interaction]) -> None:
-    """Also of rows that came from elsewhere, and of items nobody has touched."""
+    """Also of rows that came from elsewhere, and of items nobody has engaged with."""
     source, copy = ItemStatistics(4), ItemStatistics(4)
     source.count(rows)
     for handle in source.take_dirty():
@@ -190,7 +193,7 @@ def test_a_row_says_what_the_tables_say_and_comes_back(rows: list[Interaction]) 
     assert copy.take_dirty() == []
 
 
-def test_a_row_of_an_older_moment_has_decayed_by_now() -> None:
+def test_an_older_row_has_decayed_by_now() -> None:
     statistics = ItemStatistics(2)
     empty = np.zeros(0, np.int32)
     none = np.zeros((2, 0), np.float32)
@@ -231,7 +234,7 @@ def test_no_items_have_no_popularity() -> None:
     ItemStatistics(4).count([])
 
 
-def test_what_changed_is_told_once_in_order() -> None:
+def test_what_changed_is_taken_once_in_order() -> None:
     statistics = ItemStatistics(4)
     statistics.count([Interaction(7, (2,)), Interaction(5, ())])
     assert statistics.take_dirty() == [2, 5, 7]
@@ -244,3 +247,77 @@ def test_room_for_handles_beyond_the_tables_is_made() -> None:
     statistics.count([Interaction(5000, (1,))])
     assert set(neighbours_of(statistics, 1)) == {0, 5000}
     assert statistics.popularity(5001)[5000] == 1.0
+
+
+ROWS = 12
+weights = st.floats(0, 4, width=32) | st.sampled_from([0.0, 1.0])
+
+
+class Tables(NamedTuple):
+    neighbours: AnyArray
+    followed_by: AnyArray
+    together_with: AnyArray
+
+
+def empty_tables(cap: int) -> Tables:
+    return Tables(np.full((ROWS, cap), -1, np.int32), *(np.zeros((ROWS, cap), np.float32) for _ in range(2)))
+
+
+LISTS = st.integers(0, ROWS - 1)
+grown = st.sampled_from([1.0, 1.25, 3.0])
+pairs = st.lists(st.tuples(LISTS, LISTS, weights, weights, grown), max_size=60)
+Pair = tuple[int, int, float, float, float]
+
+
+def counted(rows: list[Pair], cap: int) -> Tables:
+    tables = empty_tables(cap)
+    columns = list(zip(*rows, strict=True)) or [(), (), (), (), ()]
+    count_pairs(
+        np.array(columns[0], np.int32),
+        np.array(columns[1], np.int32),
+        np.array(columns[2], np.float32),
+        np.array(columns[3], np.float32),
+        np.array(columns[4], np.float32),
+        *tables,
+    )
+    return tables
+
+
+def as_dicts(tables: Tables) -> list[dict[int, tuple[float, float]]]:
+    return [
+        {int(o): (float(f), float(t)) for o, f, t in zip(*row, strict=True) if o >= 0}
+        for row in zip(*tables, strict=True)
+    ]
+
+
+@given(pairs)
+def test_below_the_cap_pairs_are_plain_sums(rows: list[Pair]) -> None:
+    wanted: list[dict[int, AnyArray]] = [defaultdict(lambda: np.zeros(2, np.float32)) for _ in range(ROWS)]
+    for row, other, followed, together, by in rows:
+        wanted[row][other] += np.array([followed, together], np.float32) * np.float32(by)
+    got = as_dicts(counted(rows, ROWS))
+    assert got == [{o: (float(w[0]), float(w[1])) for o, w in row.items()} for row in wanted]
+
+
+@given(pairs, st.integers(1, 4))
+def test_at_the_cap_the_lightest_makes_room_and_its_weight_is_gone(rows: list[Pair], cap: int) -> None:
+    wanted: list[dict[int, tuple[np.float32, np.float32]]] = [{} for _ in range(ROWS)]
+    for row, other, *added, by in rows:
+        followed, together = np.float32(by) * np.array(added, np.float32)
+        held = wanted[row]
+        before = held.get(other, (np.float32(0), np.float32(0)))
+        if other not in held and len(held) == cap:
+            names = list(held)
+            lightest = min(names, key=lambda name: held[name][0] + held[name][1])
+            wanted[row] = held = {(other if name == lightest else name): held[name] for name in names}
+        held[other] = (before[0] + followed, before[1] + together)
+    got = as_dicts(counted(rows, cap))
+    assert got == [{o: (float(f), float(t)) for o, (f, t) in row.items()} for row in wanted]
+
+
+@given(pairs)
+def test_free_places_follow_the_taken_ones(rows: list[Pair]) -> None:
+    """Kernels stop at the first free place, so a hole would hide what is behind it."""
+    for row in counted(rows, 4).neighbours:
+        taken = [place for place, other in enumerate(row) if other >= 0]
+        assert taken == list(range(len(taken)))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recstream.items.terms import BUCKETS, MOST_TERMS, Terms, pack, terms_of, text_terms, unpack
+from recstream.items.terms import BUCKETS, MAX_TERMS, Terms, pack, terms_of, text_terms, unpack
 
 texts = st.text(max_size=200)
 
@@ -86,7 +86,7 @@ def test_of_a_long_text_the_heaviest_terms_stay_and_of_equals_those_with_the_sma
     words = list({bucket(f"w{k}"): f"w{k}" for k in range(400)}.values())
     heavy = words[-10:]
     terms = as_dict(text_terms(" ".join(words + heavy)))
-    light = sorted(bucket(word) for word in words[:-10])[: MOST_TERMS - len(heavy)]
+    light = sorted(bucket(word) for word in words[:-10])[: MAX_TERMS - len(heavy)]
     assert set(terms) == {*light, *map(bucket, heavy)}
 
 
@@ -100,7 +100,7 @@ def test_a_word_repeated_without_end_weighs_a_bounded_amount() -> None:
 def test_terms_are_sorted_distinct_bounded_and_typed(text: str) -> None:
     buckets, counts = text_terms(text)
     assert (buckets.dtype.name, counts.dtype.name, buckets.shape) == ("uint16", "float32", counts.shape)
-    assert len(buckets) <= MOST_TERMS
+    assert len(buckets) <= MAX_TERMS
     assert (np.diff(buckets.astype(int)) > 0).all()
     assert (counts >= 1).all()
     assert (buckets < BUCKETS).all()
@@ -120,7 +120,7 @@ def test_packed_terms_come_back_as_they_were(text: str) -> None:
     assert pack(unpack(packed)) == packed
 
 
-@given(st.dictionaries(st.integers(0, BUCKETS - 1), st.integers(1, 255), max_size=MOST_TERMS))
+@given(st.dictionaries(st.integers(0, BUCKETS - 1), st.integers(1, 255), max_size=MAX_TERMS))
 def test_every_count_survives_packing(times: dict[int, int]) -> None:
     counts = [1 + math.log(times[one]) for one in sorted(times)]
     terms = Terms(np.array(sorted(times), np.uint16), np.array(counts, np.float32))

@@ -333,7 +333,7 @@ def test_items_and_events_that_come_are_seen_by_the_next_list() -> None:
 def test_only_the_sessions_most_like_the_users_own_speak() -> None:
     """And the own one does not, nor one that has left the window."""
     catalogue = catalogue_of([f"i{k}" for k in range(40)])
-    statistics, sessions = ItemStatistics(4), SessionIndex(most=400, per_item=400)
+    statistics, sessions = ItemStatistics(4), SessionIndex(capacity=400, per_item=400)
     statistics.count([Interaction(k % 40, ()) for k in range(400)])
     for k in range(500):  # the first hundred leave
         for item in (1, 2 if k % 2 else 3, 4 + k % 30):
@@ -375,14 +375,14 @@ def test_which_of_equally_like_sessions_speak_does_not_depend_on_where_they_stan
     """A window that was stored and taken up again holds the same, in other places."""
     random = np.random.default_rng(seed)
     catalogue = catalogue_of([f"i{k}" for k in range(30)])
-    statistics, sessions = ItemStatistics(4), SessionIndex(most=700, per_item=150)
+    statistics, sessions = ItemStatistics(4), SessionIndex(capacity=700, per_item=150)
     statistics.count([Interaction(k % 30, ()) for k in range(600)])
     for k in range(1000):  # of one tick, two by two, of one length: nearly all are equally like
         sessions.add(f"user {k}", int(random.integers(0, 2)), float(k // 500))
         sessions.add(f"user {k}", int(random.integers(2, 30)), float(k // 500))
-    again = SessionIndex(most=700, per_item=150)
+    again = SessionIndex(capacity=700, per_item=150)
     users = list(dict.fromkeys(sessions._users.values()))
-    again.put({user: sessions.sessions_of(user) for user in reversed(users)})
+    again.put({user: sessions.chunks_of(user) for user in reversed(users)})
     user_state = user_state_after([event(1.0, "view", "i0"), event(2.0, "view", "i1", offset=2)], catalogue)
     found = []
     for window in (sessions, again):

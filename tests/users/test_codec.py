@@ -1,19 +1,18 @@
-"""Stored rows: nothing of a state is lost, and nothing of a process is in it."""
+"""User rows: nothing of a state is lost, and nothing of a process is in it."""
 
 from __future__ import annotations
 
 import random
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recstream.items.catalogue import Catalogue
-from recstream.items.codec import RowFormatError, StatisticsRow, put_statistics, statistics_row
-from recstream.items.statistics import SCALES, Interaction, ItemStatistics, growth
+from recstream.items.codec import RowFormatError
+from recstream.items.statistics import ItemStatistics
 from recstream.ranking.recommender import RankingRules, rank
 from recstream.records.event import Event
 from recstream.records.item import Item
@@ -119,7 +118,7 @@ def test_an_empty_state_comes_back() -> None:
     assert (back.as_of, back.announced) == (None, float("-inf"))
 
 
-def test_an_item_record_that_an_event_brought_is_not_stored_with_it() -> None:
+def test_an_item_record_that_an_event_carries_is_not_stored_with_it() -> None:
     log = event(1.0).partition
     item = Item("new", "New", None, (), (), None, True, False, None, log, 0, b"{}")
     one = event(1.0, "rate", "new", rating=4.0, event_id="e")._replace(item=item, rec=(3, 1))
@@ -161,65 +160,6 @@ def test_a_state_of_another_layout_is_refused_with_the_mend(state: bytes, named:
     row = user_row(UserState("u1"), catalogue, 32)._replace(state=state)
     with pytest.raises(RowFormatError, match=rf"user 'u1' has {named}.*recstream backfill"):
         user_state_of(row, catalogue)
-    statistics = ItemStatistics(4)
-    statistics.count([Interaction(0, ())])
-    learned = statistics_row(0, statistics, catalogue, shard=0, seq=1)._replace(state=state)
-    with pytest.raises(RowFormatError, match=rf"item 'a' has {named}"):
-        put_statistics(learned, statistics, catalogue)
-
-
-def test_statistics_come_back_in_a_process_with_other_handles() -> None:
-    here, there = catalogue_of(["a", "b", "c"]), catalogue_of(["c", "b", "a"])
-    source, copy = ItemStatistics(4), ItemStatistics(4)
-    source.count([Interaction(0, (1, 2)), Interaction(1, (0,)), Interaction(2, ())])
-    for handle in source.take_dirty():
-        put_statistics(statistics_row(handle, source, here, shard=0, seq=1), copy, there)
-
-    for item_id in ("a", "b", "c"):
-        mine, theirs = here.handle(item_id) or 0, there.handle(item_id) or 0
-        assert copy.row(theirs)[0] == pytest.approx(source.row(mine)[0])
-        assert neighbours(copy, there, theirs) == neighbours(source, here, mine)
-
-
-def test_statistics_of_layout_1_are_read_as_what_they_say_today() -> None:
-    """It knew three scales, no age of its pairs, and not when an item was met first."""
-    catalogue, statistics = catalogue_of(["a", "b", "c"]), ItemStatistics(4)
-    weights = np.array([[2.0, 0.0], [3.0, 1.0]], np.float32)
-    state = b"\x01" + msgspec.msgpack.encode([["b", "c"], weights.tobytes()])
-    row = StatisticsRow("a", 0, 1, 5000.0, (0.5, 2.0, 40.0), state)
-    put_statistics(row, statistics, catalogue)
-    assert statistics.tick == 5000.0
-    scales = [statistics.popularity(1, k)[0] for k in range(len(SCALES))]
-    assert (scales[0], scales[1], scales[-1]) == pytest.approx((0.5, 2.0, 40.0))
-    assert min(scales[1:3]) >= 2.0  # a slower scale holds no less
-    grown = growth(5000.0)
-    assert neighbours(statistics, catalogue, 0) == pytest.approx(
-        {"b": pytest.approx((2.0 * grown, 3.0 * grown)), "c": pytest.approx((0.0, grown))}
-    )
-    assert statistics.weights(1)[0] == pytest.approx(40.0 * grown)
-    assert 0.0 <= statistics.since(1)[0] <= 5000.0 - 40.0
-
-    again = ItemStatistics(4)
-    stored = statistics_row(0, statistics, catalogue, shard=0, seq=2)
-    assert stored.state[0] == 2
-    put_statistics(stored, again, catalogue)
-    assert again.row(0)[0] == pytest.approx(statistics.row(0)[0])
-
-
-def neighbours(
-    statistics: ItemStatistics, catalogue: Catalogue, handle: int
-) -> dict[str, tuple[float, float]]:
-    _, others, weights = statistics.row(handle)
-    return {catalogue.ids[o]: (f, t) for o, f, t in zip(others.tolist(), *weights.tolist(), strict=True)}
-
-
-def test_statistics_of_items_nobody_knows_yet_are_kept() -> None:
-    here, there = catalogue_of(["a", "b"]), Catalogue(8)
-    source, copy = ItemStatistics(4), ItemStatistics(4)
-    source.count([Interaction(0, (1,))])
-    for handle in source.take_dirty():
-        put_statistics(statistics_row(handle, source, here, shard=0, seq=1), copy, there)
-    assert (sorted(there.ids), there.known) == (["a", "b"], 0)
 
 
 def golden_state() -> tuple[UserState, Catalogue]:
@@ -263,9 +203,9 @@ def test_a_state_of_layout_1_keeps_loading() -> None:
     user_state, catalogue = golden_state()
     row = user_row(user_state, catalogue, 32)._replace(state=stored(1))
     back = user_state_of(row, catalogue)
-    assert set(back.ids) >= set(
-        user_state.ids
-    )  # of all recent events: the state does not say which have an id
+    assert set(back.ids) >= set(user_state.ids), (
+        "of all recent events: the state does not say which have an id"
+    )
     back.ids = user_state.ids
     assert_same_state(view(back, catalogue), view(user_state, catalogue))
     assert same_waiting(back, user_state)

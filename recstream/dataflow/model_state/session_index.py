@@ -155,7 +155,7 @@ class SessionIndexState:
         ids = self._catalogue.ids
         sessions: Named = {}
         for user_id in sorted(self._members.get(name, ())):
-            theirs = self._window.sessions_of(user_id)
+            theirs = self._window.chunks_of(user_id)
             if theirs:
                 sessions[user_id] = [
                     (tick, [ids[item] for item in items], list(turns)) for tick, items, turns in theirs

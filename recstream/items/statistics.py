@@ -37,7 +37,7 @@ class Interaction(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Increments of neighbour lists, shapes ``(pairs,)``: pair k is of ``others[k]`` in that of ``rows[k]``."""
+    """Increments of neighbour lists, shapes ``(pairs,)``: pair k adds ``others[k]`` to that of ``rows[k]``."""
 
     rows: Handles
     others: Handles

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-import recstream.runtime.first_process  # noqa: F401 - first of ours, see there
+import recstream.runtime.signals  # noqa: F401 - first of ours, see there
 from recstream.cli import (
     admin,
     catalogue,
@@ -22,6 +22,7 @@ from recstream.cli import (
     tail,
     upgrade,
 )
+from recstream.runtime.faults import exit_code, known_fault
 
 __all__ = ["app", "main"]
 
@@ -51,14 +52,14 @@ app.command()(admin.config)
 
 
 def main() -> None:
-    """Run the command line; known faults end it with one clear message and exit code 1, 2 or 4 (`errors`)."""
+    """Run the command line; known faults end it with one clear message and exit code 1, 2 or 4."""
     # A fault that stops a dataflow unwinds through bytewax, whose stack says nothing to anybody here.
     os.environ["RUST_BACKTRACE"] = "0"
     try:
         app()
     except Exception as error:
-        fault = errors.known_fault(error)
+        fault = known_fault(error)
         if fault is None:
             raise
         errors.report(fault)
-        sys.exit(errors.exit_code(fault))
+        sys.exit(exit_code(fault))

@@ -39,17 +39,16 @@ def forget(
         typer.echo(f"user {user!r} erased" if known else f"user {user!r} is not in {settings.store_dir}")
         raise typer.Exit(0 if known else 1)
 
-    from recstream.connectors.kafka.sink import KafkaSink
+    from recstream.connectors import connector_for
     from recstream.records.transport import Message
 
     event = {"user_id": user, "ts": time.time(), "action": "forget"}
-    sink = KafkaSink(settings.kafka.bootstrap, settings.kafka.events_topic, client=settings.kafka.client)
-    part = sink.build("forget", 0, 1)
-    part.write_batch([Message(user.encode(), orjson.dumps(event))])
-    part.close()
-    typer.echo(
-        f"asked by topic {settings.kafka.events_topic!r}: the job erases user {user!r} and sends a tombstone"
-    )
+    connector = connector_for(settings.live.events, settings.options_of)
+    writer = connector.writer(settings.live.events)
+    writer.write([Message(user.encode(), orjson.dumps(event))])
+    writer.close()
+    topic = connector.name_of(settings.live.events)
+    typer.echo(f"asked by topic {topic!r}: the job erases user {user!r} and sends a tombstone")
 
 
 def doctor(config: ConfigFile = None, store: Store = None, overrides: Overrides = None) -> None:

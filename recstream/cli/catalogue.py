@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from recstream.cli import console as consoles
-from recstream.cli.errors import rejects_told
+from recstream.cli.errors import reporting_rejects
 from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
 from recstream.cli.progress import Reporter
 from recstream.cli.summary import print_summary
+from recstream.connectors import NAMED
 
 __all__ = ["app", "fit", "load"]
 
@@ -27,7 +28,7 @@ def _catalogue() -> None:
 
 @app.command()
 def load(
-    items: Annotated[str, typer.Argument(help="Items: .jsonl[.gz|.zst], .parquet, or kafka:TOPIC.")],
+    items: Annotated[str, typer.Argument(help=f"Items: .jsonl[.gz|.zst], .parquet, or {NAMED}.")],
     store: Store = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -38,14 +39,14 @@ def load(
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
 
     from recstream.runtime.replay import load_items
-    from recstream.runtime.runner import Stop
+    from recstream.runtime.signals import Stop
     from recstream.runtime.wiring import Wiring
 
     stop = Stop(early_exit=EXIT_INTERRUPTED)
     stop.on_signals()
     console = consoles.errors()
-    letters = Wiring(settings).item_dead_letters
-    with rejects_told(lambda: {"items": letters}), Reporter(console) as reporter:
+    dead_letters = Wiring(settings).item_dead_letters
+    with reporting_rejects(lambda: {"items": dead_letters}), Reporter(console) as reporter:
         summary = load_items(settings, stop, reporter.stage)
     print_summary(console, summary)
     console.print(f"store    {settings.store_dir}")
@@ -53,7 +54,7 @@ def load(
         console.print("interrupted: all that was read is stored; the same command goes on from here")
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.get("records_rejected"):
-        console.print(f"some records were rejected, each with its reason, in {letters} (exit 3)")
+        console.print(f"some records were rejected, each with its reason, in {dead_letters} (exit 3)")
         raise typer.Exit(3)
 
 

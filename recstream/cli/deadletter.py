@@ -8,31 +8,36 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from recstream.cli import console as consoles
 from recstream.cli.options import ConfigFile, Overrides, load_settings
 from recstream.config import Settings
+from recstream.connectors import NAMED, connector_for
 from recstream.records.dead_letter import DeadLetter, DeadLetterError, dead_letter_from
 from recstream.records.reject import REASONS
 
-__all__ = ["app", "list_letters", "replay_letters", "shown"]
+if TYPE_CHECKING:
+    from recstream.operations.dead_letters import Resend, Why
+
+__all__ = ["app", "list_dead_letters", "replay_dead_letters", "shown"]
 
 EXIT_LEFT = 3
-"""Letters were left over."""
-_KAFKA = "kafka:"
+"""Dead letters were left over."""
 _NEWEST = 10
+"""Dead letters that `list` shows."""
 _WIDTH = 100
-_TOLD = 5
-"""Letters left over that are told one by one for each reason."""
+"""Characters of a record that are shown."""
+_SHOWN = 5
+"""Unsent dead letters that are shown one by one for each reason."""
 
 app = typer.Typer(help="Rejected records: look at them, mend them, send them again.", no_args_is_help=True)
 
-Explanations = Annotated[
+Reasons = Annotated[
     list[str] | None,
-    typer.Option("--reason", metavar="REASON", help="Only letters with this reason; may be repeated."),
+    typer.Option("--reason", metavar="REASON", help="Only those with this reason; may be repeated."),
 ]
 
 
@@ -42,36 +47,34 @@ def _deadletter() -> None:
 
 
 @app.command("list")
-def list_letters(
+def list_dead_letters(
     source: Annotated[
         str | None,
-        typer.Argument(help="A .jsonl[.gz|.zst] file, or kafka:TOPIC; by default kafka.dead_letter_topic."),
+        typer.Argument(help=f"A .jsonl[.gz|.zst] file, or {NAMED}; by default the live job's."),
     ] = None,
-    reason: Explanations = None,
-    limit: Annotated[
-        int | None, typer.Option(min=0, help="Newest letters shown (10; with --json all).")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The letters as JSON lines, to be mended.")] = False,
+    reason: Reasons = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="Newest ones shown (10; with --json all).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON lines, to be mended.")] = False,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
     """Say how many records were rejected and why, and show the newest.
 
-    With --json the letters come as they are, one a line. Mend what is in `raw` (a text, or the record itself
+    With --json they come as they are, one a line. Mend what is in `raw` (a text, or the record itself
     as an object) with any tool, and give them to `recstream deadletter replay`.
     """
     settings = load_settings(config, overrides)
-    where = source or _KAFKA + settings.kafka.dead_letter_topic
-    letters = _letters(where, settings, _known(reason))
+    where = source or settings.live.dead_letter
+    dead_letters = _dead_letters(where, settings, _known(reason))
     if as_json:
-        chosen = letters if limit is None else iter(_newest(letters, limit))
+        chosen = dead_letters if limit is None else iter(_newest(dead_letters, limit))
         for letter in chosen:
-            typer.echo(json.dumps(letter.record))  # ASCII: nothing in a letter reaches the terminal as it is
+            typer.echo(json.dumps(letter.record))  # ASCII: nothing in it reaches the terminal as it is
         return
     counts: Counter[str] = Counter()
 
     def counted() -> Iterator[DeadLetter]:
-        for letter in letters:
+        for letter in dead_letters:
             counts[letter.reason] += 1
             yield letter
 
@@ -81,24 +84,23 @@ def list_letters(
     for name, count in counts.most_common():
         console.print(f"{count:>9,} {name}", markup=False)
     for letter in newest:
-        console.print("\n" + _told(letter), markup=False)
+        console.print("\n" + _shown(letter), markup=False)
 
 
 @app.command("replay")
-def replay_letters(
-    source: Annotated[str, typer.Argument(help="A .jsonl[.gz|.zst] file, kafka:TOPIC, or - (input).")],
-    reason: Explanations = None,
+def replay_dead_letters(
+    source: Annotated[str, typer.Argument(help=f"A .jsonl[.gz|.zst] file, {NAMED}, or - (input).")],
+    reason: Reasons = None,
     to: Annotated[
         str,
-        typer.Option(help="Send to kafka:TOPIC, or write to a new .jsonl file, to be given to backfill."),
+        typer.Option(help=f"Send to {NAMED}, or write to a new .jsonl file, to be given to backfill."),
     ] = "",
     stream: Annotated[
         str | None,
         typer.Option(
             metavar="events|items",
-            help="Send only letters of this stream (by default both; with --to events, or items if --to is "
-            "the items topic). Letters from files do not say theirs: they count as events unless you say "
-            "items.",
+            help="Send only those of this stream (by default both; with --to events, or items if --to is "
+            "the items topic). Those from files do not say theirs: they count as events by default.",
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent; send nothing.")] = False,
@@ -107,22 +109,21 @@ def replay_letters(
 ) -> None:
     """Send the records of dead letters again, to the topics they came from (or --to).
 
-    A record that would be rejected again is not sent: it is told on stderr, and its letter, with the new
+    A record that would be rejected again is not sent: stderr says why, and its dead letter, with the new
     reason, goes to stdout to be mended (`... > left.jsonl`); exit code 3. Nothing is taken out of SOURCE.
 
-    An event without an event_id is sent with one made of its letter's source ("dead-letter:events/3:9917"):
-    duplicates are recognised by event_id within the newest events.dedup ids of a user, so letters that are
-    sent twice count once until their user has sent so many more.
+    An event without an event_id is sent with one made of its source ("dead-letter:events/3:9917").
+    Duplicates are recognised by event_id within the newest events.dedup ids of a user: what is sent twice
+    counts once until its user has sent so many more.
     """
     from recstream.operations.dead_letters import Resend, read_lines
 
     settings = load_settings(config, overrides)
-    kafka = settings.kafka
+    live = settings.live
     if stream not in (None, "events", "items"):
         msg = f"--stream {stream!r}: wanted events or items"
         raise typer.BadParameter(msg)
-    ours = [kafka.lists_topic, kafka.dead_letter_topic, *filter(None, [kafka.sessions_topic])]
-    if to in {_KAFKA + topic for topic in ours}:
+    if to and to in (live.lists, live.dead_letter, live.sessions):
         msg = f"--to {to}: this job writes there; wanted a topic that it reads, or a file"
         raise typer.BadParameter(msg)
     resend = Resend(
@@ -133,13 +134,13 @@ def replay_letters(
         dry_run=dry_run,
     )
     console = consoles.errors()
-    for left in resend.run(read_lines(source, settings)):
-        sys.stdout.write((shown(left.text) if sys.stdout.isatty() else left.text) + "\n")
-        if resend.left[left.why] <= _TOLD:
-            console.print(f"{shown(left.place)}: {left.why}: {shown(left.detail, 400)}", markup=False)
+    for unsent in resend.run(read_lines(source, settings)):
+        sys.stdout.write((shown(unsent.text) if sys.stdout.isatty() else unsent.text) + "\n")
+        if resend.unsent[unsent.why] <= _SHOWN:
+            console.print(f"{shown(unsent.place)}: {unsent.why}: {shown(unsent.detail, 400)}", markup=False)
     sys.stdout.flush()
     console.print(_summary(resend), markup=False)
-    if resend.left:
+    if resend.unsent:
         raise typer.Exit(EXIT_LEFT)
 
 
@@ -168,8 +169,8 @@ def _known(reasons: list[str] | None) -> tuple[str, ...]:
     return tuple(reasons or ())
 
 
-def _letters(where: str, settings: Settings, reasons: tuple[str, ...]) -> Iterator[DeadLetter]:
-    """The letters of a place; what is none is told and left out."""
+def _dead_letters(where: str, settings: Settings, reasons: tuple[str, ...]) -> Iterator[DeadLetter]:
+    """The dead letters of a place; what is none is reported and left out."""
     from recstream.operations.dead_letters import read_lines
 
     console = consoles.errors()
@@ -179,7 +180,7 @@ def _letters(where: str, settings: Settings, reasons: tuple[str, ...]) -> Iterat
             letter = dead_letter_from(line.content)
         except DeadLetterError as err:
             strange += 1
-            if strange <= _TOLD:
+            if strange <= _SHOWN:
                 console.print(f"{shown(line.place)}: {shown(str(err), 400)}", markup=False)
             continue
         if not reasons or letter.reason in reasons:
@@ -195,8 +196,8 @@ def _newest(letters: Iterator[DeadLetter], most: int) -> list[DeadLetter]:
     return [letter for _, _, letter in reversed(found)]
 
 
-def _told(letter: DeadLetter) -> str:
-    """A letter in three lines."""
+def _shown(letter: DeadLetter) -> str:
+    """A dead letter in three lines."""
     raw = letter.raw[: 4 * _WIDTH].decode("utf-8", "backslashreplace")
     return (
         f"{letter.reason}  {shown(letter.partition, 200)}:{letter.offset}\n"
@@ -204,22 +205,26 @@ def _told(letter: DeadLetter) -> str:
     )
 
 
-def _summary(resend: Any) -> str:
-    """One line: what became of the letters."""
+def _summary(resend: Resend) -> str:
+    """One line: what became of the dead letters."""
     verb = "would be sent" if resend.dry_run else "sent"
     parts = [
-        f"{count:,} {verb} to {shown(place.removeprefix(_KAFKA), 200)}"
-        for place, count in resend.sent.items()
+        f"{count:,} {verb} to {shown(_name(address, resend.settings), 200)}"
+        for address, count in resend.sent.items()
     ]
-    special = {
+    special: dict[Why, str] = {
         "cut_short": "cut short",
         "no_letter": "no letters",
         "no_destination": "from elsewhere (choose --to)",
     }
-    again = sum(count for why, count in resend.left.items() if why not in special)
+    again = sum(count for why, count in resend.unsent.items() if why not in special)
     if again:
         parts.append(f"{again:,} would be rejected again")
-    parts += [f"{resend.left[why]:,} {told}" for why, told in special.items() if resend.left[why]]
+    parts += [f"{resend.unsent[why]:,} {words}" for why, words in special.items() if resend.unsent[why]]
     if resend.other_stream:
         parts.append(f"{resend.other_stream:,} of the other stream left out (--stream)")
-    return f"{resend.letters:,} letters: " + (", ".join(parts) or "nothing to send")
+    return f"{resend.read:,} letters: " + (", ".join(parts) or "nothing to send")
+
+
+def _name(address: str, settings: Settings) -> str:
+    return connector_for(address, settings.options_of).name_of(address)

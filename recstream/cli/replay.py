@@ -12,10 +12,12 @@ import typer
 from rich.markup import escape
 
 from recstream.cli import console as consoles
-from recstream.cli.errors import rejects_told
+from recstream.cli.errors import reporting_rejects
 from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
 from recstream.cli.progress import Reporter
 from recstream.cli.summary import print_summary
+from recstream.config.settings import START
+from recstream.connectors import NAMED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,12 +35,12 @@ EXIT_INTERRUPTED = 130
 
 
 def backfill(
-    events: Annotated[str, typer.Option(help="Event log: .jsonl[.gz|.zst], .parquet, or kafka:TOPIC.")],
+    events: Annotated[str, typer.Option(help=f"Event log: .jsonl[.gz|.zst], .parquet, or {NAMED}.")],
     items: Annotated[
-        str | None, typer.Option(help="Items to load first: a file as above, or kafka:TOPIC.")
+        str | None, typer.Option(help=f"Items to load first: a file as above, or {NAMED}.")
     ] = None,
     out: Annotated[
-        str | None, typer.Option(help="Lists: a .jsonl[.gz|.zst] file, or kafka:TOPIC; none: state only.")
+        str | None, typer.Option(help=f"Lists: a .jsonl[.gz|.zst] file, or {NAMED}; none: state only.")
     ] = None,
     refresh: Annotated[
         str | None,
@@ -50,10 +52,10 @@ def backfill(
     limit: Annotated[int | None, typer.Option(help="Read only the first so many events.")] = None,
     top_n: Annotated[int | None, typer.Option(help="Items in a list (ranking.top_n).")] = None,
     start: Annotated[
-        str | None, typer.Option(help="kafka: earliest, latest, ts=... or offsets={...}.")
+        str | None, typer.Option(help="Of a topic: earliest, latest, ts=... or offsets={...}.")
     ] = None,
     stop_at: Annotated[
-        str | None, typer.Option("--stop", help="kafka: end, ts=... or offsets={...}.")
+        str | None, typer.Option("--stop", help="Of a topic: end, ts=... or offsets={...}.")
     ] = None,
     max_rejects: Annotated[
         int | None,
@@ -64,7 +66,7 @@ def backfill(
         typer.Option(
             metavar="STORE",
             help="Compare the users that result with those of this store, exit with 5 when they differ. "
-            "Give the items that the store knows: --events kafka:events --items kafka:items --verify DIR. "
+            "Give the items that the store knows, too (--items). "
             "Without --state, the replay is into a temporary store. Events that wait for their items in the "
             "store are rejects in the replay. Of a job that did not begin at earliest, give where it began "
             "by --start (ts=... or offsets={...}).",
@@ -79,7 +81,8 @@ def backfill(
     not bring rejected records back.
 
     Exit codes: 0 done, 1 a fault, 2 settings are wrong or not those of the store, 3 more were rejected than
-    --max-rejects allows, 4 the fuse (too many rejects), 5 --verify found a difference, 130 interrupted.
+    --max-rejects allows, 4 the reject limit (too many rejects), 5 --verify found a difference, 130
+    interrupted.
     """
     if verify is not None and out is None and refresh is None:
         refresh = "end"  # when lists are made does not change the state, and nobody asked for any
@@ -95,7 +98,7 @@ def backfill(
             "backfill.limit": limit,
             "backfill.max_rejects": max_rejects,
             "backfill.stop": stop_at,
-            "kafka.start": start,
+            START: start,
             "ranking.top_n": top_n,
             "store.path": None if store is None else str(store),
         }
@@ -110,13 +113,16 @@ def backfill(
 def _run(settings: Settings, verify: Path | None, *, is_temporary: bool) -> None:
     from recstream.operations.verify import verify as verified
     from recstream.runtime.replay import replay
-    from recstream.runtime.runner import Stop
+    from recstream.runtime.signals import Stop
 
     stop = Stop(early_exit=EXIT_INTERRUPTED)
     stop.on_signals()
     console = consoles.errors()
     compared = None
-    with rejects_told(lambda: _places(settings, is_temporary=is_temporary)), Reporter(console) as reporter:
+    with (
+        reporting_rejects(lambda: _places(settings, is_temporary=is_temporary)),
+        Reporter(console) as reporter,
+    ):
         if verify is None:
             done = replay(settings, stop, reporter.stage)
         else:
@@ -188,7 +194,7 @@ def _print_comparison(console: Console, compared: Comparison, unknown_items: int
     if unknown_items and not compared.same:
         console.print(
             f"{unknown_items:,} events were rejected in the replay as unknown_item: give the items that the "
-            "store knows (--items FILE or --items kafka:TOPIC)"
+            f"store knows (--items FILE or --items {NAMED})"
         )
     console.print(
         f"users    {compared.users:,} compared: {compared.equal:,} equal, {compared.different:,} different, "

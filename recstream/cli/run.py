@@ -11,6 +11,7 @@ import typer
 from recstream.cli import console as consoles
 from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
 from recstream.cli.summary import print_summary
+from recstream.connectors import connector_for
 from recstream.metrics.accounting import accounting, merge_summaries
 
 __all__ = ["run"]
@@ -24,13 +25,13 @@ def run(
     store: Store = None,
     overrides: Overrides = None,
 ) -> None:
-    """Run the live job: events and items from Kafka, lists to Kafka, until SIGTERM or Ctrl-C.
+    """Run the live job: events and items in, lists out, until SIGTERM or Ctrl-C.
 
-    Exit codes: 0 stopped, 1 a fault, 2 settings are wrong or not those of the store, 4 the fuse (too many
-    rejects).
+    Exit codes: 0 stopped, 1 a fault, 2 settings are wrong or not those of the store, 4 the reject limit
+    (too many rejects).
     """
     from recstream.runtime.locks import job_lock
-    from recstream.runtime.runner import Stop
+    from recstream.runtime.signals import Stop
     from recstream.runtime.supervisor import Supervisor
 
     named = {"run.processes": processes, "store.path": None if store is None else str(store)}
@@ -41,9 +42,10 @@ def run(
     stop = Stop()
     stop.on_signals()
     console = consoles.errors()
+    connector = connector_for(settings.live.lists, settings.options_of)
+    events, items, lists = map(connector.name_of, settings.live[:3])
     console.print(
-        f"recstream: {settings.kafka.events_topic} + {settings.kafka.items_topic} -> "
-        f"{settings.kafka.lists_topic} at {settings.kafka.bootstrap}, store {settings.store_dir}, "
+        f"recstream: {events} + {items} -> {lists} at {connector.location}, store {settings.store_dir}, "
         f"{settings.run.processes} process(es). Stop with Ctrl-C or SIGTERM."
     )
     with job_lock(settings.store_dir, "run"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,30 +57,17 @@ def _records(
     *,
     from_start: bool,
     idle_s: float | None,
-) -> Any:
+) -> Iterator[bytes]:
+    from recstream.connectors import connector_for
+
     if file is not None:
-        from recstream.connectors.files.source import FileSource
-
-        source = FileSource(file)
-        (partition,) = source.check()
-        reader = source.build_part("tail", partition.name, None)
-        try:
-            while True:
-                for batch in reader.next_batch():
-                    yield from batch.values
-        except StopIteration:
-            return
-    settings = load_settings(config, overrides)
-
-    from recstream.connectors.kafka.read import read_topic
-
-    kafka = settings.kafka
-    for record in read_topic(
-        kafka.bootstrap,
-        kafka.lists_topic,
-        start="earliest" if from_start else "latest",
-        idle_s=idle_s,
-        client=kafka.client,
-    ):
+        records = connector_for(str(file), lambda _: {}).records(str(file))
+    else:
+        settings = load_settings(config, overrides)
+        lists = settings.live.lists
+        records = connector_for(lists, settings.options_of).records(
+            lists, start="earliest" if from_start else "latest", follow=True, idle_s=idle_s
+        )
+    for record in records:
         if record.value is not None:
             yield record.value

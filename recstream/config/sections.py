@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, field_validator
 
-from recstream.config.values import Conflict, Section, flat_client, parse_bound
+from recstream.config.values import Conflict, Section, flat_client
 from recstream.encoders import ENCODERS
 from recstream.encoders.base import Device, Dtype, Pooling
 from recstream.records.actions import actions_with
+from recstream.records.bounds import Bound, parse_bound
 
 __all__ = [
     "BackfillSettings",
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     Backend: TypeAlias = str
 else:
     Backend = Literal[tuple(ENCODERS)]  # those that are registered
-_STARTS = ("earliest", "latest")
 
 
 def _flat_if_table(value: object) -> object:
@@ -109,13 +109,13 @@ class KafkaSettings(Section):
     @field_validator("start")
     @classmethod
     def _start_is_known(cls, value: str) -> str:
-        parse_bound(value, _STARTS)
+        parse_bound(value, "start")
         return value
 
     @property
-    def start_from(self) -> str | dict[str, int]:
-        """``start`` as the source wants it: offsets as a mapping, all else as it is."""
-        return parse_bound(self.start, _STARTS)
+    def start_from(self) -> Bound:
+        """``start`` as a source takes it."""
+        return parse_bound(self.start, "start")
 
     def conflicts(self) -> Iterator[Conflict]:
         """Topics are distinct; settings that recstream owns are not passed through."""
@@ -465,13 +465,13 @@ class BackfillSettings(Section):
     @field_validator("stop")
     @classmethod
     def _stop_is_known(cls, value: str) -> str:
-        parse_bound(value, ("end",))
+        parse_bound(value, "stop")
         return value
 
     @property
-    def stop_at(self) -> str | dict[str, int]:
-        """``stop`` as the source wants it: offsets as a mapping, all else as it is."""
-        return parse_bound(self.stop, ("end",))
+    def stop_at(self) -> Bound:
+        """``stop`` as a source takes it."""
+        return parse_bound(self.stop, "stop")
 
     epoch_s: PositiveSeconds = Field(
         default=5.0,

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -31,10 +31,13 @@ from recstream.config.sections import (
 )
 from recstream.config.sources import CONFIG_VARIABLE, PREFIX, ConfigError, Gathered, Schema, gather
 from recstream.config.values import Conflict, Section
+from recstream.records.bounds import Bound
 
-__all__ = ["CONFIG_VARIABLE", "ConfigError", "Settings", "is_secret"]
+__all__ = ["CONFIG_VARIABLE", "START", "ConfigError", "LivePlaces", "Settings", "is_secret"]
 
 MASK = "**********"
+START: Final = "kafka.start"
+"""Name of the setting that says where reading begins."""
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _SECRET = re.compile(r"password|secret|token|api_key|jaas|\.pem$|oauthbearer\.config|\.key\.", re.IGNORECASE)
 
@@ -48,6 +51,17 @@ def is_secret(key: str) -> bool:
     False
     """
     return key == "encoder.api_key" or (key.startswith("kafka.client.") and _SECRET.search(key) is not None)
+
+
+class LivePlaces(NamedTuple):
+    """Addresses that the live job reads (the first two) and writes."""
+
+    events: str
+    items: str
+    lists: str
+    dead_letter: str
+    sessions: str
+    """Empty: sessions are not written."""
 
 
 class Settings(Section):
@@ -120,6 +134,44 @@ class Settings(Section):
     def cache_dir(self) -> Path:
         """Folder of the vector cache."""
         return Path(self.cache.path) if self.cache.path else self.store_dir / "cache"
+
+    @property
+    def live(self) -> LivePlaces:
+        """What the live job reads and writes."""
+        kafka = self.kafka
+        return LivePlaces(
+            events=f"kafka:{kafka.events_topic}",
+            items=f"kafka:{kafka.items_topic}",
+            lists=f"kafka:{kafka.lists_topic}",
+            dead_letter=f"kafka:{kafka.dead_letter_topic}",
+            sessions=f"kafka:{kafka.sessions_topic}" if kafka.sessions_topic else "",
+        )
+
+    def live_settings(self) -> dict[str, str]:
+        """Address of each place of the live job, by the setting that names it."""
+        named = zip(LivePlaces._fields, self.live, strict=True)
+        return {f"kafka.{field}_topic": address for field, address in named if address}
+
+    @property
+    def start(self) -> Bound:
+        """Where a place that has a beginning to choose is read from."""
+        return self.kafka.start_from
+
+    @property
+    def start_text(self) -> str:
+        """The same as it was set."""
+        return self.kafka.start
+
+    def options_of(self, scheme: str) -> Mapping[str, Any]:
+        """Settings for the connector of this scheme: those of the section that has its name.
+
+        >>> Settings().options_of("kafka")["bootstrap"], Settings().options_of("file")
+        ('localhost:9092', {})
+        """
+        if scheme not in type(self).model_fields:
+            return {}
+        section = getattr(self, scheme)
+        return {name: getattr(section, name) for name in type(section).model_fields}
 
     def as_toml(self) -> str:
         """The whole effective configuration as a file that `load` reads back; secrets are only named.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -11,9 +9,7 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
-from recstream.records.checks import FieldError, timestamp
-
-__all__ = ["Conflict", "Section", "flat_client", "parse_bound"]
+__all__ = ["Conflict", "Section", "flat_client"]
 
 
 class Conflict(NamedTuple):
@@ -50,56 +46,6 @@ class Section(BaseModel):
     def conflicts(self) -> Iterator[Conflict]:
         """Fields which are fine each and wrong together."""
         return iter(())
-
-
-def parse_bound(text: str, words: tuple[str, ...]) -> str | dict[str, int]:
-    """Check where a read begins or ends: one of the words, ``ts=...``, or ``offsets={...}`` (a mapping then).
-
-    Raises:
-        ValueError: it is none of these; the message says what was wanted.
-
-    >>> parse_bound("ts=2024-01-01T00:00:00Z", ("earliest", "latest"))
-    'ts=2024-01-01T00:00:00Z'
-    >>> parse_bound('offsets={"events/0": 12, "events/1": 7}', ("end",))
-    {'events/0': 12, 'events/1': 7}
-    """
-    kind, equals, rest = text.partition("=")
-    if kind == "ts" and equals:
-        _check_time(rest)
-    elif kind == "offsets" and equals:
-        return _offsets(rest)
-    elif text not in words:
-        raise ValueError(
-            f"wanted {', '.join(words)}, ts=<Unix seconds or RFC 3339>, or "
-            'offsets={"<topic>/<partition>": <offset>, ...}'
-        )
-    return text
-
-
-def _check_time(text: str) -> None:
-    try:
-        value: float | str = float(text)
-    except ValueError:
-        value = text
-    try:
-        timestamp(value, "ts")
-    except FieldError as err:
-        wanted = "wanted ts=<Unix seconds>, or ts=<RFC 3339 with an offset> such as ts=2024-01-01T00:00:00Z"
-        raise ValueError(f"{wanted} ({err.detail})") from None
-
-
-def _offsets(text: str) -> dict[str, int]:
-    wanted = 'wanted offsets=<JSON object of partition to offset>, such as offsets={"events/0": 12}'
-    try:
-        offsets = json.loads(text)
-    except ValueError:
-        raise ValueError(wanted) from None
-    if not isinstance(offsets, dict) or not offsets:
-        raise ValueError(wanted)
-    for partition, offset in offsets.items():
-        if not re.match(r"^[A-Za-z0-9._-]+/\d+$", partition) or type(offset) is not int or offset < 0:
-            raise ValueError(wanted)
-    return offsets
 
 
 def flat_client(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,1 +1,48 @@
-"""Where records come from and go to: Kafka and files."""
+"""Where records come from and go to. Each kind of place is a connector, registered here by its scheme."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, Final, TypeAlias
+
+from recstream.connectors.base import Connector
+
+__all__ = ["CONNECTORS", "FILES", "NAMED", "Connector", "OptionsOf", "connector_for", "scheme_of"]
+
+CONNECTORS: Final = {
+    "kafka": "recstream.connectors.kafka.connector:KafkaConnector",
+}
+"""Connectors by scheme, each as ``module:class``, which is imported when it is first used."""
+
+FILES: Final = "file"
+"""Scheme of whatever begins with none: paths."""
+_FILES: Final = "recstream.connectors.files.connector:FileConnector"
+
+NAMED: Final = " or ".join(f"{scheme}:NAME" for scheme in CONNECTORS)
+"""Addresses that are not paths, for the help of a command."""
+
+OptionsOf: TypeAlias = Callable[[str], Mapping[str, Any]]
+"""Gives the settings for a connector by its scheme; `Settings.options_of` is one."""
+
+
+def scheme_of(address: str) -> str:
+    """Which connector an address belongs to.
+
+    >>> scheme_of("kafka:events"), scheme_of("logs/events.jsonl")
+    ('kafka', 'file')
+    """
+    scheme, colon, _ = address.partition(":")
+    return scheme if colon and scheme in CONNECTORS else FILES
+
+
+def connector_for(address: str, options_of: OptionsOf) -> Connector:
+    """Make the connector that an address belongs to.
+
+    >>> connector_for("logs/events.jsonl", lambda scheme: {}).position_name("logs/events.jsonl")
+    'events.jsonl'
+    """
+    scheme = scheme_of(address)
+    module, _, name = CONNECTORS.get(scheme, _FILES).partition(":")
+    made: Connector = getattr(import_module(module), name)(options_of(scheme))
+    return made

@@ -8,6 +8,7 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow, Stream
 from bytewax.inputs import Source
 
+from recstream.connectors.base import MessageSink
 from recstream.dataflow.decode import decode
 from recstream.dataflow.encode import encode_events, encode_items
 from recstream.dataflow.items import count_interactions, store_items
@@ -15,7 +16,6 @@ from recstream.dataflow.lists import EncodedList
 from recstream.dataflow.messages import Forgotten
 from recstream.dataflow.outputs import (
     Inputs,
-    MessageSink,
     Outputs,
     dead_letters,
     emit,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import bytewax.operators as op
 from bytewax.dataflow import Stream, operator
 from bytewax.inputs import Source
 from bytewax.operators import KeyedStream
-from bytewax.outputs import DynamicSink, FixedPartitionedSink
+from bytewax.outputs import FixedPartitionedSink
 
+from recstream.connectors.base import MessageSink
 from recstream.dataflow.lists import EncodedList
 from recstream.dataflow.messages import ClosedSession, Forgotten
 from recstream.dataflow.worker import Worker
@@ -23,7 +24,6 @@ from recstream.records.transport import Message, RawBatch
 
 __all__ = [
     "Inputs",
-    "MessageSink",
     "Outputs",
     "dead_letters",
     "emit",
@@ -34,8 +34,6 @@ __all__ = [
 
 X = TypeVar("X")
 Messages: TypeAlias = KeyedStream[Message]
-MessageSink: TypeAlias = DynamicSink[Message] | FixedPartitionedSink[Message, Any]
-"""A sink of messages (Kafka, a test's list), or one that bytewax hands pairs by key (a file)."""
 
 
 def emit(step_id: str, messages: Messages, sink: MessageSink) -> None:

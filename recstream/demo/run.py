@@ -24,7 +24,7 @@ from recstream.demo.movielens import CREDIT, MovieLens, find_or_fetch, read_whee
 from recstream.demo.producer import EventSender, OutgoingRecord, send_films, with_faulty_records
 from recstream.demo.screen import Followed, Frame, LiveScreen, PlainScreen, Screen
 from recstream.runtime.locks import job_lock
-from recstream.runtime.runner import Stop
+from recstream.runtime.signals import Stop
 
 __all__ = ["DemoOptions", "run_demo"]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import orjson
 
+from recstream.connectors import FILES, scheme_of
 from recstream.connectors.files.formats import FileFault
 from recstream.connectors.files.source import FileSource
 from recstream.dataflow.encode import encoded_events, item_rows
@@ -25,7 +26,6 @@ __all__ = ["Log", "Stage", "check_files", "read_log"]
 
 Stage = Callable[[str, Callable[[], float] | None], None]
 """Called when a stage begins, with its name and a function that gives the share done (None: not known)."""
-_KAFKA = "kafka:"
 _BATCH = 512
 """Records read at once."""
 
@@ -103,7 +103,7 @@ def _read_items(wiring: Wiring, rules: DataflowRules, items: str, log: Log, stag
 
 
 def _source(where: str, limit: int | None) -> FileSource:
-    if where.startswith(_KAFKA):
+    if scheme_of(where) != FILES:
         raise FileFault(
             "a topic cannot be evaluated",
             where,

@@ -17,7 +17,7 @@ from recstream.evaluation.log import Log, Stage, read_log
 from recstream.evaluation.protocol import Plan, Protocol, plan_of
 from recstream.evaluation.replay_loop import ReplayResult, run_replay_loop
 from recstream.evaluation.worker_driver import WorkerDriver, evaluation_rules
-from recstream.runtime.supervisor import JobError
+from recstream.runtime.faults import JobError
 from recstream.runtime.wiring import Wiring
 
 __all__ = ["EvaluationRun", "RunResult", "evaluate", "evaluate_all"]

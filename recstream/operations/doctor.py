@@ -1,4 +1,4 @@
-"""What is wrong with a set-up, and how to mend it: settings, broker, topics, model, store, cache, disk, port.
+"""What is wrong with a set-up, and how to mend it: settings, topics, model, store, cache, disk, port.
 
 Nothing here changes anything or raises for a broken set-up, and every check runs whatever the others found,
 but for those that would make no sense (topics of a broker that does not answer).
@@ -14,30 +14,18 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from recstream.config import ConfigError, Settings
-from recstream.config.sources import closest
+from recstream.connectors import connector_for, scheme_of
+from recstream.connectors.base import Finding
 from recstream.encoders.base import Encoder
 
 __all__ = ["Finding", "diagnose"]
 
 FREE_MB = 1024
 """Less free disk than this is a finding: a store that cannot grow stops the job."""
-
-
-class Finding(NamedTuple):
-    """One thing looked at."""
-
-    name: str
-    """What: ``settings``, ``broker``, ``topic events``, ``model``, ``encode``, ``store``, ..."""
-    ok: bool
-    detail: str
-    """What was found."""
-    mend: str = ""
-    """What to do about it; empty when all is well."""
 
 
 def diagnose(settings: Settings | Callable[[], Settings], *, timeout_s: float = 5.0) -> list[Finding]:
@@ -57,7 +45,7 @@ def diagnose(settings: Settings | Callable[[], Settings], *, timeout_s: float = 
 
 def _looked_at(settings: Settings, problems: list[str], timeout_s: float) -> list[Finding]:
     findings = list(_settings(problems))
-    findings += _guarded("broker", lambda: _kafka(settings, timeout_s))
+    findings += _guarded("broker", lambda: _places(settings, timeout_s))
     encoders: list[Encoder] = []
     findings += _guarded("model", lambda: _model(settings, timeout_s, encoders))
     try:
@@ -92,37 +80,14 @@ def _settings(problems: Sequence[str]) -> Iterator[Finding]:
         yield Finding("settings", True, "all known and in range")
 
 
-def _kafka(settings: Settings, timeout_s: float) -> Iterator[Finding]:
-    from recstream.connectors.kafka.admin import KafkaFault, list_topics
-
-    kafka = settings.kafka
-    try:
-        have = list_topics(kafka.bootstrap, client=kafka.client, timeout_s=timeout_s)
-    except KafkaFault as err:
-        mend = (
-            f"start a broker at {kafka.bootstrap}, or set kafka.bootstrap (and kafka.client for TLS or SASL)"
-        )
-        yield Finding("broker", False, str(err), mend)
-        return
-    yield Finding("broker", True, f"{kafka.bootstrap} answers and has {len(have)} topics")
-    for field in ("events_topic", "items_topic", "lists_topic", "dead_letter_topic", "sessions_topic"):
-        topic: str = getattr(kafka, field)
-        if topic:
-            yield _topic(field, topic, have, settings)
-
-
-def _topic(field: str, topic: str, have: dict[str, int], settings: Settings) -> Finding:
-    name = f"topic {topic}"
-    if topic in have:
-        return Finding(name, True, f"kafka.{field} has {have[topic]} partitions")
-    wanted = max(settings.run.processes, 4)
-    create = (
-        f"kafka-topics.sh --bootstrap-server {settings.kafka.bootstrap} --create --topic {topic} "
-        f"--partitions {wanted}"
-    )
-    near = closest(topic, [other for other in have if not other.startswith("__")])
-    mend = f"set kafka.{field} to {near!r} if that is meant, or create it: {create}" if near else create
-    return Finding(name, False, f"kafka.{field} is {topic!r}, which the broker does not have", mend)
+def _places(settings: Settings, timeout_s: float) -> Iterator[Finding]:
+    """What the live job reads and writes, looked at by the connectors of these places."""
+    by_scheme: dict[str, dict[str, str]] = {}
+    for setting, address in settings.live_settings().items():
+        by_scheme.setdefault(scheme_of(address), {})[setting] = address
+    for places in by_scheme.values():
+        connector = connector_for(next(iter(places.values())), settings.options_of)
+        yield from connector.diagnose(places, partitions=max(settings.run.processes, 4), timeout_s=timeout_s)
 
 
 def _model(settings: Settings, timeout_s: float, opened: list[Encoder]) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from recstream.config import Settings
 from recstream.items.catalogue import Catalogue
 from recstream.runtime.locks import job_lock
 from recstream.runtime.replay import Replayed, Stage, replay
-from recstream.runtime.runner import Stop
+from recstream.runtime.signals import Stop
 from recstream.runtime.wiring import Wiring
 from recstream.stores.base import UserStore
 from recstream.users.codec import UserRow, user_state_of
@@ -73,7 +73,7 @@ def verify(
     Raises:
         StoreBusyError: a job is running on one of the stores.
         StoreError: there is no store, or it was made with other settings.
-        FileFault, KafkaFault, EncoderError: as for a replay.
+        ConnectorError, EncoderError: as for a replay.
     """
     there = settings.model_copy(update={"store": settings.store.model_copy(update={"path": str(store)})})
     cache = settings.cache.model_copy(update={"path": str(there.cache_dir)})

@@ -36,7 +36,7 @@ class RawBatch(NamedTuple):
     offsets: list[int]
     """Position of each record; for a file, its line (blank lines not counted) from 0."""
     values: list[bytes]
-    """The records' bytes. A Kafka tombstone (null value) is ``b""``."""
+    """The records' bytes. A tombstone (null value) is ``b""``."""
 
 
 class Message(NamedTuple):
@@ -57,8 +57,8 @@ class Message(NamedTuple):
 def shard_of(id: str, shards: int) -> int:  # noqa: A002 - the domain's own word
     """Give the shard of an id: the same on every machine, Python and run, for one number of shards.
 
-    CRC-32, then a multiplicative mix of which the high bits count. Kafka clients choose partitions by
-    the low bits of CRC-32; without the mix the users of one partition would crowd into few shards.
+    CRC-32, then a multiplicative mix of which the high bits count. Clients of message brokers choose
+    partitions by the low bits of CRC-32: without the mix the users of one would crowd into few shards.
 
     >>> [shard_of(name, 32) for name in ("u1", "u2", "ünal")]
     [18, 13, 30]

@@ -1,32 +1,51 @@
-"""Where a replay keeps its positions: a folder for each log, part of it, and files that it writes."""
+"""Where jobs keep the positions of their sources: a folder for each flow, log, part of it, and output."""
 
 from __future__ import annotations
 
-import pickle
-import sqlite3
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from recstream.config import Settings
+from recstream.connectors import Connector, connector_for
+from recstream.runtime.bytewax_internals import (
+    make_recovery_store,
+    recovery_store_error,
+    stored_keys,
+    stored_states,
+)
 
-__all__ = ["LIVE", "Place", "kept_identities", "kept_parts", "replay_place"]
+__all__ = ["LIVE", "PositionsError", "ReplayPlace", "positions_dir", "read_identities", "replay_place"]
 
 LIVE: Final = "recommend"
 """Flow of the live job, whose positions are in the folder of this name."""
-_FLOW: Final = "backfill"
-_KAFKA: Final = "kafka:"
+_REPLAY: Final = "backfill"
 _SOURCES: Final = ("events", "items")
-"""Steps of the live job that read topics."""
-_LETTERS: Final = "dead-letter"
+"""Steps of the live job that are sources."""
+_DEAD_LETTERS: Final = "dead-letter"
 
-Kept = Mapping[str, set[str]]
-"""Keys of the state that is kept, by step of the flow."""
+_Keys = Mapping[str, set[str]]
+"""Keys that have a stored state, by step of the flow."""
 
 
-class Place(NamedTuple):
+class PositionsError(Exception):
+    """The positions in a folder cannot be read or written; says why, and how to mend it."""
+
+    def __init__(self, folder: Path, why: str) -> None:
+        super().__init__(folder, why)
+        self._folder, self._why = folder, why
+
+    def __str__(self) -> str:
+        is_full = "full" in self._why or "No space left" in self._why
+        mend = "free disk space" if is_full else "check the folder's permissions and its disk"
+        return (
+            f"the positions in {self._folder} cannot be kept: {self._why}; {mend}, then start again: it goes "
+            "on from the last committed epoch"
+        )
+
+
+class ReplayPlace(NamedTuple):
     """What is a replay's own in a store that others were replayed into, too."""
 
     positions: str
@@ -35,7 +54,30 @@ class Place(NamedTuple):
     """Where its rejects go."""
 
 
-def replay_place(settings: Settings) -> Place:
+def positions_dir(store: Path, name: str) -> Path:
+    """Folder of a flow's positions; made when it is not there.
+
+    Raises:
+        PositionsError: it cannot be made.
+    """
+    folder = store / "positions" / name
+    try:
+        make_recovery_store(folder)
+    except (OSError, RuntimeError) as err:
+        raise PositionsError(folder, recovery_store_error(err) or str(err)) from err
+    return folder
+
+
+def read_identities(folder: Path, identity_of: Callable[[Any], str]) -> set[str]:
+    """Identities of the partitions that the live job has a position in (``"events/3@e4ff1bf9"``)."""
+    return {
+        identity_of(stored.state)
+        for stored in stored_states(folder)
+        if stored.step.rpartition(".")[2] in _SOURCES and stored.state is not None
+    }
+
+
+def replay_place(settings: Settings) -> ReplayPlace:
     """Where a replay goes on from: the same command finds its own place, and no other does.
 
     Going on from another part of a topic, or from a replay that ended at a time (which passed younger
@@ -45,76 +87,47 @@ def replay_place(settings: Settings) -> Place:
     """
     chosen = settings.backfill
     folder = settings.store_dir / "positions"
-    name = f"{_FLOW}-{chosen.refresh}"
-    own = [_part(where) for where in (chosen.events, chosen.out, chosen.dead_letter)]
-    bounds = _bounds(settings)
-    if bounds or not _is_own(kept_parts(folder / name), *own):
+    name = f"{_REPLAY}-{chosen.refresh}"
+    connector = connector_for(chosen.events, settings.options_of)
+    own = [_position_name(where, settings) for where in (chosen.events, chosen.out, chosen.dead_letter)]
+    bounds = _bounds(settings) if connector.has_bounds else []
+    if bounds or not _is_own(stored_keys(folder / name), connector, chosen.events, *own[1:]):
         name = f"{name}-{blake2b(chr(10).join([*own, *bounds]).encode(), digest_size=6).hexdigest()}"
-    letters = chosen.dead_letter or str(settings.store_dir / _letters(folder, name))
-    return Place(name, letters)
+    return ReplayPlace(name, chosen.dead_letter or str(settings.store_dir / _dead_letters(folder, name)))
 
 
-def kept_parts(folder: Path) -> dict[str, set[str]]:
-    """Keys of the state kept in a folder, by step (``"backfill.events"``); none when it is not there."""
-    kept: dict[str, set[str]] = {}
-    for path in sorted(folder.glob("part-*.sqlite3")):
-        with closing(sqlite3.connect(path)) as database:
-            # as bytewax 0.21.1 writes it, which is pinned
-            for step, key in database.execute("SELECT DISTINCT step_id, state_key FROM snaps"):
-                kept.setdefault(step, set()).add(key)
-    return kept
-
-
-def kept_identities(folder: Path) -> set[str]:
-    """Identities of the Kafka partitions that have a position in a folder (``"events/3@e4ff1bf9"``)."""
-    kept = set()
-    for path in sorted(folder.glob("part-*.sqlite3")):
-        with closing(sqlite3.connect(path)) as database:
-            for step, pickled in database.execute("SELECT step_id, ser_change FROM snaps"):
-                if step.rpartition(".")[2] in _SOURCES and pickled is not None:
-                    kept.add(pickle.loads(pickled)["identity"])  # noqa: S301 - our own bytes
-    return kept
-
-
-def _is_own(kept: Kept, events: str, out: str, dead_letter: str) -> bool:
-    """Whether all that is kept is of this log and these files."""
-    topic = events.removeprefix(_KAFKA) if events.startswith(_KAFKA) else None
+def _is_own(keys: _Keys, connector: Connector, events: str, out: str, dead_letter: str) -> bool:
+    """Whether all that is stored is of this log and these files."""
     return (
-        all(
-            (key if topic is None else key.rpartition("/")[0]) == (topic or events)
-            for key in _of(kept, "events")
-        )
-        and _of(kept, "lists") <= {out}
-        and (not dead_letter or _of(kept, "dead_letter") <= {dead_letter})
-        and (bool(dead_letter) or all(key.startswith(_LETTERS) for key in _of(kept, "dead_letter")))
+        all(connector.owns(events, key) for key in _of(keys, "events"))
+        and _of(keys, "lists") <= {out}
+        and (not dead_letter or _of(keys, "dead_letter") <= {dead_letter})
+        and (bool(dead_letter) or all(key.startswith(_DEAD_LETTERS) for key in _of(keys, "dead_letter")))
     )
 
 
-def _letters(folder: Path, name: str) -> str:
+def _dead_letters(folder: Path, name: str) -> str:
     """A file of rejects that no other replay has a position in."""
-    for key in _of(kept_parts(folder / name), "dead_letter"):
+    for key in _of(stored_keys(folder / name), "dead_letter"):
         return key
-    plain = f"{_LETTERS}.jsonl"
-    others = [other for other in folder.glob(f"{_FLOW}-*") if other.name != name]
-    if any(plain in _of(kept_parts(other), "dead_letter") for other in others):
-        return f"{_LETTERS}-{name.removeprefix(f'{_FLOW}-')}.jsonl"
+    plain = f"{_DEAD_LETTERS}.jsonl"
+    others = [other for other in folder.glob(f"{_REPLAY}-*") if other.name != name]
+    if any(plain in _of(stored_keys(other), "dead_letter") for other in others):
+        return f"{_DEAD_LETTERS}-{name.removeprefix(f'{_REPLAY}-')}.jsonl"
     return plain
 
 
-def _of(kept: Kept, step: str) -> set[str]:
-    return kept.get(f"{_FLOW}.{step}", set())
+def _of(keys: _Keys, step: str) -> set[str]:
+    return keys.get(f"{_REPLAY}.{step}", set())
 
 
-def _part(where: str) -> str:
-    """What a log or a file of output is called in what is kept: a file by its name alone."""
-    return where if not where or where.startswith(_KAFKA) else Path(where).name
+def _position_name(address: str, settings: Settings) -> str:
+    return connector_for(address, settings.options_of).position_name(address) if address else ""
 
 
 def _bounds(settings: Settings) -> list[str]:
-    """The part of a topic, where it is not all of it up to an offset."""
-    if not settings.backfill.events.startswith(_KAFKA):
-        return []
-    bounds = [f"from {settings.kafka.start}"] if settings.kafka.start != "earliest" else []
+    """The part of a log that is read, where it is not all of it up to an offset."""
+    bounds = [f"from {settings.start_text}"] if settings.start_text != "earliest" else []
     if settings.backfill.stop.startswith("ts="):
         bounds.append(f"until {settings.backfill.stop}")
     return bounds

@@ -1,6 +1,6 @@
 """One process of the live job: ``python -m recstream.runtime.process``, started by the supervisor.
 
-It reads its settings from the environment, so that it needs no file and no argument of its parent's.
+It reads its settings from the environment alone, where the supervisor puts them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from pathlib import Path
 import orjson
 
 from recstream.config import ConfigError, Settings
-from recstream.runtime.runner import Stop, recovery_dir, run_flow
+from recstream.runtime.positions import positions_dir
+from recstream.runtime.runner import run_flow
+from recstream.runtime.signals import Stop
 
 __all__ = ["ADDRESSES", "PROCESS_ID", "main", "summary_path"]
 
@@ -63,7 +65,7 @@ def main() -> int:
 
     run_flow(
         flow,
-        recovery=recovery_dir(settings.store_dir, flow.flow_id),
+        recovery=positions_dir(settings.store_dir, flow.flow_id),
         epoch_s=settings.run.epoch_s,
         process_id=process_id if len(addresses) > 1 else None,
         addresses=addresses if len(addresses) > 1 else None,
@@ -81,35 +83,35 @@ def _bound_threads(processes: int) -> None:
 
 
 def _fail(error: BaseException) -> None:
-    """End the process at once, as `_reported` would: what was not committed is done again."""
-    code = _told(error)
+    """End the process at once, as `_run` would: what was not committed is done again."""
+    code = _report(error)
     if code is None:
         traceback.print_exception(error)
     sys.stderr.flush()
     os._exit(1 if code is None else code)
 
 
-def _told(error: BaseException) -> int | None:
-    """Exit code of a fault that says how to mend it, once it is said; None for any other error."""
-    from recstream.cli import errors
+def _report(error: BaseException) -> int | None:
+    """Print a fault that says how to mend it, and give its exit code; None for any other error."""
+    from recstream.runtime.faults import exit_code, known_fault
 
-    fault = errors.known_fault(error)
+    fault = known_fault(error)
     if fault is None:
         return None
-    errors.report(fault)
-    return errors.exit_code(fault)
+    sys.stderr.write(f"error: {fault}\n")
+    return exit_code(fault)
 
 
-def _reported() -> int:
+def _run() -> int:
     """Run `main`; a fault that says how to mend it needs no traceback."""
     try:
         return main()
     except Exception as error:
-        code = _told(error)
+        code = _report(error)
         if code is None:
             raise
         return code
 
 
 if __name__ == "__main__":
-    sys.exit(_reported())
+    sys.exit(_run())

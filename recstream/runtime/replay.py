@@ -6,18 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from bytewax.inputs import Source
-
 from recstream.config import Settings
-from recstream.connectors.files.source import FileSource
+from recstream.connectors.base import RecordSource
 from recstream.dataflow.final_lists import FinalListsSource
 from recstream.dataflow.graph import catalogue_flow, final_lists_flow, recommend_flow, replay_rules
 from recstream.dataflow.outputs import Inputs
 from recstream.metrics.accounting import Accounting, accounting
-from recstream.records.transport import RawBatch
 from recstream.runtime.locks import job_lock
-from recstream.runtime.positions import Place, replay_place
-from recstream.runtime.runner import Stop, recovery_dir, run_flow
+from recstream.runtime.positions import ReplayPlace, positions_dir, replay_place
+from recstream.runtime.runner import run_flow
+from recstream.runtime.signals import Stop
 from recstream.runtime.wiring import Wiring
 
 __all__ = ["Replayed", "Stage", "load_items", "replay"]
@@ -51,7 +49,7 @@ def load_items(settings: Settings, stop: Stop, on_stage: Stage) -> dict[str, Any
 
     Raises:
         StoreBusyError: a job is running on the store; send the items to its topic instead.
-        FileFault, KafkaFault, StoreError, EncoderError: the world is not as the settings say.
+        ConnectorError, StoreError, EncoderError: what the settings name is not there, or does not fit.
     """
     wiring = Wiring(settings, stop=stop)
     _check(wiring)
@@ -77,7 +75,7 @@ def replay(settings: Settings, stop: Stop, on_stage: Stage) -> Replayed:
 
     Raises:
         StoreBusyError: a job is running on the store.
-        FileFault, KafkaFault, StoreError, EncoderError: the world is not as the settings say.
+        ConnectorError, StoreError, EncoderError: what the settings name is not there, or does not fit.
     """
     _check(Wiring(settings, stop=stop))
     with job_lock(settings.store_dir, "backfill"):
@@ -91,7 +89,7 @@ def replay(settings: Settings, stop: Stop, on_stage: Stage) -> Replayed:
             wiring.close()
 
 
-def _replay(wiring: Wiring, place: Place, stop: Stop, on_stage: Stage) -> Replayed:
+def _replay(wiring: Wiring, place: ReplayPlace, stop: Stop, on_stage: Stage) -> Replayed:
     settings = wiring.settings
     chosen = settings.backfill
     if chosen.items:
@@ -104,7 +102,7 @@ def _replay(wiring: Wiring, place: Place, stop: Stop, on_stage: Stage) -> Replay
         flow = recommend_flow(Inputs(source), outputs, wiring.services(), rules, name="backfill")
         run_flow(
             flow,
-            recovery=recovery_dir(settings.store_dir, place.positions),
+            recovery=positions_dir(settings.store_dir, place.positions),
             epoch_s=settings.backfill.epoch_s,
         )
         if chosen.refresh == "end" and chosen.out and not stop.asked():
@@ -124,12 +122,11 @@ def _check(wiring: Wiring) -> None:
             _checked(wiring.replay_source(where, limit=limit))
 
 
-def _checked(source: Source[RawBatch]) -> Source[RawBatch]:
-    """The source, once it is known that its files can be read: before a dataflow is started for them."""
-    if isinstance(source, FileSource):
-        source.check()
+def _checked(source: RecordSource[Any]) -> RecordSource[Any]:
+    """The source, once it is known that it can be read: before a dataflow is started for it."""
+    source.check()
     return source
 
 
-def _share(source: Source[RawBatch]) -> Callable[[], float] | None:
-    return source.progress if isinstance(source, FileSource) else None
+def _share(source: RecordSource[Any]) -> Callable[[], float] | None:
+    return None if source.progress() is None else lambda: source.progress() or 0.0

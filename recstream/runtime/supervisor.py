@@ -16,14 +16,15 @@ from typing import Final
 import orjson
 
 from recstream.config import Settings
-from recstream.connectors.kafka.watch import PartitionWatch
+from recstream.connectors import connector_for
+from recstream.connectors.base import PartitionWatch
 from recstream.records.reject_limit import RejectLimitError
-from recstream.runtime.first_process import bury_orphans
-from recstream.runtime.positions import LIVE
+from recstream.runtime.faults import EXIT_REJECT_LIMIT, EXIT_SETTINGS, JobError, RefusedError
+from recstream.runtime.positions import LIVE, positions_dir
 from recstream.runtime.process import ADDRESSES, PROCESS_ID, summary_path
-from recstream.runtime.runner import Stop, recovery_dir
+from recstream.runtime.signals import Stop, bury_orphans
 
-__all__ = ["EXIT_FUSE", "EXIT_SETTINGS", "JobError", "RefusedError", "Supervisor"]
+__all__ = ["Supervisor"]
 
 _log = logging.getLogger(__name__)
 _STABLE_S: Final = 60.0
@@ -33,20 +34,8 @@ _BACK_S: Final = 5.0
 _PR_SET_PDEATHSIG: Final = 1
 _CLEAN: Final = (0, -signal.SIGTERM)
 """Exit codes of a process that was asked to end; the second before it could install a handler."""
-EXIT_SETTINGS: Final = 2
-"""Exit code of a process whose settings are wrong."""
-EXIT_FUSE: Final = 4
-"""Exit code of a process that stopped because too many records were rejected."""
 _LAST_WORDS_S: Final = 3.0
 """How long the others may take to end when one has: the one to blame may be the last to be gone."""
-
-
-class JobError(Exception):
-    """The job could not be kept running, or did not stop in time."""
-
-
-class RefusedError(JobError):
-    """A process refused its settings, or the store that was made with others."""
 
 
 class Supervisor:
@@ -73,15 +62,14 @@ class Supervisor:
             RefusedError: it refused its settings, or the store.
             RejectLimitError: too many records were rejected; starting again would read the same ones.
         """
-        kafka = self._settings.kafka
-        names = [kafka.events_topic, kafka.items_topic]
-        every_s = kafka.partitions_every_s
-        with PartitionWatch(kafka.bootstrap, names, client=kafka.client, every_s=every_s) as watch:
+        live = self._settings.live
+        connector = connector_for(live.events, self._settings.options_of)
+        with connector.watch([live.events, live.items]) as watch:
             return self._keep_running(watch)
 
     def _keep_running(self, watch: PartitionWatch) -> list[dict[str, object]]:
         failures = 0
-        recovery_dir(self._settings.store_dir, LIVE)
+        positions_dir(self._settings.store_dir, LIVE)
         while True:
             watch.begin(self._stop.asked)
             begin = time.monotonic()
@@ -103,7 +91,7 @@ class Supervisor:
                     "would not help"
                 )
                 raise RefusedError(msg)
-            if EXIT_FUSE in codes:
+            if EXIT_REJECT_LIMIT in codes:
                 msg = "a process stopped at too many rejects: see the log above; not started again by itself"
                 raise RejectLimitError(msg)
             failures = 1 if time.monotonic() - begin > _STABLE_S else failures + 1

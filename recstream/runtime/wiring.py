@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Mapping
 from functools import cached_property
-from pathlib import Path
-
-from bytewax.inputs import Source
+from typing import Any
 
 from recstream.config import ConfigError, Settings
-from recstream.connectors.discard import NullSink
-from recstream.connectors.files.sink import JsonLinesSink
-from recstream.connectors.files.source import FileSource
-from recstream.connectors.kafka.sink import KafkaSink
-from recstream.connectors.kafka.source import KafkaSource
+from recstream.connectors import FILES, Connector, connector_for, scheme_of
+from recstream.connectors.base import MessageSink, NullSink, ReadOptions, RecordSource
 from recstream.dataflow.idle_refresh.rules import IdleRefreshRules
-from recstream.dataflow.outputs import Inputs, MessageSink, Outputs
+from recstream.dataflow.outputs import Inputs, Outputs
 from recstream.dataflow.services import DataflowRules, Services
 from recstream.encoders.base import Encoder, EncoderSpec
 from recstream.encoders.cached import CachedEncoder, open_cached_encoder
@@ -30,9 +24,9 @@ from recstream.ranking.signals import DEFAULT_WEIGHTS
 from recstream.records.actions import DecodeRules, actions_with
 from recstream.records.item import TEMPLATE
 from recstream.records.reject_limit import RejectLimitRules
-from recstream.records.transport import RawBatch
-from recstream.runtime.positions import LIVE, kept_identities, kept_parts
-from recstream.runtime.runner import Stop
+from recstream.runtime.bytewax_internals import stored_keys
+from recstream.runtime.positions import LIVE, read_identities
+from recstream.runtime.signals import Stop
 from recstream.stores.base import StoreMeta
 from recstream.stores.lance import LanceDatabase, Upkeep
 from recstream.users.counting_rules import counting_rules
@@ -44,7 +38,6 @@ SCHEMA = 3
 """Version of the store's layout."""
 _LEARNING_SHARE = 0.05
 """Share of a live job's time that is spent on learning, at most."""
-_KAFKA = "kafka:"
 
 
 def encoder_spec(settings: Settings) -> EncoderSpec:
@@ -197,7 +190,7 @@ class Wiring:
             wait_for_item_s=events.wait_for_item_s,
             session_gap_s=settings.profile.session_gap_s,
             lateness_s=settings.profile.lateness_s,
-            sessions=bool(settings.kafka.sessions_topic),
+            sessions=bool(settings.live.sessions),
             neighbours=settings.ranking.neighbours,
             learning=LearningRules(enabled=settings.ranking.learn, time_share=_LEARNING_SHARE),
             idle_refresh=self._idle_refresh(),
@@ -220,42 +213,54 @@ class Wiring:
         )
 
     def live_inputs(self) -> Inputs:
-        """The topics of events and of items."""
-        kafka = self.settings.kafka
-        positions = self.settings.store_dir / "positions" / LIVE
-        known, kept = kept_identities(positions), kept_parts(positions)
-        group = kafka.group
-        of_events, of_items = kept.get(f"{LIVE}.events", ()), kept.get(f"{LIVE}.items", ())
+        """The sources of events and of items."""
+        live, positions = self.settings.live, self.settings.store_dir / "positions" / LIVE
+        known = read_identities(positions, self._connector(live.events).identity_of)
+        keys = stored_keys(positions)
+
+        def on_lag(name: str, behind: int) -> None:
+            self.meters.set("kafka_lag", behind, partition=name)
+
+        def reading(stream: str) -> ReadOptions:
+            return ReadOptions(
+                start=self.settings.start if stream == "events" else "earliest",
+                stopping=self.stop.asked,
+                on_lag=on_lag if stream == "events" else None,
+                is_live=True,
+                known=known,
+                kept=keys.get(f"{LIVE}.{stream}", ()),
+            )
+
         return Inputs(
-            events=self._topic(
-                kafka.events_topic, start=kafka.start_from, group=group, lag=True, known=known, kept=of_events
-            ),
-            items=self._topic(kafka.items_topic, start="earliest", group=group, known=known, kept=of_items),
+            events=self._connector(live.events).source(live.events, reading("events")),
+            items=self._connector(live.items).source(live.items, reading("items")),
         )
 
     def live_outputs(self) -> Outputs:
-        """The topics of lists, rejects and sessions."""
-        kafka = self.settings.kafka
+        """The sinks of lists, rejects and sessions."""
+        live = self.settings.live
         return Outputs(
-            lists=self._sink(_KAFKA + kafka.lists_topic),
-            rejects=self._sink(_KAFKA + kafka.dead_letter_topic),
-            sessions=self._sink(_KAFKA + kafka.sessions_topic) if kafka.sessions_topic else None,
+            lists=self._sink(live.lists),
+            rejects=self._sink(live.dead_letter),
+            sessions=self._sink(live.sessions) if live.sessions else None,
         )
 
-    def replay_source(self, where: str, *, limit: int = 0) -> Source[RawBatch]:
-        """The log to replay: a file, or ``kafka:TOPIC`` between ``kafka.start`` and ``backfill.stop``.
+    def replay_source(self, where: str, *, limit: int = 0) -> RecordSource[Any]:
+        """The log to replay: a file, or another place between ``start`` and ``backfill.stop``.
 
-        Its positions are not shown to ``kafka.group``, which tells how far behind the live job is.
+        Its positions are not shown to tools that watch how far behind the live job is.
         """
-        if where.startswith(_KAFKA):
-            if limit:
-                msg = f"backfill.limit={limit} counts records of files; end a topic by backfill.stop"
-                raise ConfigError([msg])
-            topic = where[len(_KAFKA) :]
-            return self._topic(
-                topic, start=self.settings.kafka.start_from, stop=self.settings.backfill.stop_at
-            )
-        return FileSource(Path(where), batch_size=256, limit=limit or None, stopping=self.stop.asked)
+        connector = self._connector(where)
+        if connector.has_bounds and limit:
+            msg = f"backfill.limit={limit} counts records of files; end a topic by backfill.stop"
+            raise ConfigError([msg])
+        options = ReadOptions(
+            start=self.settings.start,
+            stop=self.settings.backfill.stop_at,
+            limit=limit,
+            stopping=self.stop.asked,
+        )
+        return connector.source(where, options)
 
     @property
     def dead_letters(self) -> str:
@@ -266,9 +271,8 @@ class Wiring:
     def item_dead_letters(self) -> str:
         """Where rejected items of a load go: a file anew with each load, for each reads all its items."""
         chosen = self.settings.backfill.dead_letter
-        return (
-            chosen if chosen.startswith(_KAFKA) else str(self.settings.store_dir / "dead-letter-items.jsonl")
-        )
+        is_file = scheme_of(chosen) == FILES
+        return str(self.settings.store_dir / "dead-letter-items.jsonl") if is_file else chosen
 
     def item_rejects(self) -> MessageSink:
         """The sink at `item_dead_letters`."""
@@ -288,44 +292,8 @@ class Wiring:
         if "encoder" in self.__dict__:
             self.encoder.close()
 
-    def _topic(
-        self,
-        topic: str,
-        *,
-        start: str | Mapping[str, int],
-        stop: str | Mapping[str, int] | None = None,
-        group: str | None = None,
-        lag: bool = False,
-        known: Collection[str] = (),
-        kept: Collection[str] = (),
-    ) -> KafkaSource:
-        kafka = self.settings.kafka
+    def _connector(self, address: str) -> Connector:
+        return connector_for(address, self.settings.options_of)
 
-        def on_lag(name: str, behind: int) -> None:
-            self.meters.set("kafka_lag", behind, partition=name)
-
-        return KafkaSource(
-            kafka.bootstrap,
-            [topic],
-            start=start,
-            stop=stop,
-            group=group,
-            client=kafka.client,
-            stopping=self.stop.asked,
-            on_lag=on_lag if lag else None,
-            poll_max=kafka.poll_max,
-            down_after_s=kafka.down_after_s,
-            known=known,
-            kept=kept,
-        )
-
-    def _sink(self, where: str) -> MessageSink:
-        kafka = self.settings.kafka
-        if where.startswith(_KAFKA):
-            return KafkaSink(
-                kafka.bootstrap,
-                where[len(_KAFKA) :],
-                client=kafka.client,
-                timeout_s=kafka.delivery_timeout_s,
-            )
-        return JsonLinesSink(where)
+    def _sink(self, address: str) -> MessageSink:
+        return self._connector(address).sink(address)

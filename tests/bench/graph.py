@@ -16,7 +16,7 @@ from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from typing_extensions import override
 
 from recstream.config import Settings
-from recstream.connectors.discard import NullSink
+from recstream.connectors.base import NullSink
 from recstream.dataflow.decode import decode
 from recstream.dataflow.encode import encode_events
 from recstream.dataflow.graph import recommend_flow
@@ -25,7 +25,8 @@ from recstream.dataflow.services import DataflowRules, PerWorker, Services
 from recstream.dataflow.users import users
 from recstream.dataflow.worker import Worker
 from recstream.records.transport import RawBatch
-from recstream.runtime.runner import recovery_dir, run_flow
+from recstream.runtime.positions import positions_dir
+from recstream.runtime.runner import run_flow
 from recstream.runtime.wiring import Wiring
 from tests.bench.world import DIM, item_rows
 
@@ -150,7 +151,7 @@ def run_graph(
         wiring.services(),
         replace(wiring.rules(), lists=lists),
     )
-    run_flow(flow, recovery=recovery_dir(store, flow.flow_id), epoch_s=epoch_s or settings.run.epoch_s)
+    run_flow(flow, recovery=positions_dir(store, flow.flow_id), epoch_s=epoch_s or settings.run.epoch_s)
     took = time.perf_counter() - started[0]
     after = wiring.summary()
     wiring.close()

@@ -19,6 +19,7 @@ from recstream.config.document import settings_page
 from recstream.config.sections import EncoderSettings, KafkaSettings
 from recstream.config.settings import is_secret
 from recstream.config.sources import closest
+from recstream.records.bounds import At, Bound
 
 Problems = Callable[..., list[str]]
 
@@ -205,10 +206,18 @@ def test_a_start_that_cannot_be_understood_is_refused(problems: Problems, start:
     assert found.startswith(f"command line: kafka.start: got {start!r}, wanted ")
 
 
-@pytest.mark.parametrize("start", ["earliest", "latest", "ts=1700000000", "ts=2024-01-01T00:00:00.5+02:00"])
-def test_a_start_is_handed_on_as_the_source_wants_it(start: str) -> None:
-    assert KafkaSettings(start=start).start_from == start
-    assert KafkaSettings(start='offsets={"events/0": 17}').start_from == {"events/0": 17}
+@pytest.mark.parametrize(
+    ("start", "bound"),
+    [
+        ("earliest", "earliest"),
+        ("latest", "latest"),
+        ("ts=1700000000", At(1_700_000_000_000)),
+        ("ts=2024-01-01T00:00:00.5+02:00", At(1_704_060_000_500)),
+        ('offsets={"events/0": 17}', {"events/0": 17}),
+    ],
+)
+def test_a_start_is_handed_on_as_the_source_wants_it(start: str, bound: Bound) -> None:
+    assert KafkaSettings(start=start).start_from == bound
 
 
 SECRETS = {"RECSTREAM_KAFKA__CLIENT__SASL_PASSWORD": "hunter2", "RECSTREAM_ENCODER__API_KEY": "s3cret"}

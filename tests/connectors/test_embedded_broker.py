@@ -15,7 +15,6 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from recstream.connectors.kafka.admin import (
-    KafkaFault,
     describe,
     ensure_topics,
     list_topics,
@@ -23,6 +22,7 @@ from recstream.connectors.kafka.admin import (
     topics,
 )
 from recstream.connectors.kafka.broker import BrokerError, EmbeddedBroker
+from recstream.connectors.kafka.client import KafkaFault
 
 pytestmark = pytest.mark.kafka
 

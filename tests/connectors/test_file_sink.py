@@ -19,8 +19,9 @@ from bytewax.testing import TestingSource, run_main
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recstream.connectors.files.formats import FileFault
 from recstream.connectors.files.sink import JsonLinesSink
-from recstream.connectors.files.source import FileFault, FileSource
+from recstream.connectors.files.source import FileSource
 from recstream.records.transport import Message, RawBatch
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")

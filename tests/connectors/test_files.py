@@ -18,14 +18,9 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recstream.connectors.files.source import (
-    FileFault,
-    FileSource,
-    FileState,
-    count_records,
-    file_partition,
-    fingerprint,
-)
+from recstream.connectors.files.formats import FileFault
+from recstream.connectors.files.records import fingerprint
+from recstream.connectors.files.source import FileSource, FileState, file_partition
 from recstream.records.transport import RawBatch
 
 TEXT = (".jsonl", ".jsonl.gz", ".jsonl.zst")
@@ -274,7 +269,8 @@ def test_several_files_are_partitions_with_names_of_their_own(tmp_path: Path) ->
     source = FileSource([tmp_path / "a" / "log.jsonl", str(tmp_path / "b" / "log.jsonl")])
     assert source.list_parts() == ["a/log.jsonl", "b/log.jsonl"]
     assert [values(read(source, part)) for part in source.list_parts()] == [[b"1"], [b"2"]]
-    assert [p.identity.partition("@")[0] for p in source.check()] == ["log.jsonl", "log.jsonl"]
+    identities = [batch.partition.identity for part in source.list_parts() for batch in read(source, part)]
+    assert [one.partition("@")[0] for one in identities] == ["log.jsonl", "log.jsonl"]
 
 
 def test_rows_become_json_without_nulls_and_with_times_in_utc(tmp_path: Path) -> None:
@@ -310,7 +306,7 @@ def test_rows_become_json_without_nulls_and_with_times_in_utc(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("suffix", [*TEXT, ".parquet"])
-def test_progress_ends_at_one_and_the_count_is_near(tmp_path: Path, suffix: str) -> None:
+def test_progress_ends_at_one(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"log{suffix}"
     n = 60_000
     if suffix == ".parquet":
@@ -321,6 +317,3 @@ def test_progress_ends_at_one_and_the_count_is_near(tmp_path: Path, suffix: str)
     assert source.progress() == 0
     read(source)
     assert source.progress() == 1
-    assert count_records(path) == pytest.approx(n, rel=0.5)
-    write(tmp_path / "few.jsonl", [b"1", b"", b"2"])
-    assert count_records(tmp_path / "few.jsonl") == 2

@@ -13,8 +13,9 @@ import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSource
 
-from recstream.connectors.kafka.admin import KafkaFault, ensure_topics
+from recstream.connectors.kafka.admin import ensure_topics
 from recstream.connectors.kafka.broker import EmbeddedBroker
+from recstream.connectors.kafka.client import KafkaFault
 from recstream.connectors.kafka.read import read_topic
 from recstream.connectors.kafka.sink import DeliveryError, KafkaSink, TopicWriter
 from recstream.records.transport import Message
@@ -40,7 +41,7 @@ def test_keys_values_headers_and_tombstones_arrive(
         Message(None, b"plain"),
         Message("ключ".encode(), b""),
     ]
-    run_flow(_flow(sent, KafkaSink(broker.bootstrap, name)))
+    run_flow(_flow(sent, KafkaSink(broker.bootstrap, name, timeout_s=30.0)))
     got = list(read_topic(broker.bootstrap, name, start="earliest", follow=False))
     assert [Message(r.key, r.value, r.headers) for r in got] == sent
     assert [r.offset for r in got] == [0, 1, 2, 3]
@@ -53,7 +54,7 @@ def test_every_message_arrives_whatever_the_number_of_workers(
 ) -> None:
     name = topic("out", partitions=3)
     sent = [Message(b"u%d" % (i % 17), b"%d" % i) for i in range(2000)]
-    flow = _flow(sent, KafkaSink(broker.bootstrap, name, compression="lz4"))
+    flow = _flow(sent, KafkaSink(broker.bootstrap, name, compression="lz4", timeout_s=30.0))
     run_flow(flow, workers=workers, epoch=timedelta(seconds=10))
     got = list(read_topic(broker.bootstrap, name, start="earliest", follow=False))
     assert sorted(int(r.value or b"") for r in got) == list(range(2000))
@@ -64,7 +65,7 @@ def test_a_large_message_passes_and_a_too_large_one_is_an_error(
     broker: EmbeddedBroker, topic: Topics
 ) -> None:
     name = topic("out")
-    writer = TopicWriter(broker.bootstrap, name)
+    writer = TopicWriter(broker.bootstrap, name, timeout_s=30.0)
     writer.write_batch([Message(b"k", bytes(5_000_000))])
     with pytest.raises(DeliveryError, match=r"1 of 2 messages refused.*max\.message\.bytes"):
         writer.write_batch([Message(b"k", bytes(9_000_000)), Message(b"k", b"small")])
@@ -73,7 +74,9 @@ def test_a_large_message_passes_and_a_too_large_one_is_an_error(
 
 def test_a_queue_that_is_full_is_waited_for(broker: EmbeddedBroker, topic: Topics) -> None:
     name = topic("out")
-    writer = TopicWriter(broker.bootstrap, name, client={"queue.buffering.max.messages": "10"})
+    writer = TopicWriter(
+        broker.bootstrap, name, client={"queue.buffering.max.messages": "10"}, timeout_s=30.0
+    )
     writer.write_batch([Message(None, b"%d" % i) for i in range(500)])
     assert len(list(read_topic(broker.bootstrap, name, start="earliest", follow=False))) == 500
 
@@ -97,20 +100,25 @@ def test_a_broker_that_dies_while_writing_is_an_error_within_the_limit() -> None
 
 
 def test_a_missing_topic_is_a_fault_at_start(broker: EmbeddedBroker) -> None:
-    sink = KafkaSink(broker.bootstrap, "never-made")
+    sink = KafkaSink(broker.bootstrap, "never-made", timeout_s=30.0)
     with pytest.raises(KafkaFault, match="no topic 'never-made'"):
         sink.build("out", 0, 1)
 
 
 def test_settings_that_are_refused_do_not_show_secrets() -> None:
     with pytest.raises(KafkaFault, match="refused") as caught:
-        TopicWriter("127.0.0.1:1", "out", client={"security.protocol": "hunter2", "sasl.password": "hunter2"})
+        TopicWriter(
+            "127.0.0.1:1",
+            "out",
+            client={"security.protocol": "hunter2", "sasl.password": "hunter2"},
+            timeout_s=30.0,
+        )
     assert "hunter2" not in str(caught.value)
 
 
 def test_reading_from_the_end_sees_what_comes_after_the_call(broker: EmbeddedBroker, topic: Topics) -> None:
     name = topic("out", partitions=2)
-    writer = TopicWriter(broker.bootstrap, name)
+    writer = TopicWriter(broker.bootstrap, name, timeout_s=30.0)
     writer.write_batch([Message(b"%d" % i, b"old") for i in range(20)])
     records = read_topic(broker.bootstrap, name, timeout_s=10, until=lambda r: r.value == b"last")
     writer.write_batch([Message(b"k", b"new"), Message(b"k", b"last"), Message(b"k", b"later")])

@@ -8,10 +8,11 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from recstream.cli import app, errors
+from recstream.cli import app
 from recstream.cli.evaluate import _points
 from recstream.config import Settings
 from recstream.ranking.signals import DEFAULT_WEIGHTS
+from recstream.runtime.faults import known_fault
 from tests.evaluation.logs import items_of, log_of, write
 from tests.support.live import recstream
 
@@ -125,7 +126,7 @@ def test_what_cannot_be_is_said_before_anything_is_read(
     done = CliRunner().invoke(app, [*arguments(folder), *more])
     if done.exit_code == 1:  # `recstream.cli.main` says it
         assert done.exception is not None
-        assert errors.known_fault(done.exception) is done.exception
+        assert known_fault(done.exception) is done.exception
         assert word in str(done.exception)
     else:
         assert done.exit_code == 2

@@ -15,7 +15,7 @@ from recstream.evaluation.replay_loop import OWN, run_replay_loop
 from recstream.evaluation.worker_driver import WorkerDriver, evaluation_rules
 from recstream.ranking.signals import DEFAULT_WEIGHTS
 from recstream.runtime.replay import replay
-from recstream.runtime.runner import Stop
+from recstream.runtime.signals import Stop
 from recstream.runtime.wiring import Wiring
 from tests.evaluation.logs import Record, items_of, log_of, with_requests, write
 

@@ -11,7 +11,7 @@ import pytest
 from recstream.config import Settings
 from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.records.dead_letter import raw_of
-from recstream.runtime.runner import Stop
+from recstream.runtime.signals import Stop
 from recstream.runtime.supervisor import Supervisor
 from tests.support.live import (
     HASHING,

@@ -26,8 +26,8 @@ import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from recstream.config import Settings
+from recstream.runtime.positions import positions_dir
 from recstream.runtime.process import ADDRESSES, PROCESS_ID, summary_path
-from recstream.runtime.runner import recovery_dir
 from recstream.runtime.supervisor import _die_with_parent, _free_ports
 from recstream.runtime.wiring import Wiring
 from tests.recovery.saboteur import MUTATION, ORDERS
@@ -120,7 +120,7 @@ class Processes:
         self.log = ran.log
         self._orders = [None if orders is None else orders / f"{number}.txt" for number in range(count)]
         addresses = ";".join(f"127.0.0.1:{port}" for port in _free_ports(count)) if count > 1 else ""
-        recovery_dir(ran.state, "recommend")
+        positions_dir(ran.state, "recommend")
         self._processes = []
         for number, path in enumerate(self._orders):
             summary_path(ran.state, number).unlink(missing_ok=True)

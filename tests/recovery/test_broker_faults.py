@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from operator import itemgetter
 from pathlib import Path
 
 import orjson
@@ -15,10 +16,12 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from recstream.connectors.kafka.admin import KafkaFault, ensure_topics, topics
+from recstream.connectors.kafka.admin import ensure_topics, topics
 from recstream.connectors.kafka.broker import EmbeddedBroker
+from recstream.connectors.kafka.client import KafkaFault
 from recstream.connectors.kafka.source import KafkaSource
-from recstream.runtime.positions import kept_identities
+from recstream.records.bounds import Bound
+from recstream.runtime.positions import read_identities
 from tests.recovery.relay import Relay
 from tests.support.deployments import ITEMS, Deployment
 from tests.support.live import (
@@ -319,7 +322,7 @@ def test_a_partition_added_to_a_topic_is_read_from_its_beginning(relay: Relay, t
             )
             with live_job(deployment.log, chosen) as job:
                 kept = deployment.state / "positions" / "recommend"
-                wait_until(lambda: len(kept_identities(kept)) == 3, job.text)
+                wait_until(lambda: len(read_identities(kept, itemgetter("identity"))) == 3, job.text)
                 deployment.up(log[:50], job)
                 first = job.children()
                 relay.shown = {}
@@ -336,20 +339,25 @@ def test_a_partition_added_to_a_topic_is_read_from_its_beginning(relay: Relay, t
             assert {user: row.version for user, row in rows.items()} == versions_after(log + newcomers)
 
 
-@pytest.mark.parametrize("start", ["latest", {"growing/0": 0, "growing/1": 0}], ids=["latest", "offsets"])
+@pytest.mark.parametrize("by_offsets", [False, True], ids=["latest", "offsets"])
 def test_of_a_known_topic_a_new_partition_begins_at_its_beginning(
-    broker: EmbeddedBroker, topic: Callable[..., str], start: str | dict[str, int]
+    broker: EmbeddedBroker, topic: Callable[..., str], by_offsets: bool
 ) -> None:
     name = topic("growing", partitions=3)
-    if isinstance(start, dict):
-        start = {f"{name}/{number}": 0 for number in range(2)}
+    start: Bound = {f"{name}/{number}": 0 for number in range(2)} if by_offsets else "latest"
     send_to(broker.bootstrap, name, 2, events(3))
     made = topics(broker.bootstrap, [name])[name]
     known = [made.identity(number) for number in range(2)]
-    source = KafkaSource(broker.bootstrap, [name], start=start, known=known)
+    source = KafkaSource(broker.bootstrap, [name], poll_max=1000, down_after_s=60.0, start=start, known=known)
     assert source.list_parts() == [f"{name}/{number}" for number in range(3)]
     part = source.build_part("in", f"{name}/2", None)
     assert part.snapshot()["offset"] == 0
     part.close()
     with pytest.raises(KafkaFault, match=r"nothing for .*/2"):
-        KafkaSource(broker.bootstrap, [name], start={f"{name}/0": 0, f"{name}/1": 0}).list_parts()
+        KafkaSource(
+            broker.bootstrap,
+            [name],
+            poll_max=1000,
+            down_after_s=60.0,
+            start={f"{name}/0": 0, f"{name}/1": 0},
+        ).list_parts()

@@ -494,7 +494,7 @@ def test_as_process_one_it_buries_the_orphans_that_it_inherits(
 def test_as_process_one_it_hears_the_signal_while_it_still_imports() -> None:
     if not may_unshare():
         pytest.skip("this user may not make a PID namespace (unshare --pid)")
-    code = "import recstream.runtime.first_process as f, time; print(f.IS_FIRST, flush=True); time.sleep(60)"
+    code = "import recstream.runtime.signals as f, time; print(f.IS_FIRST, flush=True); time.sleep(60)"
     with subprocess.Popen(
         ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code], stdout=subprocess.PIPE
     ) as process:
@@ -506,4 +506,4 @@ def test_as_process_one_it_hears_the_signal_while_it_still_imports() -> None:
     code = "import recstream.cli, sys; print(*sys.modules, sep='\\n')"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     names = loaded.stdout.splitlines()
-    assert names.index("recstream.runtime.first_process") < names.index("numpy"), "before all that takes long"
+    assert names.index("recstream.runtime.signals") < names.index("numpy"), "before all that takes long"

@@ -20,7 +20,7 @@ from recstream.items.catalogue import Catalogue
 from recstream.metrics.accounting import Accounting, accounting, merge_summaries
 from recstream.operations.verify import Comparison, compare_users
 from recstream.runtime.replay import replay
-from recstream.runtime.runner import Stop
+from recstream.runtime.signals import Stop
 from recstream.runtime.wiring import Wiring
 from recstream.stores.base import UserStore
 from recstream.stores.lance import LanceDatabase

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Protocol
 
+from recstream.connectors.base import ConnectorError
+
 __all__ = ["MAX_RECORD", "SUFFIXES", "FileFault", "RecordReader", "suffix_of", "unreadable"]
 
 SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
@@ -13,7 +15,7 @@ MAX_RECORD: Final = 16 * 2**20
 """Bytes of one record that are kept; decoders refuse far smaller ones as ``too_large``."""
 
 
-class FileFault(Exception):
+class FileFault(ConnectorError):
     """A file cannot be read or written as asked: what, where, got, wanted, and how to mend it.
 
     Raised within a dataflow it is the cause (``__cause__``) of bytewax's own error.

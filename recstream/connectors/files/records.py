@@ -10,10 +10,9 @@ from recstream.connectors.files.formats import MAX_RECORD, FileFault, RecordRead
 from recstream.connectors.files.lines import LineReader
 from recstream.connectors.files.rows import RowReader
 
-__all__ = ["count_records", "fingerprint", "open_records"]
+__all__ = ["fingerprint", "open_records"]
 
 _FINGERPRINT: Final = 2**16
-_SAMPLE_RECORDS: Final = 20_000
 
 
 def open_records(
@@ -63,20 +62,3 @@ def fingerprint(path: Path) -> str:
     finally:
         reader.close()
     return hashlib.sha256(first[0][:_FINGERPRINT]).hexdigest()[:12] if first else "empty"
-
-
-def count_records(path: Path) -> int:
-    """About how many records a file holds, from the first 20,000; exact for fewer and for `.parquet`.
-
-    Raises:
-        FileFault: as :func:`open_records`.
-    """
-    reader = open_records(path)
-    try:
-        if reader.total is not None:
-            return reader.total
-        seen = len(reader.read(_SAMPLE_RECORDS))
-        done = reader.byte / max(path.stat().st_size, 1) if reader.byte is not None else reader.progress()
-    finally:
-        reader.close()
-    return seen if seen < _SAMPLE_RECORDS else int(seen / done)

@@ -8,34 +8,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.inputs import StatefulSourcePartition
 from typing_extensions import override
 
-from recstream.connectors.files.formats import MAX_RECORD, SUFFIXES, FileFault, suffix_of
-from recstream.connectors.files.records import count_records, fingerprint, open_records
+from recstream.connectors.base import RecordSource, never
+from recstream.connectors.files.formats import MAX_RECORD, FileFault, suffix_of
+from recstream.connectors.files.records import fingerprint, open_records
 from recstream.records.transport import Partition, RawBatch
 
-__all__ = [
-    "MAX_RECORD",
-    "SUFFIXES",
-    "FileFault",
-    "FileSource",
-    "FileState",
-    "count_records",
-    "file_partition",
-    "fingerprint",
-    "open_records",
-]
+__all__ = ["FileSource", "FileState", "file_partition"]
 
 FileState = tuple[str, int, int | None]
 """Identity of the log, number of the next record, and where it begins in the file if that is known."""
 
 
 log = logging.getLogger(__name__)
-
-
-def _never() -> bool:
-    return False
 
 
 @dataclass(frozen=True)
@@ -46,7 +33,7 @@ class _Reading:
     stopping: Callable[[], bool]
 
 
-class FileSource(FixedPartitionedSource[RawBatch, FileState]):
+class FileSource(RecordSource[FileState]):
     """Records of `.jsonl`, `.jsonl.gz`, `.jsonl.zst` and `.parquet` files, as batches of raw bytes.
 
     * Offsets count records (non-blank lines, rows) from 0; a partition is named by the file's base name,
@@ -74,7 +61,7 @@ class FileSource(FixedPartitionedSource[RawBatch, FileState]):
         batch_size: int = 512,
         limit: int | None = None,
         max_record: int = MAX_RECORD,
-        stopping: Callable[[], bool] = _never,
+        stopping: Callable[[], bool] = never,
     ) -> None:
         given = [paths] if isinstance(paths, (Path, str)) else paths
         self._paths = _named([Path(path) for path in given])
@@ -84,8 +71,9 @@ class FileSource(FixedPartitionedSource[RawBatch, FileState]):
         self._is_checked = False
         self._progress = dict.fromkeys(self._paths, 0.0)
 
-    def check(self) -> list[Partition]:
-        """Open every file and read its first record; give the partitions.
+    @override
+    def check(self) -> None:
+        """Open every file and read its first record.
 
         Raises:
             FileFault: a file is missing or unreadable, or two are the same log by name and first record.
@@ -102,10 +90,9 @@ class FileSource(FixedPartitionedSource[RawBatch, FileState]):
                     "leave one out, or rename it if it is another log",
                 )
         self._is_checked = True
-        return partitions
 
+    @override
     def progress(self) -> float:
-        """Share of all files read in this process, 0 to 1; may be asked from any thread."""
         shares = list(self._progress.values())
         return sum(shares) / len(shares)
 

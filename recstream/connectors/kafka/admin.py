@@ -1,28 +1,35 @@
-"""Asking a Kafka cluster about its topics: ids, partitions, watermarks; making topics that lack."""
+"""What a Kafka cluster has: topics, their ids and partitions, the offsets they hold; making topics."""
 
 from __future__ import annotations
 
 import base64
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import NewTopic
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import NewTopic, OffsetSpec
 
-from recstream.connectors.kafka.client import KafkaFault, admin_client, result_of, unreachable
-from recstream.connectors.kafka.offsets import Watermarks, watermarks
+from recstream.connectors.kafka.client import (
+    NO_GROUP,
+    KafkaFault,
+    admin_client,
+    client_config,
+    client_log,
+    result_of,
+    unreachable,
+)
 
 __all__ = [
     "Cluster",
-    "KafkaFault",
     "Topic",
     "Watermarks",
     "describe",
     "ensure_topics",
     "list_topics",
+    "offsets_at",
     "topic_ids",
     "topics",
     "watermarks",
@@ -50,6 +57,13 @@ class Topic(NamedTuple):
         """
         digest = blake2b(bytes.fromhex(self.id), digest_size=4).hexdigest()
         return f"{self.name}/{partition}@{digest}"
+
+
+class Watermarks(NamedTuple):
+    """The offsets a partition holds: ``low <= offset < high``."""
+
+    low: int
+    high: int
 
 
 class Cluster(NamedTuple):
@@ -150,6 +164,94 @@ def ensure_topics(
         else:
             created.append(name)
     return created
+
+
+def watermarks(
+    bootstrap: str,
+    parts: Iterable[tuple[str, int]],
+    *,
+    client: Mapping[str, str] | None = None,
+    timeout_s: float = 10.0,
+) -> dict[tuple[str, int], Watermarks]:
+    """First offset held and next offset to be written, of each partition.
+
+    The high one is what a fetch reports, not the answer to ListOffsets: Tansu's counts the last batch
+    of records as one record.
+    """
+    asked = [TopicPartition(topic, number) for topic, number in parts]
+    if not asked:
+        return {}
+    deadline = time.monotonic() + timeout_s
+    low = _list_offsets(bootstrap, asked, OffsetSpec.earliest(), client, timeout_s)
+    high = _list_offsets(bootstrap, asked, OffsetSpec.latest(), client, timeout_s)
+    ours = client_config(
+        bootstrap,
+        client,
+        group_id=NO_GROUP,
+        fetch_wait_max_ms=10,
+        queued_max_messages_kbytes=1024,
+    )
+    fixed = {"enable.auto.commit": False, "enable.partition.eof": True, "auto.offset.reset": "earliest"}
+    probe = Consumer({**ours, **fixed, "isolation.level": "read_uncommitted"}, logger=client_log)
+    try:
+        waiting = {(part.topic, part.partition) for part in asked}
+        probe.assign([TopicPartition(*part, high[part]) for part in waiting])
+        while waiting:
+            if time.monotonic() > deadline:
+                msg = (
+                    f"Kafka at {bootstrap}: no answer about {sorted(waiting)} within {timeout_s:g} s; "
+                    "check that the partitions' leaders are up and reachable from here"
+                )
+                raise KafkaFault(msg)
+            for told in probe.consume(1, timeout=0.05):
+                part = (told.topic(), told.partition())
+                err = told.error()
+                if err is not None and err.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+                    raise unreachable(bootstrap, KafkaException(err), client, what=f"reading {part}")
+                marks = probe.get_watermark_offsets(TopicPartition(*part), cached=True)
+                high[part] = max(high[part], marks[1] if marks else 0)
+                waiting.discard(part)
+    finally:
+        probe.close()
+    return {part: Watermarks(low[part], high[part]) for part in high}
+
+
+def offsets_at(
+    bootstrap: str,
+    parts: Iterable[tuple[str, int]],
+    ms: int,
+    *,
+    client: Mapping[str, str] | None = None,
+    timeout_s: float = 10.0,
+) -> dict[tuple[str, int], int]:
+    """First offset whose record's timestamp is at or after ``ms`` (Unix), -1 when there is none.
+
+    A lower bound only: Tansu says 0 always, so a reader must drop older records itself.
+    """
+    asked = [TopicPartition(topic, number) for topic, number in parts]
+    return _list_offsets(bootstrap, asked, OffsetSpec.for_timestamp(ms), client, timeout_s)
+
+
+def _list_offsets(
+    bootstrap: str,
+    asked: Sequence[Any],
+    spec: object,
+    client: Mapping[str, str] | None,
+    timeout_s: float,
+) -> dict[tuple[str, int], int]:
+    if not asked:
+        return {}
+    deadline = time.monotonic() + timeout_s
+    admin = admin_client(bootstrap, client)  # kept: its requests die with it
+    futures = admin.list_offsets(dict.fromkeys(asked, spec), request_timeout=timeout_s)
+    found = {}
+    for part, future in futures.items():
+        try:
+            found[part.topic, part.partition] = int(result_of(future, deadline).offset)
+        except KafkaException as err:
+            where = f"asking for offsets of {part.topic}/{part.partition}"
+            raise unreachable(bootstrap, err, client, what=where) from None
+    return found
 
 
 def describe(

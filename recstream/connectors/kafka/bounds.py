@@ -1,42 +1,25 @@
-"""Where a read of a topic begins and ends: parsed from settings, resolved to offsets."""
+"""Where the reading of a partition begins and ends, as offsets."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Final, Literal, NamedTuple, TypedDict
+from typing import Final, TypedDict
 
 from typing_extensions import NotRequired
 
+from recstream.connectors.kafka.admin import Watermarks
 from recstream.connectors.kafka.client import KafkaFault
-from recstream.connectors.kafka.offsets import Watermarks
-from recstream.records.checks import FieldError, timestamp
+from recstream.records.bounds import At, Bound
 
 __all__ = [
-    "At",
-    "Bound",
     "Position",
     "check_names",
     "first_offset",
-    "parse_bound",
     "resumed_offset",
     "stop_offset",
 ]
 
 
-class At(NamedTuple):
-    """A point in time of the records' own timestamps."""
-
-    ms: int
-    """Unix time in milliseconds."""
-
-
-Bound = Literal["earliest", "latest", "end"] | At | Mapping[str, int]
-"""Mapping: an offset for each partition, by name (``{"events/0": 17}``)."""
-
-_HAVE: Final = {
-    "start": 'earliest, latest, ts=<Unix seconds or RFC 3339>, or offsets {"topic/0": 17}',
-    "stop": 'end, ts=<Unix seconds or RFC 3339>, or offsets {"topic/0": 17}',
-}
 _NAME_ANOTHER: Final = "name an offset that is held, or earliest, to go on without them"
 _BEGIN_ANEW: Final = (
     "to go on without them, move the folder of the job's positions away (<store.path>/positions/recommend, "
@@ -56,35 +39,6 @@ class Position(TypedDict):
     since: NotRequired[int | None]
     """First offset of the unbroken run; None before a record is kept; absent in the first release, which
     did not note it: then the run begins where it is resumed."""
-
-
-def parse_bound(setting: str | Mapping[str, int], which: Literal["start", "stop"]) -> Bound:
-    """Read one setting.
-
-    Raises:
-        KafkaFault: it is none of the forms.
-
-    >>> parse_bound("ts=2023-11-14T22:13:20Z", "start")
-    At(ms=1700000000000)
-    >>> parse_bound("latest", "start")
-    'latest'
-    """
-    if isinstance(setting, Mapping):
-        for name, offset in setting.items():
-            if isinstance(offset, bool) or not isinstance(offset, int) or offset < 0:
-                msg = f"{which} offsets: {name!r}: {offset!r} is not an offset (an integer, 0 or more)"
-                raise KafkaFault(msg)
-        return dict(setting)
-    if setting == "earliest" and which == "start":
-        return "earliest"
-    if setting == "latest" and which == "start":
-        return "latest"
-    if setting == "end" and which == "stop":
-        return "end"
-    if setting.startswith("ts="):
-        return At(_milliseconds(setting[3:], which))
-    msg = f"{which}={setting!r} is not known; have: {_HAVE[which]}"
-    raise KafkaFault(msg)
 
 
 def check_names(bound: Bound | None, which: str, names: list[str], new: Collection[str] = ()) -> None:
@@ -163,15 +117,3 @@ def _check_held(name: str, offset: int, marks: Watermarks, what: str, mend: str)
             "(unclean leader election?) or the offset belongs to another cluster; check bootstrap servers"
         )
         raise KafkaFault(msg)
-
-
-def _milliseconds(text: str, which: str) -> int:
-    try:
-        value: float | str = float(text)
-    except ValueError:
-        value = text
-    try:
-        return round(timestamp(value, f"{which}=ts") * 1000)
-    except FieldError as err:
-        msg = f"{err.detail}; have for {which}: {_HAVE[which]}"
-        raise KafkaFault(msg) from None

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from recstream.connectors.base import ConnectorError
 from recstream.connectors.kafka.admin import list_topics
 from recstream.connectors.kafka.client import KafkaFault
 
@@ -33,7 +34,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 process with threads. The setting survives ``exec``."""
 
 
-class BrokerError(Exception):
+class BrokerError(ConnectorError):
     """The embedded broker cannot run; the message says why and how to mend it."""
 
 

@@ -13,6 +13,8 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from recstream.connectors.base import ConnectorError
+
 __all__ = [
     "NO_GROUP",
     "KafkaFault",
@@ -58,7 +60,7 @@ NO_GROUP: Final = "recstream-no-group"
 _SECRET_WORDS: Final = ("password", "secret", "token", "key.pem", "jaas", "oauthbearer.config")
 
 
-class KafkaFault(Exception):
+class KafkaFault(ConnectorError):
     """Kafka did not do what was asked; the message says what, where, got, and how to mend it.
 
     One text argument, so that it survives pickling and being raised across bytewax.

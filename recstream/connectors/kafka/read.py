@@ -1,15 +1,15 @@
-"""Reading a topic outside a dataflow: what `recstream tail` and tests use."""
+"""Reading a topic outside a dataflow."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, TopicPartition
 
-from recstream.connectors.kafka.admin import topics
-from recstream.connectors.kafka.bounds import first_offset, parse_bound
+from recstream.connectors.kafka.admin import topics, watermarks
+from recstream.connectors.kafka.bounds import first_offset
 from recstream.connectors.kafka.client import (
     NO_GROUP,
     KafkaFault,
@@ -18,7 +18,6 @@ from recstream.connectors.kafka.client import (
     client_log,
     redact,
 )
-from recstream.connectors.kafka.offsets import watermarks
 
 __all__ = ["TopicRecord", "read_topic"]
 
@@ -40,7 +39,7 @@ def read_topic(
     bootstrap: str,
     topic: str,
     *,
-    start: str = "latest",
+    start: Literal["earliest", "latest"] = "latest",
     follow: bool = True,
     until: Callable[[TopicRecord], bool] | None = None,
     idle_s: float | None = None,
@@ -49,7 +48,7 @@ def read_topic(
 ) -> Iterator[TopicRecord]:
     """Read all partitions, each in its order, without a group and without leaving a trace.
 
-    ``start`` is ``earliest`` or ``latest`` and holds from this call on, not from the first ``next()``.
+    ``start`` holds from this call on, not from the first ``next()``.
     Ends after the record for which ``until`` is true, after ``idle_s`` without a record, after
     ``timeout_s`` in all, or, without ``follow``, at the end as of now.
 
@@ -60,7 +59,6 @@ def read_topic(
     if topic not in found:
         msg = f"Kafka at {bootstrap} has no topic {topic!r}; create it, or check its name"
         raise KafkaFault(msg)
-    bound = parse_bound(start, "start")
     marks = watermarks(bootstrap, [(topic, number) for number in found[topic].partitions], client=client)
     ours = client_config(bootstrap, client, fetch_wait_max_ms=10, fetch_queue_backoff_ms=20)
     fixed = {
@@ -73,7 +71,7 @@ def read_topic(
         consumer = Consumer({**ours, **fixed}, logger=client_log)
     except KafkaException as err:
         raise bad_settings(err, client) from None
-    nexts = {n: first_offset(f"{topic}/{n}", bound, mark, None) for (_, n), mark in marks.items()}
+    nexts = {n: first_offset(f"{topic}/{n}", start, mark, None) for (_, n), mark in marks.items()}
     ends = {n: mark.high for (_, n), mark in marks.items()}
     consumer.assign([TopicPartition(topic, number, offset) for number, offset in nexts.items()])
 
@@ -81,13 +79,13 @@ def read_topic(
         return not follow and all(nexts[number] >= end for number, end in ends.items())
 
     def records() -> Iterator[TopicRecord]:
-        began = heard = time.monotonic()
+        began = last = time.monotonic()
         try:
             while not reached():
                 now = time.monotonic()
                 if timeout_s is not None and now - began > timeout_s:
                     return
-                if idle_s is not None and now - heard > idle_s:
+                if idle_s is not None and now - last > idle_s:
                     return
                 for message in consumer.consume(500, timeout=0.02):
                     record = _record(message, bootstrap, client)
@@ -95,7 +93,7 @@ def read_topic(
                     nexts[number] = max(nexts[number], message.offset() + (record is not None))
                     if record is None or not (follow or record.offset < ends[number]):
                         continue
-                    heard = time.monotonic()
+                    last = time.monotonic()
                     yield record
                     if until is not None and until(record):
                         return

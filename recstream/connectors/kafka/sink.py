@@ -12,6 +12,7 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from confluent_kafka import KafkaError, KafkaException, Producer
 from typing_extensions import override
 
+from recstream.connectors.base import ConnectorError
 from recstream.connectors.kafka.admin import topics
 from recstream.connectors.kafka.client import (
     KafkaFault,
@@ -37,7 +38,7 @@ _MENDS: Final = {
 _MEND: Final = "check that the broker runs and is reachable; a restart sends the epoch again"
 
 
-class DeliveryError(Exception):
+class DeliveryError(ConnectorError):
     """The broker did not confirm all messages of a batch; says which topic, how many, why, and the mend.
 
     One text argument, so that it survives pickling and being raised across bytewax.
@@ -56,10 +57,10 @@ class TopicWriter(StatelessSinkPartition[Message]):
         bootstrap: str,
         topic: str,
         *,
+        timeout_s: float,
         client: Mapping[str, str] | None = None,
         compression: str = "none",
         linger_ms: float = 2.0,
-        timeout_s: float = 30.0,
     ) -> None:
         self._topic = topic
         self._where = f"topic {topic!r} at {bootstrap}"
@@ -170,10 +171,10 @@ class KafkaSink(DynamicSink[Message]):
         bootstrap: str,
         topic: str,
         *,
+        timeout_s: float,
         client: Mapping[str, str] | None = None,
         compression: str = "none",
         linger_ms: float = 2.0,
-        timeout_s: float = 30.0,
     ) -> None:
         self._bootstrap = bootstrap
         self._topic = topic

@@ -8,31 +8,26 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
-from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.inputs import StatefulSourcePartition
 from typing_extensions import override
 
-from recstream.connectors.kafka.admin import Topic, topics
+from recstream.connectors.base import RecordSource, never
+from recstream.connectors.kafka.admin import Topic, Watermarks, offsets_at, topics, watermarks
 from recstream.connectors.kafka.bounds import (
-    At,
     Position,
     check_names,
     first_offset,
-    parse_bound,
     resumed_offset,
     stop_offset,
 )
 from recstream.connectors.kafka.client import KafkaFault
-from recstream.connectors.kafka.offsets import Watermarks, offsets_at, watermarks
-from recstream.connectors.kafka.partition import KafkaPartition, Reading
+from recstream.connectors.kafka.partition import KafkaPartition, PartitionOptions
+from recstream.records.bounds import At, Bound
 from recstream.records.transport import Partition, RawBatch
 
 __all__ = ["KafkaSource"]
 
 _log = logging.getLogger(__name__)
-
-
-def _never() -> bool:
-    return False
 
 
 class _Survey(NamedTuple):
@@ -43,24 +38,24 @@ class _Survey(NamedTuple):
     at_times: dict[tuple[str, int], int]
 
 
-class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
+class KafkaSource(RecordSource[Position]):
     """Reads whole topics, without consumer-group rebalancing: bytewax divides the partitions.
 
     * A partition's key is ``"events/3"``; its identity adds a digest of the topic's id. A stored
       position whose identity differs belongs to a topic that was re-created since: the partition then
       begins at ``start``, with a warning.
-    * ``start`` (``earliest``, ``latest``, ``ts=...``, or offsets by partition) holds where nothing is
-      stored. ``latest`` and ``ts`` are fixed when the run starts. At a time, older records are dropped.
+    * ``start`` (``earliest``, ``latest``, a time, or offsets by partition) holds where nothing is
+      stored. ``latest`` and a time are fixed when the run starts. At a time, older records are dropped.
     * Events know the first offset of the unbroken run that reads them (``Partition.since``), so that an
       earlier part of a topic can be replayed after a later one. At a time that is the first record kept.
-    * ``stop`` (``end``, ``ts=...``, offsets, which are exclusive) ends the source there; ``end`` is the
-      end when the run starts, and so is the end for ``ts``: younger records before it are dropped.
+    * ``stop`` (``end``, a time, or offsets, which are exclusive) ends the source there; ``end`` is the
+      end when the run starts, and so is the end for a time: younger records before it are dropped.
     * When ``stopping()`` says so, every partition ends after what it has emitted: the clean stop.
     * Positions are mirrored to consumer group ``group`` for lag tools, at most once a second and only
       once the *next* snapshot is asked for, by when bytewax has closed the epoch of the earlier one;
       bytewax tells nobody when it has committed, so the mirror is never read back. A clean stop
       leaves it at the last snapshot.
-    * ``on_lag(name, lag)`` hears at most once a second how many offsets a partition is behind.
+    * ``on_lag(name, lag)`` is called at most once a second with how many offsets a partition is behind.
     * A cluster out of reach is waited for, ``down_after_s`` at most; one that keeps its connections and
       answers nothing, twice that (and 60 s more at most).
     * Partitions added to a topic while the source runs are read from the next start on (`PartitionWatch`
@@ -80,15 +75,15 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
         bootstrap: str,
         topics: Sequence[str],
         *,
-        start: str | Mapping[str, int] = "earliest",
-        stop: str | Mapping[str, int] | None = None,
+        poll_max: int,
+        down_after_s: float,
+        start: Bound = "earliest",
+        stop: Bound | None = None,
         group: str | None = None,
         client: Mapping[str, str] | None = None,
-        stopping: Callable[[], bool] = _never,
+        stopping: Callable[[], bool] = never,
         on_lag: Callable[[str, int], None] | None = None,
-        poll_max: int = 2000,
         idle_s: float = 0.002,
-        down_after_s: float = 60.0,
         timeout_s: float = 15.0,
         buffer_kib: int = 8192,
         known: Collection[str] = (),
@@ -99,13 +94,13 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
             raise KafkaFault(msg)
         self._bootstrap = bootstrap
         self._topics = list(topics)
-        self._start = parse_bound(start, "start")
-        self._stop = None if stop is None else parse_bound(stop, "stop")
+        self._start = start
+        self._stop = stop
         self._client = client
         self._known = frozenset(known)
         self._kept = frozenset(kept)
         self._timeout_s = timeout_s
-        self._reading = Reading(
+        self._reading = PartitionOptions(
             bootstrap=bootstrap,
             client=client,
             group=group,
@@ -115,7 +110,7 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
             idle=timedelta(seconds=idle_s),
             down_after_s=down_after_s,
             buffer_kib=buffer_kib,
-            before_ms=self._stop.ms if isinstance(self._stop, At) else None,
+            before_ms=stop.ms if isinstance(stop, At) else None,
         )
         self._lock = threading.Lock()
         self._survey: _Survey | None = None

@@ -9,10 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final
 
+from typing_extensions import Self, override
+
+from recstream.connectors.base import PartitionWatch
 from recstream.connectors.kafka.admin import Topic, topics
 from recstream.connectors.kafka.client import KafkaFault
 
-__all__ = ["PartitionWatch"]
+__all__ = ["TopicWatch"]
 
 _log = logging.getLogger(__name__)
 
@@ -21,7 +24,7 @@ _FIRST_S: Final = 1.0
 _WAIT_S: Final = 2.0
 
 
-class PartitionWatch:
+class TopicWatch(PartitionWatch):
     """Looks at the partitions of some topics again and again, in a thread of its own, within ``with``.
 
     A cluster out of reach is asked again at the next turn. A topic that is gone, or that was made again
@@ -33,8 +36,8 @@ class PartitionWatch:
         bootstrap: str,
         names: Sequence[str],
         *,
+        every_s: float,
         client: Mapping[str, str] | None = None,
-        every_s: float = 30.0,
         timeout_s: float = 5.0,
     ) -> None:
         self._bootstrap = bootstrap
@@ -51,10 +54,12 @@ class PartitionWatch:
         self._is_away = False
         self._thread = threading.Thread(target=self._watch, name="recstream-partitions", daemon=True)
 
-    def __enter__(self) -> PartitionWatch:
+    @override
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
+    @override
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -62,6 +67,7 @@ class PartitionWatch:
         self._wake.set()
         self._thread.join(1.0)  # one that waits for an answer is left behind
 
+    @override
     def begin(self, stopping: Callable[[], bool]) -> None:
         """Take what there is now for what will be read; call it before the reading begins.
 
@@ -75,8 +81,8 @@ class PartitionWatch:
         while self._is_due and time.monotonic() < deadline and not stopping():
             time.sleep(0.01)
 
+    @override
     def grown(self) -> str:
-        """Which topic has more partitions than are read, for a log; empty when none has."""
         with self._lock:
             for name, topic in self._found.items():
                 read = self._read.get(name)

@@ -1,0 +1,76 @@
+"""Files as a connector: paths of record files, read as logs and written as JSON lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from typing_extensions import override
+
+from recstream.connectors.base import Connector, ReadOptions, RecordWriter
+from recstream.connectors.files.formats import FileFault
+from recstream.connectors.files.sink import JsonLinesSink
+from recstream.connectors.files.source import FileSource
+from recstream.records.transport import Message
+
+__all__ = ["FileConnector"]
+
+
+class FileConnector(Connector):
+    """Reads `.jsonl`, `.jsonl.gz`, `.jsonl.zst` and `.parquet` files; writes all of these but the last."""
+
+    scheme: ClassVar[str] = "file"
+
+    @override
+    def name_of(self, address: str) -> str:
+        return address
+
+    @override
+    def source(self, address: str, options: ReadOptions) -> FileSource:
+        return FileSource(address, batch_size=256, limit=options.limit or None, stopping=options.stopping)
+
+    @override
+    def identity_of(self, position: Any) -> str:
+        return str(position[0])
+
+    @override
+    def owns(self, address: str, partition: str) -> bool:
+        return partition == Path(address).name
+
+    @override
+    def position_name(self, address: str) -> str:
+        """Give the base name: positions stay true when a file is moved."""
+        return Path(address).name
+
+    @override
+    def sink(self, address: str) -> JsonLinesSink:
+        return JsonLinesSink(address)
+
+    @override
+    def writer(self, address: str) -> RecordWriter:
+        return _NewFile(Path(address))
+
+    @override
+    def place_of(self, address: str, partition: str, offset: int) -> str:
+        return f"{address}, record {offset + 1}"
+
+
+class _NewFile(RecordWriter):
+    """Writes a file that was not there before, whatever records look like."""
+
+    def __init__(self, path: Path) -> None:
+        if path.exists():
+            raise FileFault(
+                "would write over a file", str(path), "one that is there", "a new name", "choose another"
+            )
+        super().__init__(JsonLinesSink(path))
+
+    @override
+    def write(self, messages: list[Message]) -> None:
+        # JSON breaks lines between its tokens only, where a blank is as good
+        super().write(
+            [
+                one._replace(value=(one.value or b"").replace(b"\n", b" ").replace(b"\r", b" "))
+                for one in messages
+            ]
+        )

@@ -1,0 +1,221 @@
+"""What recstream knows of bytewax beyond its documentation, all of it checked with `BYTEWAX_VERSION`.
+
+* *Recovery store.* A folder of SQLite files ``part-N.sqlite3``. Table ``snaps`` has a row for each change of
+  a key: ``step_id`` (begins with the flow's id), ``state_key``, and ``ser_change``, the pickled state, or
+  NULL for a key that is gone. `stored_keys` and `stored_states` read it.
+* *Errors.* A fault of SQLite arrives as an exception whose text has ``SqliteFailure``, and SQLite's words in
+  ``Some("...")``: `recovery_store_error`. In a cluster any exception of a worker becomes "Send thread panic"
+  in every process, itself among them, or a panic within the panic aborts the process. The exception that
+  says how to mend it is gone; `ErrorCapture` wraps what bytewax calls, to learn of it before bytewax does.
+* *Beginning.* ``list_parts`` of a source is called in every process of a cluster, ``build_part`` only where
+  the partition is read, and no source is read before all processes have listed: `once_listed`.
+* *Order within a stateful step.* ``on_batch``; then ``on_notify`` if ``notify_at`` is past by the machine's
+  clock; then, at the end of the epoch, ``snapshot`` of each key that was awake in it; then the epoch commits.
+* *Commits.* Nobody is told of them. The ``snapshot`` of a source's partition is asked for once the epoch of
+  the one before is closed.
+
+`tests/runtime/test_bytewax_internals.py` fails when another version does otherwise.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from bytewax.dataflow import Dataflow
+from bytewax.recovery import init_db_dir
+
+__all__ = [
+    "BYTEWAX_VERSION",
+    "ErrorCapture",
+    "StoredState",
+    "make_recovery_store",
+    "once_listed",
+    "recovery_store_error",
+    "stored_keys",
+    "stored_states",
+]
+
+BYTEWAX_VERSION: Final = "0.21.1"
+"""The version that all of this is known of; pyproject.toml pins it."""
+
+_CALLED: Final = (
+    *("list_parts", "build_part", "build", "part_fn"),
+    *("next_batch", "next_awake", "write_batch", "on_batch", "on_notify", "on_eof", "notify_at"),
+    *("snapshot", "close"),
+)
+"""What bytewax calls of sources, sinks, their partitions, and logics."""
+_MAKERS: Final = ("build_part", "build")
+_PARTS: Final = "part-*.sqlite3"
+_SQLITE_SAYS: Final = re.compile(r'Some\("([^"]*)"\)')
+
+
+class StoredState(NamedTuple):
+    """One change of a key that a recovery store holds."""
+
+    step: str
+    """``"recommend.events"``: flow and step."""
+    key: str
+    """Name of the partition, or key of the logic."""
+    state: Any
+    """What ``snapshot`` gave; None for a key that is gone."""
+
+
+def make_recovery_store(folder: Path, parts: int = 1) -> None:
+    """Make a recovery store of so many files in a folder, where there is none.
+
+    Raises:
+        OSError, RuntimeError: it cannot be made.
+    """
+    if not any(folder.glob(_PARTS)):
+        folder.mkdir(parents=True, exist_ok=True)
+        init_db_dir(folder, parts)
+
+
+def stored_keys(folder: Path) -> dict[str, set[str]]:
+    """Keys that a recovery store has by step (``"backfill.events"``); none where there is no store."""
+    keys: dict[str, set[str]] = {}
+    for step, key in _rows(folder, "SELECT DISTINCT step_id, state_key FROM snaps"):
+        keys.setdefault(step, set()).add(key)
+    return keys
+
+
+def stored_states(folder: Path) -> Iterator[StoredState]:
+    """All that a recovery store holds, older changes of a key too."""
+    for step, key, pickled in _rows(folder, "SELECT step_id, state_key, ser_change FROM snaps"):
+        yield StoredState(step, key, None if pickled is None else pickle.loads(pickled))  # noqa: S301 - ours
+
+
+def _rows(folder: Path, query: str) -> Iterator[Any]:
+    for path in sorted(folder.glob(_PARTS)):
+        with closing(sqlite3.connect(path)) as database:
+            yield from database.execute(query)
+
+
+def recovery_store_error(error: BaseException) -> str | None:
+    """SQLite's words in an error of bytewax's; None for any other error.
+
+    >>> recovery_store_error(RuntimeError('SqliteFailure(Error { code: DiskFull }, Some("disk is full"))'))
+    'disk is full'
+    """
+    text = str(error)
+    if "SqliteFailure" not in text:
+        return None
+    found = _SQLITE_SAYS.findall(text)
+    return found[-1] if found else text
+
+
+class ErrorCapture:
+    """Reports the first exception that a callback of a dataflow raises. Make it before the dataflow runs.
+
+    >>> import bytewax.operators as op
+    >>> from bytewax.testing import TestingSink, TestingSource, run_main
+    >>> flow = Dataflow("division")
+    >>> numbers = op.map("divide", op.input("numbers", flow, TestingSource([1, 0])), lambda n: 1 // n)
+    >>> op.output("out", numbers, TestingSink([]))
+    >>> capture = ErrorCapture(flow, lambda err: print(repr(err)))
+    >>> try:
+    ...     run_main(flow)
+    ... except Exception:
+    ...     print("bytewax knows, too")
+    ZeroDivisionError('integer division or modulo by zero')
+    bytewax knows, too
+    """
+
+    def __init__(self, flow: Dataflow, report: Callable[[BaseException], None]) -> None:
+        self._report = report
+        self._has_reported = False
+        for step in _steps(flow.substeps):
+            if hasattr(step, "mapper"):
+                _set(step, "mapper", self._capturing(_eager(step.mapper)))
+            for name in ("predicate", "inspector"):
+                if hasattr(step, name):
+                    _set(step, name, self._capturing(getattr(step, name)))
+            if hasattr(step, "builder"):
+                _set(step, "builder", self._making(step.builder))
+            for name in ("source", "sink"):
+                if hasattr(step, name):
+                    self._watch(getattr(step, name))
+
+    def _capturing(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def capturing(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return call(*args, **kwargs)
+            except StopIteration:
+                raise  # the end of a source
+            except BaseException as err:
+                if not self._has_reported:
+                    self._has_reported = True
+                    self._report(err)
+                raise
+
+        return capturing
+
+    def _making(self, make: Callable[..., Any]) -> Callable[..., Any]:
+        """The same for what makes a partition or a logic, whose methods are called then."""
+        capturing = self._capturing(make)
+
+        def making(*args: Any, **kwargs: Any) -> Any:
+            return self._watch(capturing(*args, **kwargs))
+
+        return making
+
+    def _watch(self, one: Any) -> Any:
+        for name in _CALLED:
+            if callable(method := getattr(one, name, None)):
+                _set(one, name, self._making(method) if name in _MAKERS else self._capturing(method))
+        return one
+
+
+def once_listed(flow: Dataflow, call: Callable[[], None]) -> None:
+    """Have ``call`` called once the last source has listed its partitions.
+
+    Of what bytewax calls of sources, only that is called in every process of a cluster, and none reads
+    before all have done it.
+
+    >>> import bytewax.operators as op
+    >>> from bytewax.testing import TestingSink, TestingSource, run_main
+    >>> flow = Dataflow("one")
+    >>> op.output("out", op.input("numbers", flow, TestingSource([1])), TestingSink([]))
+    >>> once_listed(flow, lambda: print("listed"))
+    >>> run_main(flow)
+    listed
+    """
+    last = [
+        step.source for step in _steps(flow.substeps) if hasattr(getattr(step, "source", None), "list_parts")
+    ][-1]
+    list_parts = last.list_parts
+
+    def listing() -> list[str]:
+        found: list[str] = list_parts()
+        call()
+        return found
+
+    _set(last, "list_parts", listing)
+
+
+def _eager(mapper: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Map when called, not when bytewax iterates over the result."""
+
+    def mapping(batch: Any) -> list[Any]:
+        return list(mapper(batch))
+
+    return mapping
+
+
+def _steps(steps: list[Any]) -> Iterator[Any]:
+    """The operators that bytewax itself runs."""
+    for step in steps:
+        if getattr(step, "core", False):
+            yield step
+        else:
+            yield from _steps(step.substeps)
+
+
+def _set(one: Any, name: str, value: Any) -> None:
+    object.__setattr__(one, name, value)  # steps are frozen for their users

@@ -94,7 +94,7 @@ def evaluate(
     To tune, give --grid values of settings: every combination is run, each learning anew from the log.
     Such as: --grid ranking.learn=true,false --grid ranking.weights.fresh=0,0.8 --write-settings best.toml
 
-    Exit codes: 0 done, 1 a fault, 2 settings are wrong, 4 the fuse (too many rejects).
+    Exit codes: 0 done, 1 a fault, 2 settings are wrong, 4 the reject limit (too many rejects).
     """
     ks = _numbers(k)
     if top_n < max(ks):

@@ -32,12 +32,12 @@ from tests.support.live import (
 
 HELP = {
     "demo": ("--events", "--rate", "--user", "--data", "--fresh", "--keep-alive", "--plain"),
-    "run": ("--config", "--processes", "--store", "--set", "Exit codes: 0 stopped", "4 the fuse"),
+    "run": ("--config", "--processes", "--store", "--set", "Exit codes: 0 stopped", "4 the reject limit"),
     "backfill": (
         *("--events", "--items", "--out", "--refresh", "--state", "--limit", "--max-rejects", "--set"),
-        *("--verify", "Exit codes: 0 done", "5 --verify", "deadletter replay", "kafka:items"),
+        *("--verify", "Exit codes: 0 done", "5 --verify", "deadletter replay", "kafka:NAME"),
     ),
-    "eval": ("--events", "--items", "--against", "--grid", "--report", "Exit codes: 0 done", "4 the fuse"),
+    "eval": ("--events", "--items", "--against", "--grid", "--report", "Exit codes: 0 done", "4 the reject limit"),
     "catalogue": ("load", "fit"),
     "catalogue fit": ("--whitening", "--store", "within seconds"),
     "catalogue load": ("--store", "--set"),

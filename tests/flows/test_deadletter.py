@@ -87,7 +87,7 @@ def test_json_gives_the_letters_back_in_order(tmp_path: Path) -> None:
     done = recstream("deadletter", "list", file, "--json")
     assert [orjson.loads(line) for line in done.stdout.splitlines()] == letters
     assert done.stdout.isascii()
-    assert "letter 4: no dead letter: line" in done.stderr
+    assert "record 4: no dead letter: line" in done.stderr
     some = recstream("deadletter", "list", file, "--json", "--reason", "not_json").stdout
     assert orjson.loads(some) == letters[1]
 

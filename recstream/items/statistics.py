@@ -37,7 +37,7 @@ class Interaction(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Increments of neighbour lists, shapes ``(pairs,)``: pair k adds ``others[k]`` to that of ``rows[k]``."""
+    """Increments of neighbour lists, shapes ``(pairs,)``: ``others[k]`` is added to that of ``rows[k]``."""
 
     rows: Handles
     others: Handles

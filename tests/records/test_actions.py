@@ -16,9 +16,9 @@ def test_a_setting_says_whether_an_action_takes_its_item_off_the_lists(
 ) -> None:
     rules = UserStateRules(DecodeRules(actions=actions_with({}, seen)))
     catalogue = catalogue_of(["i0", "i1"])
-    profile = UserState("u1")
-    profile.observe(event(1.0, "favorite", "i0"), catalogue, rules, 0.0)
-    (ranked,) = rank([query(profile)], catalogue, popular({0: 2, 1: 1}), RankingRules())
+    user_state = UserState("u1")
+    user_state.observe(event(1.0, "favorite", "i0"), catalogue, rules, 0.0)
+    (ranked,) = rank([query(user_state)], catalogue, popular({0: 2, 1: 1}), RankingRules())
     assert {catalogue.ids[one.item] for one in ranked} == listed
 
 

@@ -199,7 +199,7 @@ LIST: Record = {
 }
 
 
-def test_a_list_is_written_as_its_documentation_shows_it() -> None:
+def test_the_fields_of_a_list_are_written_in_this_order() -> None:
     (item,) = LIST["items"]
     record = encode_recommendation(
         [("i7", 0.83, item["signals"], ["i3"])],

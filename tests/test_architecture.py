@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "encoders": {"records", "metrics.base"},
     "stores": {"records", "items", "users"},
     "metrics": set(),
-    "config": {"records", "ranking", "encoders.base", "encoders.ENCODERS"},
+    "config": {"records", "ranking", "encoders.base", "encoders.ENCODERS", "stores.STORES"},
     "dataflow": {
         *("records", "items", "users", "ranking"),
         *("connectors.base", "encoders.base", "stores.base", "metrics.base"),

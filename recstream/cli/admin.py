@@ -31,7 +31,7 @@ def forget(
         from recstream.runtime.locks import job_lock
         from recstream.runtime.wiring import Wiring
 
-        with job_lock(settings.store_dir, "forget", create=False):
+        with job_lock(settings.store_dir, "forget", backend=settings.store.backend):
             database = Wiring(settings, create=False, alone=True).database
             known = forget_sessions(database.models, user, settings.store.shards)
             known |= bool(database.users.fetch([user]))

@@ -32,7 +32,7 @@ def reset(store: Store = None, config: ConfigFile = None, overrides: Overrides =
 
     named = {"store.path": None if store is None else str(store)}
     settings = load_settings(config, overrides, named)
-    with job_lock(settings.store_dir, "model reset", create=False):
+    with job_lock(settings.store_dir, "model reset", backend=settings.store.backend):
         wiring = Wiring(settings, create=False, alone=True)
         removed = reset_model(wiring.database.models, wiring)
     if not removed.workers:

@@ -17,6 +17,7 @@ from recstream.encoders import ENCODERS
 from recstream.encoders.base import Device, Dtype, Pooling
 from recstream.records.actions import actions_with
 from recstream.records.bounds import Bound, parse_bound
+from recstream.stores import STORES
 
 __all__ = [
     "BackfillSettings",
@@ -49,9 +50,11 @@ OptionalTopic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,249
 PositiveSeconds = Annotated[float, Field(gt=0, le=1e9)]
 Weights = dict[str, float]
 if TYPE_CHECKING:
-    Backend: TypeAlias = str
-else:
-    Backend = Literal[tuple(ENCODERS)]  # those that are registered
+    EncoderBackend: TypeAlias = str
+    StoreBackend: TypeAlias = str
+else:  # those that are registered
+    EncoderBackend = Literal[tuple(ENCODERS)]
+    StoreBackend = Literal[tuple(STORES)]
 
 
 def _flat_if_table(value: object) -> object:
@@ -135,6 +138,10 @@ class KafkaSettings(Section):
 class StoreSettings(Section):
     """The store of users, items, item statistics and learned models."""
 
+    backend: StoreBackend = Field(
+        default="lancedb",
+        description="lancedb (a folder on a local disk), memory (one process, gone with it; for tests).",
+    )
     path: str = Field(default="state", min_length=1, description="Folder of the store and its positions.")
     shards: int = Field(
         default=32,
@@ -167,7 +174,7 @@ class StoreSettings(Section):
 class EncoderSettings(Section):
     """What turns texts into vectors. Changing it needs a new store: vectors never mix."""
 
-    backend: Backend = Field(
+    backend: EncoderBackend = Field(
         default="transformers",
         description="transformers (a local or hub model), openai (any /v1/embeddings server), "
         "hashing (no model; for tests).",

@@ -41,6 +41,9 @@ START: Final = "kafka.start"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _SECRET = re.compile(r"password|secret|token|api_key|jaas|\.pem$|oauthbearer\.config|\.key\.", re.IGNORECASE)
 
+_LOGIN = re.compile(r"//[^/@]*@")
+"""User and password in an address."""
+
 
 def is_secret(key: str) -> bool:
     """Whether the value of a dotted setting must not be shown.
@@ -117,7 +120,10 @@ class Settings(Section):
         return built, problems
 
     def conflicts(self) -> Iterator[Conflict]:
-        """A process without a shard would have nothing to do."""
+        """A process without a shard would have nothing to do; memory is not shared."""
+        if self.run.processes > 1 and self.store.backend == "memory":
+            text = f"run.processes is {self.run.processes} and store.backend 'memory': wanted one process"
+            yield Conflict(("run.processes", "store.backend"), text)
         if self.run.processes > self.store.shards:
             text = (
                 f"run.processes is {self.run.processes} and store.shards {self.store.shards}: "
@@ -284,7 +290,7 @@ def _describe(problem: Any, gathered: Gathered, bad: set[str]) -> Iterator[str]:
         return
     bad.update({key, ".".join(key.split(".")[:2])})
     wanted = _WANTED.get(problem["type"], problem["msg"]).format(**context)
-    got = MASK if is_secret(key) else repr(problem["input"])
+    got = MASK if is_secret(key) else _LOGIN.sub(f"//{MASK}@", repr(problem["input"]))
     where = ", ".join(gathered.places(key)[:1]) or key
     yield f"{where}: got {got}, {wanted}"
 

@@ -132,14 +132,14 @@ def _mend(text: str) -> str:
 
 def _store(settings: Settings, encoder: Encoder | None) -> Iterator[Finding]:
     from recstream.runtime.wiring import SCHEMA, counting, store_meta
+    from recstream.stores import store_module
     from recstream.stores.base import StoreError
-    from recstream.stores.lance import LanceDatabase
     from recstream.stores.meta import misfits
 
     path = settings.store_dir
     yield from _writable("store", path, "store.path")
     try:
-        found = LanceDatabase.inspect(path)
+        found = store_module(settings.store.backend).inspect_store(path)
     except StoreError as err:
         if not path.exists() or path.is_dir():  # a file in the way was reported above
             yield Finding("store contents", False, f"{path}: {err.problem}", err.mend)

@@ -11,9 +11,8 @@ from recstream.items.catalogue import Catalogue
 from recstream.records.actions import actions_with
 from recstream.runtime.locks import job_lock
 from recstream.runtime.wiring import SCHEMA, counting
+from recstream.stores import store_module
 from recstream.stores.base import StoreMismatchError
-from recstream.stores.lance import LanceDatabase
-from recstream.stores.lance.migrations import upgrade as steps
 from recstream.users.codec import WAITING, user_state_of
 
 __all__ = ["upgrade"]
@@ -31,20 +30,21 @@ def upgrade(settings: Settings, *, accept: bool = False, dry_run: bool = False) 
         StoreMismatchError: it is of a newer layout, its rules differ and are not accepted, or events wait
             for their items whose action the configuration has no more.
     """
-    with job_lock(settings.store_dir, "upgrade", create=False):
+    with job_lock(settings.store_dir, "upgrade", backend=settings.store.backend):
         if accept:
             _check_waiting(settings)
         rules = counting(settings)
+        steps = store_module(settings.store.backend).upgrade_store
         yield from steps(settings.store_dir, SCHEMA, rules, accept=accept, dry_run=dry_run)
 
 
 def _check_waiting(settings: Settings) -> None:
     """An event that waits must find its action when its item comes."""
-    meta = LanceDatabase.inspect(settings.store_dir)
+    meta = store_module(settings.store.backend).inspect_store(settings.store_dir)
     if meta is None or meta.schema > SCHEMA or not meta.rules:
         return  # layout 1 knew no rules: those of the configuration are taken for its own
     users, actions = (
-        LanceDatabase.users_alone(settings.store_dir, meta.dim),
+        store_module(settings.store.backend).open_users(settings.store_dir, meta.dim),
         actions_with(settings.events.actions, settings.events.seen),
     )
     ids = [user for user, why in users.unfinished(range(meta.shards)).items() if why & WAITING]

@@ -17,16 +17,16 @@ class StoreBusyError(Exception):
 
 
 @contextmanager
-def job_lock(store: Path, job: str, *, create: bool = True) -> Iterator[None]:
+def job_lock(store: Path, job: str, *, backend: str | None = None) -> Iterator[None]:
     """Hold a store for one job; the lock goes with the process, however it ends.
 
-    Without ``create`` there must be a store already; nothing is made where there is none.
+    With ``backend`` there must be a store of that kind already; nothing is made where there is none.
 
     Raises:
         StoreBusyError: another job holds it; the message names the job, its process and the mend.
-        StoreError: there is none (without ``create``), or it cannot be written.
+        StoreError: there is none (with ``backend``), or it cannot be written.
     """
-    with _opened(store, create=create) as file:
+    with _opened(store, backend) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -44,11 +44,11 @@ def job_lock(store: Path, job: str, *, create: bool = True) -> Iterator[None]:
             file.truncate(0)
 
 
-def _opened(store: Path, *, create: bool) -> TextIO:
-    if not create:
-        from recstream.stores.lance import LanceDatabase
+def _opened(store: Path, backend: str | None) -> TextIO:
+    if backend is not None:
+        from recstream.stores import require_store
 
-        LanceDatabase.require(store)
+        require_store(backend, store)
     with _writing(store):
         store.mkdir(parents=True, exist_ok=True)
         return open(store / "job.lock", "a+", encoding="utf-8")

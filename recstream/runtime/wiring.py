@@ -27,8 +27,8 @@ from recstream.records.reject_limit import RejectLimitRules
 from recstream.runtime.bytewax_internals import stored_keys
 from recstream.runtime.positions import LIVE, read_identities
 from recstream.runtime.signals import Stop
-from recstream.stores.base import StoreMeta
-from recstream.stores.lance import LanceDatabase, Upkeep
+from recstream.stores import store_module
+from recstream.stores.base import Store, StoreMeta
 from recstream.users.counting_rules import counting_rules
 from recstream.users.state import UserStateRules
 
@@ -130,14 +130,16 @@ class Wiring:
         threading.Thread(target=load, name="preload", daemon=True).start()
 
     @cached_property
-    def database(self) -> LanceDatabase:
+    def database(self) -> Store:
         """The store."""
-        upkeep = Upkeep(
-            every_s=self.settings.store.compact_every_s, keep_s=self.settings.store.keep_versions_s
-        )
-        meta = store_meta(self.settings, self.encoder)
-        return LanceDatabase.open(
-            self.settings.store_dir, meta, create=self._create, alone=self._alone, upkeep=upkeep
+        store = self.settings.store
+        return store_module(store.backend).open_store(
+            self.settings.store_dir,
+            store_meta(self.settings, self.encoder),
+            create=self._create,
+            alone=self._create if self._alone is None else self._alone,
+            compact_every_s=store.compact_every_s,
+            keep_versions_s=store.keep_versions_s,
         )
 
     def services(self) -> Services:
@@ -147,7 +149,7 @@ class Wiring:
             with self._lock:
                 return self.encoder
 
-        def database() -> LanceDatabase:
+        def database() -> Store:
             with self._lock:
                 return self.database
 

@@ -1,15 +1,27 @@
-"""The ports between engine and io. Each docstring is the whole contract; `recstream.testing` checks it."""
+"""The contract of stores, of their parts and of their errors; `recstream.testing.stores` checks it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from recstream.items.codec import ItemRow, StatisticsRow
 from recstream.records.arrays import Vector
 from recstream.users.codec import UserRow
 
-__all__ = ["ItemStore", "ModelRow", "ModelStore", "StatisticsStore", "StoreMeta", "UserStore"]
+__all__ = [
+    "ItemStore",
+    "ModelRow",
+    "ModelStore",
+    "StatisticsStore",
+    "Store",
+    "StoreError",
+    "StoreMeta",
+    "StoreMismatchError",
+    "StoreModule",
+    "UserStore",
+]
 
 
 class StoreError(Exception):
@@ -205,4 +217,97 @@ class ModelStore(Protocol):
 
     def maintain(self) -> None:
         """Compact, index, and drop old versions when due."""
+        ...
+
+
+class Store(Protocol):
+    """All that one job keeps, in one place. Threads may share it.
+
+    Several processes may open one place at once, as long as each row has one writer.
+    """
+
+    @property
+    def users(self) -> UserStore:
+        """Users: every reader sees a write when it returns."""
+        ...
+
+    @property
+    def journalled_users(self) -> UserStore:
+        """The same users, for the process that writes them at every barrier.
+
+        A write is durable when it returns; other readers may see it only once it is settled.
+        """
+        ...
+
+    @property
+    def items(self) -> ItemStore:
+        """The catalogue."""
+        ...
+
+    @property
+    def statistics(self) -> StatisticsStore:
+        """Statistics of the items."""
+        ...
+
+    @property
+    def models(self) -> ModelStore:
+        """What was learned about the stream as a whole."""
+        ...
+
+    def maintain(self) -> None:
+        """Compact, index, and drop old versions when due. Called from one process only."""
+        ...
+
+
+class StoreModule(Protocol):
+    """The functions of a module that is registered in `recstream.stores.STORES`."""
+
+    def open_store(
+        self,
+        path: Path,
+        meta: StoreMeta,
+        *,
+        create: bool,
+        alone: bool,
+        compact_every_s: float,
+        keep_versions_s: float,
+    ) -> Store:
+        """Open the store at ``path``, or make it when ``create`` is true.
+
+        ``alone``: no other job may be writing it, so one that seems to is waited for a moment: it is dying.
+        The rest is section ``store`` of the settings; a store that keeps no versions ignores it.
+
+        Raises:
+            StoreMismatchError: it was made by another release or with other settings than ``meta`` says.
+            StoreError: it cannot be used, or there is none and ``create`` is false.
+        """
+        ...
+
+    def inspect_store(self, path: Path) -> StoreMeta | None:
+        """What the store there was made with; None when there is none. Creates nothing.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        ...
+
+    def open_users(self, path: Path, dim: int) -> UserStore:
+        """The users of a store of this or of an older layout. Creates nothing.
+
+        Raises:
+            StoreError: there are none, or they cannot be read.
+        """
+        ...
+
+    def upgrade_store(
+        self, path: Path, schema: int, rules: str, *, accept: bool, dry_run: bool
+    ) -> Iterator[str]:
+        """Bring a store to a layout and, with ``accept``, to other rules of counting.
+
+        Gives a sentence for each step that was done (``dry_run``: that would be).
+
+        Raises:
+            StoreError: there is no store, or it cannot be changed.
+            StoreMismatchError: it is of a newer layout, or its rules differ and are not accepted.
+        """
         ...

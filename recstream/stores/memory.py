@@ -1,28 +1,38 @@
-"""Stores in memory: same contracts as the real ones; what was called last is recorded."""
+"""Stores in memory: they end with their process, and record the newest calls for tests."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from recstream.items.codec import ItemRow, StatisticsRow
 from recstream.records.arrays import Vector
-from recstream.stores.base import ModelRow
+from recstream.stores.base import ModelRow, StoreError, StoreMeta
+from recstream.stores.meta import no_store
 from recstream.users.codec import UserRow
 
-__all__ = ["MemoryItemStore", "MemoryModelStore", "MemoryStatisticsStore", "MemoryUserStore"]
+__all__ = [
+    "MemoryDatabase",
+    "MemoryItemStore",
+    "MemoryModelStore",
+    "MemoryStatisticsStore",
+    "MemoryUserStore",
+    "inspect_store",
+    "open_store",
+    "open_users",
+    "upgrade_store",
+]
 
 Call = tuple[str, tuple[str, ...]]
 """What was called, and the keys it was called with."""
-
-
 _MOST_CALLS: Final = 1000
+"""Calls kept at least; at twice as many the older half is dropped."""
 
 
 def _note(calls: list[Call], name: str, keys: tuple[str, ...]) -> None:
-    """Record a call; of those long ago no more than so many are kept."""
     if len(calls) >= 2 * _MOST_CALLS:
         del calls[:_MOST_CALLS]
     calls.append((name, keys))
@@ -227,3 +237,65 @@ class MemoryModelStore:
     def maintain(self) -> None:
         """Record the call."""
         _note(self.calls, "maintain", ())
+
+
+class MemoryDatabase:
+    """A :class:`recstream.stores.base.Store` in dicts."""
+
+    def __init__(self, meta: StoreMeta) -> None:
+        self.users = self.journalled_users = MemoryUserStore(meta.dim)
+        self.items = MemoryItemStore(meta.dim)
+        self.statistics = MemoryStatisticsStore()
+        self.models = MemoryModelStore()
+
+    def maintain(self) -> None:
+        """Record the call in each store."""
+        self.users.maintain()
+        self.items.maintain()
+        self.statistics.maintain()
+        self.models.maintain()
+
+
+def open_store(
+    path: Path,
+    meta: StoreMeta,
+    *,
+    create: bool,
+    alone: bool,
+    compact_every_s: float,
+    keep_versions_s: float,
+) -> MemoryDatabase:
+    """A new empty store.
+
+    Raises:
+        StoreError: positions of a run are kept at ``path``, but not the state that belongs to them.
+    """
+    if not create:
+        raise no_store(path, "is in the memory of its job")
+    if (path / "positions").exists():
+        mend = "delete the folder to begin anew, or set store.backend to one that lasts"
+        raise StoreError(str(path), "was in the memory of a process that ended; its positions are left", mend)
+    return MemoryDatabase(meta)
+
+
+def inspect_store(path: Path) -> StoreMeta | None:
+    """Nothing: no other process sees it."""
+    return None
+
+
+def open_users(path: Path, dim: int) -> MemoryUserStore:
+    """Refuse: no other process sees them.
+
+    Raises:
+        StoreError: always.
+    """
+    raise no_store(path, "is in the memory of its job")
+
+
+def upgrade_store(path: Path, schema: int, rules: str, *, accept: bool, dry_run: bool) -> Iterator[str]:
+    """Refuse: it never outlives a release.
+
+    Raises:
+        StoreError: always.
+    """
+    raise no_store(path, "is in the memory of its job")

@@ -28,6 +28,7 @@ from recstream.stores.lance import LanceDatabase, Upkeep
 from recstream.stores.lance.arrow import user_schema, users_table
 from recstream.stores.lance.maintenance import disk_bytes
 from recstream.users.codec import UserRow
+from tests.support.stores import open_lance
 
 DIM = 384
 STATE = 4096
@@ -134,7 +135,7 @@ def changes(database: LanceDatabase, items: int, repeats: int) -> dict[str, floa
 def measure(folder: Path, *, users: int, repeats: int) -> dict[str, Any]:
     """All figures of one run."""
     meta = StoreMeta(SCHEMA, "bench", DIM, 32, "{}")
-    database = LanceDatabase.open(folder / "store", meta, upkeep=PLAIN)
+    database = open_lance(folder / "store", meta, upkeep=PLAIN)
     sqlite = Sqlite(folder / "users.db")
     for first in range(0, users, BATCH):
         rows = user_rows(list(range(first, first + BATCH)), 1)
@@ -142,7 +143,7 @@ def measure(folder: Path, *, users: int, repeats: int) -> dict[str, Any]:
         sqlite.upsert(rows)
     result: dict[str, Any] = {"fetch_ms": {}, "upsert_rows_per_s": {}}
     for label, upkeep in (("plain", PLAIN), ("indexed", MANUAL)):
-        store = LanceDatabase.open(folder / "store", meta, upkeep=upkeep).users
+        store = open_lance(folder / "store", meta, upkeep=upkeep).users
         store.maintain()
         result["fetch_ms"][label] = fetches(store.fetch, users, 3 * repeats)
         result["upsert_rows_per_s"][label] = upserts(store, users, repeats)

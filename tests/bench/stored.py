@@ -12,6 +12,7 @@ from recstream.records.decode import decode_events
 from recstream.records.transport import shard_of
 from recstream.runtime.wiring import Wiring
 from recstream.stores.lance.maintenance import Maintenance, Upkeep
+from recstream.stores.lance.tables import LanceItemStore, LanceUserStore
 from recstream.users.codec import UserRow, user_row
 from recstream.users.state import UserState
 from tests.bench.graph import settings_of
@@ -60,8 +61,9 @@ def populated_store(folder: Path, *, users: int, items: int, history: int = 40) 
                 for place, name in enumerate(names)
             ]
         )
-    for table in (store._table, wiring.database.items._table):
-        upkeep = Maintenance(table, Upkeep(keep_s=0.0))
+    for kept in (store, wiring.database.items):
+        assert isinstance(kept, LanceUserStore | LanceItemStore)
+        upkeep = Maintenance(kept._table, Upkeep(every_s=300.0, keep_s=0.0))
         while upkeep.run() and upkeep.run_when_due():
             pass
     wiring.close()

@@ -45,6 +45,7 @@ from tests.support.live import (
     wait_until,
     write_lines,
 )
+from tests.support.stores import open_lance
 
 DIM = 16
 ITEMS = [item(number) for number in range(40)]
@@ -214,7 +215,7 @@ def assert_same_states(one: Path, other: Path, also: dict[str, int] | None = Non
     for store in (one, other):
         meta = LanceDatabase.inspect(store)
         assert meta is not None
-        users, catalogue = LanceDatabase.open(store, meta, create=False).users, Catalogue(DIM)
+        users, catalogue = open_lance(store, meta, create=False).users, Catalogue(DIM)
         rows = users.fetch(users.ids())
         states.append(({user: user_state_of(row, catalogue) for user, row in rows.items()}, catalogue.ids))
     (mine, ids), (theirs, other_ids) = states

@@ -28,6 +28,7 @@ from recstream.users.state import UserState
 from recstream.users.state_diff import differences
 from tests.golden.stores import FIRST, LATE, SETTINGS, contents, replace_identities, unpacked
 from tests.support.live import Reader, live_job, produce, read_lines, recstream, wait_until, write_lines
+from tests.support.stores import open_lance
 
 TOPICS = {"events": 2, "items": 1, "lists": 1, "dead_letter": 1}
 
@@ -40,7 +41,7 @@ def golden(tmp_path: Path) -> Path:
 def database(store: Path) -> LanceDatabase:
     meta = LanceDatabase.inspect(store)
     assert meta is not None
-    return LanceDatabase.open(store, meta, create=False)
+    return open_lance(store, meta, create=False)
 
 
 def profiles(store: Path) -> tuple[dict[str, UserState], list[str]]:

@@ -16,7 +16,7 @@ from recstream.metrics.prometheus import PrometheusMeters
 from recstream.operations.doctor import Finding, diagnose
 from recstream.runtime.wiring import encoder_spec, store_meta
 from recstream.stores.base import StoreMeta
-from recstream.stores.lance import LanceDatabase
+from tests.support.stores import open_lance
 
 Ask = Callable[..., dict[str, Finding]]
 
@@ -51,7 +51,7 @@ def made(path: Path, **changes: Any) -> StoreMeta:
     """A store as these settings would make it, but for the changes."""
     settings = Settings.load(None, {}, {"encoder.backend": "hashing", "store.path": str(path)})
     meta = store_meta(settings, open_encoder(encoder_spec(settings)))._replace(**changes)
-    LanceDatabase.open(path, meta)
+    open_lance(path, meta)
     return meta
 
 

@@ -41,6 +41,7 @@ from tests.support.live import (
     versions_after,
     write_lines,
 )
+from tests.support.stores import open_lance
 
 META = StoreMeta(schema=3, encoder="hashing@1", dim=DIM, shards=32, rules="{}")
 STATE = 4_000
@@ -81,7 +82,7 @@ class Disk:
 
 def live_bytes(folder: Path, write: Callable[[LanceDatabase], None], table: str) -> int:
     """What the rows take when they are written once into a new store."""
-    write(LanceDatabase.open(folder, META))
+    write(open_lance(folder, META))
     return disk_bytes(folder / f"{table}.lance")
 
 
@@ -92,7 +93,7 @@ def worn(folder: Path, *, rows: int, a_barrier: int, barriers: int, upkeep: Upke
     """
     random = np.random.default_rng(1)
     live = live_bytes(folder / "copy", lambda copy: copy.users.upsert(users(range(rows), 0)), "users")
-    database = LanceDatabase.open(folder / "store", META, upkeep=upkeep)
+    database = open_lance(folder / "store", META, upkeep=upkeep)
     with Disk(folder / "store" / "users.lance") as disk:
         database.users.upsert(users(range(rows), 0))
         for barrier in range(1, barriers + 1):
@@ -122,7 +123,7 @@ def test_the_bytes_of_an_erased_user_leave_the_disk_of_a_store_at_rest(
 ) -> None:
     """Id and state, from all files, though nothing else is ever written and all is compact."""
     moment = 0.0
-    database = LanceDatabase.open(tmp_path, META)
+    database = open_lance(tmp_path, META)
     upkeep = Upkeep(every_s=300.0, keep_s=0.0, index_from=index_from)
     table = database.users._table
     maintenance = Maintenance(table, upkeep, clock=lambda: moment)
@@ -194,7 +195,7 @@ def test_lance_keeps_no_more_in_memory_than_it_may(tmp_path: Path, monkeypatch: 
         return sessions[-1]
 
     monkeypatch.setattr(database_module, "bounded_session", noted)
-    database = LanceDatabase.open(tmp_path, META)
+    database = open_lance(tmp_path, META)
     for barrier in range(100):
         database.users.upsert(users(range(20), barrier))
         database.users.fetch(["u1", "u2"])
@@ -284,6 +285,6 @@ def test_the_live_job_leaves_few_files_however_often_it_commits(
         assert job.stop() == 0, job.text()
     meta = LanceDatabase.inspect(tmp_path / "state")
     assert meta is not None
-    commits = LanceDatabase.open(tmp_path / "state", meta).users.version()
+    commits = open_lance(tmp_path / "state", meta).users.version()
     assert commits > 150
     assert most < commits / 2, "without upkeep one for each"

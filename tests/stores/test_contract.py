@@ -17,6 +17,7 @@ from recstream.testing.stores import (
     StatisticsStoreContract,
     UserStoreContract,
 )
+from tests.support.stores import open_lance
 
 EAGER = Upkeep(every_s=0, keep_s=0, index_from=1, look_s=0, rest=0)
 META = StoreMeta(schema=3, encoder="hashing@1", dim=DIM, shards=32, rules="{}")
@@ -31,7 +32,7 @@ class OnDisk:
         self.root, self.folders = tmp_path, itertools.count()
 
     def database(self) -> LanceDatabase:
-        return LanceDatabase.open(self.root / str(next(self.folders)), META, upkeep=EAGER)
+        return open_lance(self.root / str(next(self.folders)), META, upkeep=EAGER)
 
 
 class TestMemoryUserStore(UserStoreContract):

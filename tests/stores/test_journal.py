@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recstream.stores.base import StoreError, StoreMeta
-from recstream.stores.lance import LanceDatabase, Upkeep
 from recstream.stores.lance.journal import Journal, recover
 from recstream.stores.lance.journalled_users import JournalledUserStore
 from recstream.testing.stores import DIM, user_row
+from tests.support.stores import UPKEEP, open_lance
 
 META = StoreMeta(schema=3, encoder="hashing@1", dim=DIM, shards=32, rules="{}")
 
@@ -188,7 +188,7 @@ STORES = f"""
 from recstream.stores.lance import LanceDatabase
 from recstream.stores.base import StoreMeta
 from recstream.testing.stores import DIM, user_row
-store = LanceDatabase.open(folder, StoreMeta(3, "hashing@1", {DIM}, 32, "{{}}")).journalled_users
+store = open_lance(folder, StoreMeta(3, "hashing@1", {DIM}, 32, "{{}}")).journalled_users
 """
 
 
@@ -200,7 +200,7 @@ store.upsert([user_row("a", version=2)])
 store.upsert([user_row("a", version=3), user_row("c", version=1)])
 """
     die_with(tmp_path, STORES + code)
-    users = LanceDatabase.open(tmp_path, META).users
+    users = open_lance(tmp_path, META).users
     assert {name: row.version for name, row in users.fetch(["a", "b", "c"]).items()} == {
         "a": 3,
         "b": 1,
@@ -210,11 +210,11 @@ store.upsert([user_row("a", version=3), user_row("c", version=1)])
 
 
 def journalled(folder: Path) -> JournalledUserStore:
-    return LanceDatabase.open(folder, META, upkeep=Upkeep()).journalled_users
+    return open_lance(folder, META, upkeep=UPKEEP).journalled_users
 
 
 def test_other_readers_see_it_once_settled(tmp_path: Path) -> None:
-    store, reader = journalled(tmp_path), LanceDatabase.open(tmp_path, META).users
+    store, reader = journalled(tmp_path), open_lance(tmp_path, META).users
     store.upsert([user_row("a")])
     assert not reader.fetch(["a"])
     store.settle()
@@ -243,7 +243,7 @@ def test_many_rows_go_to_the_table_and_are_newer_than_what_was_written_down(tmp_
     store = journalled(tmp_path)
     store.upsert([user_row("u1", version=1)])
     store.upsert([user_row(f"u{k}", version=2) for k in range(3000)])
-    assert LanceDatabase.open(tmp_path, META).users.fetch(["u1"])["u1"].version == 2
+    assert open_lance(tmp_path, META).users.fetch(["u1"])["u1"].version == 2
     assert store.fetch(["u1"])["u1"].version == 2
 
 

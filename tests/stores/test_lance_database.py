@@ -26,6 +26,7 @@ from recstream.stores.lance.maintenance import disk_bytes
 from recstream.stores.lance.tables import LanceUserStore
 from recstream.testing.stores import DIM, item_row, unit, user_row
 from recstream.users.counting_rules import counting_rules
+from tests.support.stores import open_lance
 
 RULES = counting_rules(actions_with({"wishlist": 2.5}), (1, 5), 30)
 META = StoreMeta(schema=3, encoder="hashing@1", dim=DIM, shards=32, rules=RULES)
@@ -48,8 +49,8 @@ def start(job: str, *words: object) -> subprocess.Popen[bytes]:
 
 
 def test_a_store_opened_again_holds_what_was_written(tmp_path: Path) -> None:
-    LanceDatabase.open(tmp_path / "a" / "b", META).users.upsert([user_row("u")])
-    again = LanceDatabase.open(str(tmp_path / "a" / "b"), META, create=False)
+    open_lance(tmp_path / "a" / "b", META).users.upsert([user_row("u")])
+    again = open_lance(str(tmp_path / "a" / "b"), META, create=False)
     assert again.users.fetch(["u"])["u"].version == 1
     assert again.meta == META
 
@@ -65,10 +66,10 @@ def test_a_store_opened_again_holds_what_was_written(tmp_path: Path) -> None:
 def test_a_differing_store_is_refused_with_both_values_and_a_mend(
     tmp_path: Path, field: str, value: Any, mend: str
 ) -> None:
-    LanceDatabase.open(tmp_path, META)
+    open_lance(tmp_path, META)
     before = files_below(tmp_path)
     with pytest.raises(StoreMismatchError) as caught:
-        LanceDatabase.open(tmp_path, META._replace(**{field: value}))
+        open_lance(tmp_path, META._replace(**{field: value}))
     text = str(caught.value)
     for part in (str(tmp_path), field, repr(getattr(META, field)), repr(value), mend):
         assert part in text
@@ -77,16 +78,16 @@ def test_a_differing_store_is_refused_with_both_values_and_a_mend(
 
 def test_a_store_of_an_older_layout_is_refused_with_the_command_to_run(tmp_path: Path) -> None:
     path = tmp_path / "a store"
-    LanceDatabase.open(path, META)
+    open_lance(path, META)
     with pytest.raises(StoreMismatchError, match="has layout 3, this release works on 4") as caught:
-        LanceDatabase.open(path, META._replace(schema=4))
+        open_lance(path, META._replace(schema=4))
     assert f"`recstream upgrade --state '{path}'`" in caught.value.mend
 
 
 def test_a_store_of_a_newer_layout_is_refused_whatever_else_differs(tmp_path: Path) -> None:
-    LanceDatabase.open(tmp_path, META)
+    open_lance(tmp_path, META)
     with pytest.raises(StoreMismatchError, match=r"layout 3.*up to 2.*install the newer recstream") as caught:
-        LanceDatabase.open(tmp_path, META._replace(schema=2, shards=7))
+        open_lance(tmp_path, META._replace(schema=2, shards=7))
     assert "shards" not in str(caught.value)
 
 
@@ -128,9 +129,9 @@ def rules_with(weights: dict[str, float], *, scale: tuple[float, float] = (1, 5)
 def test_a_changed_rule_of_counting_is_refused_with_both_values_and_every_way_out(
     tmp_path: Path, rules: str, said: str, back: str
 ) -> None:
-    LanceDatabase.open(tmp_path, META)
+    open_lance(tmp_path, META)
     with pytest.raises(StoreMismatchError) as caught:
-        LanceDatabase.open(tmp_path, META._replace(rules=rules))
+        open_lance(tmp_path, META._replace(rules=rules))
     assert said in caught.value.problem
     for way in (f"set back {back}", "recstream backfill", f"upgrade --state {tmp_path} --accept-rules"):
         assert way in caught.value.mend
@@ -138,20 +139,20 @@ def test_a_changed_rule_of_counting_is_refused_with_both_values_and_every_way_ou
 
 
 def test_an_action_that_was_added_is_noted_and_can_then_not_be_changed_silently(tmp_path: Path) -> None:
-    LanceDatabase.open(tmp_path, META)
+    open_lance(tmp_path, META)
     more = META._replace(rules=rules_with({"wishlist": 2.5, "gift": 4}))
-    LanceDatabase.open(tmp_path, more, create=False)
+    open_lance(tmp_path, more, create=False)
     assert LanceDatabase.inspect(tmp_path) == META, "a look notes nothing"
-    LanceDatabase.open(tmp_path, more)
+    open_lance(tmp_path, more)
     assert LanceDatabase.inspect(tmp_path) == more
     with pytest.raises(StoreMismatchError, match=r"events.actions.gift was 4.0, is 3.0"):
-        LanceDatabase.open(tmp_path, META._replace(rules=rules_with({"wishlist": 2.5, "gift": 3})))
+        open_lance(tmp_path, META._replace(rules=rules_with({"wishlist": 2.5, "gift": 3})))
 
 
 def test_every_difference_is_reported_at_once(tmp_path: Path) -> None:
-    LanceDatabase.open(tmp_path, META)
+    open_lance(tmp_path, META)
     with pytest.raises(StoreMismatchError) as caught:
-        LanceDatabase.open(tmp_path, StoreMeta(4, "other", 99, 1, RULES))
+        open_lance(tmp_path, StoreMeta(4, "other", 99, 1, RULES))
     for said in ("has layout 3", "made with encoder ", "made with shards "):
         assert said in caught.value.problem
 
@@ -166,7 +167,7 @@ def test_inspect_gives_what_is_stored_and_creates_nothing(tmp_path: Path) -> Non
     assert LanceDatabase.inspect(tmp_path / "none") is None
     assert LanceDatabase.inspect(tmp_path) is None
     assert files_below(tmp_path) == set()
-    LanceDatabase.open(tmp_path, META)
+    open_lance(tmp_path, META)
     before = files_below(tmp_path)
     assert LanceDatabase.inspect(tmp_path) == META
     assert files_below(tmp_path) == before
@@ -176,7 +177,7 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "store"):
         with pytest.raises(StoreError, match=r"file.*To mend it: .*store.path"):
-            LanceDatabase.open(path, META)
+            open_lance(path, META)
     with pytest.raises(StoreError, match="not a folder"):
         LanceDatabase.inspect(tmp_path / "file")
 
@@ -184,43 +185,43 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_named() -> None:
     """``/proc`` refuses even root."""
     with pytest.raises(StoreError, match=r"/proc/recstream: cannot be created .*To mend it"):
-        LanceDatabase.open("/proc/recstream", META)
+        open_lance("/proc/recstream", META)
     with pytest.raises(StoreError, match=r"store /proc: opening the store failed.*To mend it"):
-        LanceDatabase.open("/proc", META)
+        open_lance("/proc", META)
 
 
 def test_remote_stores_are_refused() -> None:
     with pytest.raises(StoreError, match="local"):
-        LanceDatabase.open("s3://bucket/store", META)
+        open_lance("s3://bucket/store", META)
 
 
 def test_without_create_a_missing_store_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     for path in (tmp_path / "there", tmp_path / "none"):
         with pytest.raises(StoreError, match="check the path"):
-            LanceDatabase.open(path, META, create=False)
+            open_lance(path, META, create=False)
     assert files_below(tmp_path) == {tmp_path / "there"}
 
 
 @pytest.mark.parametrize("table", ["meta", "users"])
 def test_a_corrupt_table_is_named(tmp_path: Path, table: str) -> None:
-    LanceDatabase.open(tmp_path, META)
+    open_lance(tmp_path, META)
     for manifest in (tmp_path / f"{table}.lance" / "_versions").glob("*.manifest"):
         manifest.write_bytes(b"garbage")
     with pytest.raises(StoreError, match=r"failed: .*To mend it"):
-        LanceDatabase.open(tmp_path, META)
+        open_lance(tmp_path, META)
     if table == "meta":
         with pytest.raises(StoreError, match="To mend it"):
             LanceDatabase.inspect(tmp_path)
 
 
 def test_a_table_with_other_columns_is_refused(tmp_path: Path) -> None:
-    LanceDatabase.open(tmp_path, META)
+    open_lance(tmp_path, META)
     columns: dict[str, Any] = {"user_id": pa.string(), "shard": pa.string(), "extra": pa.int64()}
     other = pa.schema(columns)
     lancedb.connect(str(tmp_path)).create_table("users", schema=other, mode="overwrite")
     with pytest.raises(StoreError) as caught:
-        LanceDatabase.open(tmp_path, META)
+        open_lance(tmp_path, META)
     text = str(caught.value)
     for part in ("users: the table has other columns", "shard is string, wanted int32", "extra is int64",
                  "state is absent", "replay"):  # fmt: skip
@@ -230,20 +231,20 @@ def test_a_table_with_other_columns_is_refused(tmp_path: Path) -> None:
 def test_foreign_tables_are_not_taken_over(tmp_path: Path) -> None:
     lancedb.connect(str(tmp_path)).create_table("users", schema=pa.schema({"x": pa.int64()}))
     with pytest.raises(StoreError, match="no meta table"):
-        LanceDatabase.open(tmp_path, META)
+        open_lance(tmp_path, META)
 
 
 def test_a_creation_that_was_killed_is_completed(tmp_path: Path) -> None:
-    LanceDatabase.open(tmp_path, META)
+    open_lance(tmp_path, META)
     for name in ("users", "statistics"):
         for manifest in (tmp_path / f"{name}.lance" / "_versions").glob("*"):
             manifest.unlink()
-    LanceDatabase.open(tmp_path, META).users.upsert([user_row("u")])
-    assert LanceDatabase.open(tmp_path, META).users.count() == 1
+    open_lance(tmp_path, META).users.upsert([user_row("u")])
+    assert open_lance(tmp_path, META).users.count() == 1
 
 
 def test_a_key_stored_twice_is_reported(tmp_path: Path) -> None:
-    store = LanceDatabase.open(tmp_path, META).users
+    store = open_lance(tmp_path, META).users
     store.upsert([user_row("u")])
     table = lancedb.connect(str(tmp_path)).open_table("users")
     table.add(table.to_arrow())
@@ -255,7 +256,7 @@ def test_a_key_stored_twice_is_reported(tmp_path: Path) -> None:
 
 
 def write_calls(path: str, writer: int, calls: int) -> None:
-    store = LanceDatabase.open(path, META).users
+    store = open_lance(path, META).users
     for call in range(calls):
         mine = keys(writer, call)
         store.upsert([user_row(key, call) for key in mine])
@@ -283,7 +284,7 @@ def test_processes_write_disjoint_keys_while_one_maintains(tmp_path: Path) -> No
     """No row lost, none doubled, no conflict seen, and another process's writes are visible."""
     path, calls = tmp_path / "store", 25
     jobs = [start("write_calls", path, writer, calls) for writer in (1, 2)]
-    database = LanceDatabase.open(path, META, upkeep=EAGER)
+    database = open_lance(path, META, upkeep=EAGER)
     versions = {database.users.version()}
     call = 0
     while any(job.poll() is None for job in jobs):
@@ -316,14 +317,14 @@ def test_threads_share_a_folder(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
-    assert stored(LanceDatabase.open(tmp_path, META).users, tmp_path) == expected(range(3), 10)
+    assert stored(open_lance(tmp_path, META).users, tmp_path) == expected(range(3), 10)
 
 
 def test_readers_read_on_while_versions_vanish(tmp_path: Path) -> None:
     """A clean-up may remove the version a read has just chosen; the read is then done again."""
     upkeep = Upkeep(every_s=0, keep_s=0, look_s=0, rest=0)
-    database = LanceDatabase.open(tmp_path, META, upkeep=upkeep)
-    reader = LanceDatabase.open(tmp_path, META)
+    database = open_lance(tmp_path, META, upkeep=upkeep)
+    reader = open_lance(tmp_path, META)
     database.users.upsert([user_row(f"u{number}") for number in range(200)])
     database.items.upsert([item_row("i")])
     failures: list[BaseException] = []
@@ -373,7 +374,7 @@ def test_only_lost_commits_are_tried_again() -> None:
 @pytest.mark.parametrize("delay", [0.0, 0.03, 0.07, 0.13])
 def test_a_kill_inside_an_upsert_leaves_all_rows_or_none(tmp_path: Path, delay: float) -> None:
     """All rows are of one call; writing goes on, and maintenance removes what the dead left behind."""
-    database = LanceDatabase.open(tmp_path, META, upkeep=EAGER)
+    database = open_lance(tmp_path, META, upkeep=EAGER)
     job = start("write_for_ever", tmp_path, 20_000)
     while database.users.count() == 0:
         assert job.poll() is None
@@ -401,7 +402,7 @@ def test_disk_use_stays_bounded_over_many_small_upserts(tmp_path: Path) -> None:
     """Within three times the live data; without maintenance it would be seven times."""
     live_rows, state = 2_000, 2_000
     upkeep = Upkeep(every_s=0.5, keep_s=0.1, look_s=0.05, slack_bytes=0, index_from=100, rest=0)
-    database = LanceDatabase.open(tmp_path, META, upkeep=upkeep)
+    database = open_lance(tmp_path, META, upkeep=upkeep)
     random = np.random.default_rng(0)
     noise = random.bytes(state + 1_000)
 
@@ -425,7 +426,7 @@ def test_disk_use_stays_bounded_over_many_small_upserts(tmp_path: Path) -> None:
 
 
 def test_a_table_that_grew_gets_an_index_and_small_ones_do_not(tmp_path: Path) -> None:
-    database = LanceDatabase.open(tmp_path, META, upkeep=EAGER)
+    database = open_lance(tmp_path, META, upkeep=EAGER)
     users = lancedb.connect(str(tmp_path)).open_table("users")
     for first in (0, 400):
         database.users.upsert([user_row(f"u{number}") for number in range(first, first + 400)])
@@ -439,7 +440,7 @@ def test_a_table_that_grew_gets_an_index_and_small_ones_do_not(tmp_path: Path) -
 
 
 def test_maintenance_waits_for_its_time(tmp_path: Path) -> None:
-    database = LanceDatabase.open(tmp_path, META)
+    database = open_lance(tmp_path, META)
     database.users.upsert([user_row("u")])
     before = database.users.version()
     for _ in range(5):
@@ -454,14 +455,14 @@ def test_negative_upkeep_is_refused() -> None:
 
 def test_ids_survive_as_json(tmp_path: Path) -> None:
     """An id that came through JSON escapes is found under the very same string."""
-    store = LanceDatabase.open(tmp_path, META).users
+    store = open_lance(tmp_path, META).users
     user_id = json.loads(r'"\u0000\ud83d\ude00\\\"' "'" r'"')
     store.upsert([user_row(user_id)])
     assert list(store.fetch([user_id])) == [user_id]
 
 
 def write_for_ever(path: str, big: int) -> None:
-    store = LanceDatabase.open(path, META).users
+    store = open_lance(path, META).users
     version = 0
     while True:
         version += 1

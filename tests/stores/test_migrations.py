@@ -17,11 +17,12 @@ from recstream.records.actions import actions_with
 from recstream.stores.base import ModelRow, StoreError, StoreMeta, StoreMismatchError
 from recstream.stores.lance import LanceDatabase
 from recstream.stores.lance.meta import write_meta
-from recstream.stores.lance.migrations import upgrade
+from recstream.stores.lance.migrations import upgrade_store
 from recstream.testing.stores import same_row
 from recstream.users.codec import WAITING
 from recstream.users.counting_rules import counting_rules
 from tests.golden.stores import LATE, contents, unpacked
+from tests.support.stores import open_lance
 
 RULES = counting_rules(actions_with({}), (1, 5), 30)
 ROOT = Path(__file__).parents[2]
@@ -77,7 +78,7 @@ def assert_same_store(store: Path, before: dict[str, dict[str, dict[str, Any]]])
         assert {**before["users"][user], "waiting": None, **row} == {**before["users"][user], "waiting": None}
     meta = noted(store)
     assert (meta.schema, meta.dim, meta.shards, meta.rules) == (3, 8, 4, RULES)
-    database = LanceDatabase.open(store, meta, create=False)
+    database = open_lance(store, meta, create=False)
     assert {user: row.state for user, row in database.users.fetch(list(before["users"])).items()} == {
         user: row["state"] for user, row in before["users"].items()
     }
@@ -103,30 +104,30 @@ def tables(store: Path) -> dict[str, dict[str, dict[str, Any]]]:
 def test_an_upgrade_keeps_every_row_and_says_what_it_did(live: Path) -> None:
     before = tables(live)
     assert sum(row["waiting"] for row in before["users"].values()) == LATE
-    assert list(upgrade(live, 3, RULES)) == STEPS
+    assert list(upgrade_store(live, 3, RULES)) == STEPS
     assert_upgraded(live, before)
 
 
 def test_an_upgrade_of_what_is_up_to_date_changes_nothing(live: Path) -> None:
-    list(upgrade(live, 3, RULES))
+    list(upgrade_store(live, 3, RULES))
     before = contents(live)
-    assert list(upgrade(live, 3, RULES)) == []
+    assert list(upgrade_store(live, 3, RULES)) == []
     assert contents(live) == before
 
 
 def test_a_dry_run_names_the_steps_and_changes_nothing(live: Path) -> None:
-    list(upgrade(live, 3, RULES, dry_run=True))  # makes the lock file
+    list(upgrade_store(live, 3, RULES, dry_run=True))  # makes the lock file
     before = contents(live)
-    assert list(upgrade(live, 3, RULES, dry_run=True)) == STEPS
+    assert list(upgrade_store(live, 3, RULES, dry_run=True)) == STEPS
     assert contents(live) == before
 
 
 KILLED = f"""
 import os, signal, sys
 from pathlib import Path
-from recstream.stores.lance.migrations import upgrade
+from recstream.stores.lance.migrations import upgrade_store
 after = int(sys.argv[2])
-for number, step in enumerate(upgrade(Path(sys.argv[1]), 3, {RULES!r}), 1):
+for number, step in enumerate(upgrade_store(Path(sys.argv[1]), 3, {RULES!r}), 1):
     if number == after:
         os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -137,7 +138,7 @@ def test_an_upgrade_that_is_killed_after_any_step_is_completed_by_the_next(live:
     before = tables(live)
     kill_after(live, after)
     assert noted(live).schema == (3 if after == len(STEPS) else 1), "until the last step it is an old store"
-    assert list(upgrade(live, 3, RULES)) == STEPS[after:]
+    assert list(upgrade_store(live, 3, RULES)) == STEPS[after:]
     assert_upgraded(live, before)
 
 
@@ -150,7 +151,7 @@ def test_an_upgrade_from_layout_2_that_is_killed_after_any_step_is_completed_by_
     assert sum(bool(row["unfinished"]) for row in before["users"].values()) == 1
     if after:
         kill_after(second, after)
-    assert list(upgrade(second, 3, RULES)) == STEPS_FROM[2][after:]
+    assert list(upgrade_store(second, 3, RULES)) == STEPS_FROM[2][after:]
     assert_same_store(second, before)
 
 
@@ -162,16 +163,16 @@ def kill_after(store: Path, steps: int) -> None:
 
 
 def test_a_half_upgraded_store_is_refused_with_the_command_to_run(live: Path) -> None:
-    next(iter(upgrade(live, 3, RULES)))
+    next(iter(upgrade_store(live, 3, RULES)))
     with pytest.raises(StoreMismatchError, match="recstream upgrade --state "):
-        LanceDatabase.open(live, noted(live)._replace(schema=3, rules=RULES))
+        open_lance(live, noted(live)._replace(schema=3, rules=RULES))
 
 
 def test_rows_written_to_an_upgraded_store_are_those_of_a_new_one(second: Path, tmp_path: Path) -> None:
     """A column that was added is as one that was there from the start."""
-    list(upgrade(second, 3, RULES))
+    list(upgrade_store(second, 3, RULES))
     meta = noted(second)
-    stores = [LanceDatabase.open(second, meta), LanceDatabase.open(tmp_path / "new", meta)]
+    stores = [open_lance(second, meta), open_lance(tmp_path / "new", meta)]
     (held, *_) = [row for row in stores[0].items.changed_since(-1) if not row.deleted]
     seq, packed = 2**62, pack(text_terms("tea"))
     for store in stores:
@@ -191,8 +192,8 @@ def test_rows_written_to_an_upgraded_store_are_those_of_a_new_one(second: Path, 
 def test_a_store_whose_creation_was_killed_is_upgraded(live: Path, table: str, left: list[str]) -> None:
     for path in sorted((live / f"{table}.lance").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
-    assert list(upgrade(live, 3, RULES)) == left
-    database = LanceDatabase.open(live, noted(live))
+    assert list(upgrade_store(live, 3, RULES)) == left
+    database = open_lance(live, noted(live))
     assert (database.users.ids() == [], database.items.count() == 0) == (table == "users", table == "items")
 
 
@@ -200,21 +201,21 @@ def test_a_store_of_a_newer_layout_is_left_alone(live: Path) -> None:
     write_meta(lancedb.connect(str(live)), live, noted(live)._replace(schema=4, rules=RULES))
     before = contents(live)
     with pytest.raises(StoreMismatchError, match=r"layout 4.*install the newer recstream"):
-        list(upgrade(live, 3, RULES, accept=True))
+        list(upgrade_store(live, 3, RULES, accept=True))
     assert contents(live) == before
 
 
 def test_other_rules_are_taken_over_only_when_accepted(live: Path) -> None:
-    list(upgrade(live, 3, RULES))
+    list(upgrade_store(live, 3, RULES))
     other = counting_rules(actions_with({"like": 9, "gift": 4}), (1, 5), 30)
     before = contents(live)
     with pytest.raises(StoreMismatchError, match=r"events.actions.like was 2.0, is 9.0"):
-        list(upgrade(live, 3, other))
+        list(upgrade_store(live, 3, other))
     assert contents(live) == before
-    (said,) = upgrade(live, 3, other, accept=True)
+    (said,) = upgrade_store(live, 3, other, accept=True)
     assert "events.actions.like was 2.0, is 9.0" in said
     assert noted(live).rules == other
-    assert list(upgrade(live, 3, other)) == []
+    assert list(upgrade_store(live, 3, other)) == []
 
 
 def test_what_lance_holds_in_memory_meanwhile_is_bounded(live: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +227,7 @@ def test_what_lance_holds_in_memory_meanwhile_is_bounded(live: Path, monkeypatch
         return connected(*args, **more)
 
     monkeypatch.setattr(lancedb, "connect", connect)
-    list(upgrade(live, 3, RULES))
+    list(upgrade_store(live, 3, RULES))
     assert given
     assert None not in given
 
@@ -234,5 +235,5 @@ def test_what_lance_holds_in_memory_meanwhile_is_bounded(live: Path, monkeypatch
 def test_where_there_is_no_store_none_is_made(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(StoreError, match="To mend it: check the path"):
-            list(upgrade(path, 3, RULES))
+            list(upgrade_store(path, 3, RULES))
     assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
@@ -62,16 +64,16 @@ class LanceDatabase:
     @classmethod
     def open(
         cls,
-        path: str | Path,
+        path: Path,
         meta: StoreMeta,
         *,
-        create: bool = True,
-        alone: bool | None = None,
-        upkeep: Upkeep | None = None,
+        create: bool,
+        alone: bool,
+        upkeep: Upkeep,
     ) -> LanceDatabase:
         """Open the store in that folder, or make it when ``create`` is true.
 
-        ``alone`` (None: as ``create``): no other job may be writing it, so one that seems to is waited for a
+        ``alone``: no other job may be writing it, so one that seems to is waited for a
         moment: it is dying.
 
         Raises:
@@ -81,7 +83,6 @@ class LanceDatabase:
             StoreError: the folder cannot be used.
         """
         folder = _local(path)
-        upkeep = Upkeep() if upkeep is None else upkeep
         if create:
             _check_folder(folder, create=True)
         else:
@@ -105,8 +106,7 @@ class LanceDatabase:
             statistics = table("statistics", "item_id", statistics_schema())
             models = table("models", "name", model_schema())
             stored_users = LanceUserStore(users, meta.dim, Maintenance(users, upkeep))
-            waits = create if alone is None else alone
-            _recover(folder, stored_users, wait_s=_DYING_S if waits else 0.0)
+            _recover(folder, stored_users, wait_s=_DYING_S if alone else 0.0)
         return cls(
             folder,
             meta,
@@ -122,7 +122,7 @@ class LanceDatabase:
         return JournalledUserStore(self.users, Journal(self.path / _JOURNAL))
 
     @staticmethod
-    def users_alone(path: str | Path, dim: int) -> LanceUserStore:
+    def users_alone(path: Path, dim: int) -> LanceUserStore:
         """The users of a store of this layout or of layout 2, whose users are the same. Creates nothing.
 
         Raises:
@@ -131,13 +131,13 @@ class LanceDatabase:
         folder = LanceDatabase.require(path)
         connection = connect(folder)
         users = KeyedTable.open(connection, folder, "users", user_schema(dim), key="user_id", create=False)
-        store = LanceUserStore(users, dim, Maintenance(users, Upkeep()))
+        store = LanceUserStore(users, dim, Maintenance(users, Upkeep(every_s=math.inf, keep_s=math.inf)))
         with translated(str(folder), "opening the store"), folder_lock(folder):
             _recover(folder, store, wait_s=0.0)
         return store
 
     @staticmethod
-    def inspect(path: str | Path) -> StoreMeta | None:
+    def inspect(path: Path) -> StoreMeta | None:
         """What the store there was made with; None when there is none. Creates nothing.
 
         Raises:
@@ -153,7 +153,7 @@ class LanceDatabase:
             return read_meta(connect(folder), folder)
 
     @staticmethod
-    def require(path: str | Path) -> Path:
+    def require(path: Path) -> Path:
         """The folder of the store there. Creates nothing.
 
         Raises:
@@ -180,8 +180,8 @@ def _recover(folder: Path, users: LanceUserStore, *, wait_s: float) -> None:
         log.info("merged the journal of a process that died: store=%s batches=%d", folder, batches)
 
 
-def _local(path: str | Path) -> Path:
-    if "://" in str(path):
+def _local(path: Path) -> Path:
+    if re.match(r"^[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):  # a path has one slash where an address has two
         raise StoreError(str(path), "is not a local folder", "set store.path to a folder on a local disk")
     return Path(path).expanduser().absolute()
 

@@ -33,9 +33,9 @@ class Upkeep:
         ValueError: a negative value.
     """
 
-    every_s: float = 300.0
+    every_s: float
     """Longest time between two runs on a table that changes."""
-    keep_s: float = 60.0
+    keep_s: float
     """How long a superseded version stays for readers that still use it; without room for it (see
     ``slack_bytes``) it goes at once, and a reader of it has to read again."""
     index_from: int = 10_000

@@ -21,7 +21,7 @@ from recstream.stores.lance.meta import read_meta, write_meta
 from recstream.stores.meta import misfit, misfits, no_store
 from recstream.users.counting_rules import changes
 
-__all__ = ["Step", "upgrade"]
+__all__ = ["Step", "upgrade_store"]
 
 
 class Step(NamedTuple):
@@ -31,7 +31,7 @@ class Step(NamedTuple):
     run: Callable[[], object]
 
 
-def upgrade(
+def upgrade_store(
     folder: Path, schema: int, rules: str, *, accept: bool = False, dry_run: bool = False
 ) -> Iterator[str]:
     """Bring the store there to a layout and, with ``accept``, to other rules of counting.

@@ -22,7 +22,7 @@ from recstream.connectors.kafka.client import KafkaFault
 from recstream.connectors.kafka.source import KafkaSource
 from recstream.records.bounds import Bound
 from recstream.runtime.positions import read_identities
-from tests.recovery.relay import Relay
+from tests.recovery.kafka_proxy import KafkaProxy
 from tests.support.deployments import ITEMS, Deployment
 from tests.support.live import (
     LiveJob,
@@ -54,8 +54,8 @@ def own() -> Iterator[EmbeddedBroker]:
 
 
 @pytest.fixture
-def relay() -> Iterator[Relay]:
-    made = Relay()
+def proxy() -> Iterator[KafkaProxy]:
+    made = KafkaProxy()
     yield made
     made.close()
 
@@ -219,19 +219,19 @@ def test_a_broker_that_stays_away_ends_the_job_and_the_next_start_goes_on(
 
 
 @pytest.mark.slow
-def test_with_a_slow_broker_everything_is_late_and_nothing_else(relay: Relay, tmp_path: Path) -> None:
-    with EmbeddedBroker(advertised=relay.address) as own:
-        relay.target = int(own.bootstrap.split(":")[1])
-        fill(relay.address)
+def test_with_a_slow_broker_everything_is_late_and_nothing_else(proxy: KafkaProxy, tmp_path: Path) -> None:
+    with EmbeddedBroker(advertised=proxy.address) as own:
+        proxy.target = int(own.bootstrap.split(":")[1])
+        fill(proxy.address)
         log = events(200, items=ITEMS)
-        with deployment_at(relay.address, tmp_path) as deployment:
+        with deployment_at(proxy.address, tmp_path) as deployment:
             with live_job(deployment.log, settings(deployment)) as job:
                 deployment.up(log[:20], job)
-                relay.delay_s = 0.3
+                proxy.delay_s = 0.3
                 produce(deployment.bootstrap, "events", log[20:])
                 wait_until(deployment.delivered(log), job.text)
                 assert job.stop() == 0, job.text()
-            relay.delay_s = 0.0
+            proxy.delay_s = 0.0
             assert "a process died" not in job.text()
             deployment.assert_as_without_trouble(log)
 
@@ -306,17 +306,17 @@ def test_a_topic_missing_at_the_start_is_named_with_the_mend(
     assert "create it" in one_line(job)
 
 
-def test_a_partition_added_to_a_topic_is_read_from_its_beginning(relay: Relay, tmp_path: Path) -> None:
+def test_a_partition_added_to_a_topic_is_read_from_its_beginning(proxy: KafkaProxy, tmp_path: Path) -> None:
     """Though ``kafka.start`` is latest, as its records came after the job began. No failure, no replay."""
-    with EmbeddedBroker(advertised=relay.address) as own:
-        relay.target = int(own.bootstrap.split(":")[1])
-        fill(relay.address)
-        ensure_topics(relay.address, {"growing": 3})
+    with EmbeddedBroker(advertised=proxy.address) as own:
+        proxy.target = int(own.bootstrap.split(":")[1])
+        fill(proxy.address)
+        ensure_topics(proxy.address, {"growing": 3})
         log = events(150, items=ITEMS)
         newcomers = [{**one, "user_id": f"new-{one['user_id']}"} for one in events(100, items=ITEMS, seed=1)]
-        send_to(relay.address, "growing", 2, newcomers)
-        relay.shown = {"growing": 2}
-        with deployment_at(relay.address, tmp_path, events="growing") as deployment:
+        send_to(proxy.address, "growing", 2, newcomers)
+        proxy.shown = {"growing": 2}
+        with deployment_at(proxy.address, tmp_path, events="growing") as deployment:
             chosen = settings(
                 deployment, KAFKA__START="latest", KAFKA__PARTITIONS_EVERY_S="0.5", RUN__RESTARTS="0"
             )
@@ -325,7 +325,7 @@ def test_a_partition_added_to_a_topic_is_read_from_its_beginning(relay: Relay, t
                 wait_until(lambda: len(read_identities(kept, itemgetter("identity"))) == 3, job.text)
                 deployment.up(log[:50], job)
                 first = job.children()
-                relay.shown = {}
+                proxy.shown = {}
                 send_to(deployment.bootstrap, "growing", 0, log[50:100])
                 wait_until(lambda: job.children() not in ([], first), job.text)
                 send_to(deployment.bootstrap, "growing", 1, log[100:])

@@ -9,7 +9,7 @@ import pytest
 from typing_extensions import override
 
 from recstream.dataflow.services import Services
-from tests.recovery.clocks import WallClock
+from tests.recovery.settable_clock import SettableClock
 from tests.support.builders import HOUR, Bench, Clock, arrived, event
 from tests.support.deployments import ITEMS, Deployment
 from tests.support.live import events, live_job, produce, wait_until
@@ -151,7 +151,7 @@ def test_a_job_whose_clock_is_set_goes_on_at_once(
     deployment: Deployment, tmp_path: Path, seconds: int
 ) -> None:
     """Bytewax wakes an idle source by the wall clock: set back by hours, it would sleep for hours."""
-    clock = WallClock(tmp_path / "clock")
+    clock = SettableClock(tmp_path / "clock")
     log = events(150, items=ITEMS)
     chosen: dict[str, Any] = {**deployment.settings(), **clock.environ, "RECSTREAM_RUN__STOP_TIMEOUT_S": "3"}
     with live_job(deployment.log, chosen) as job:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from recstream.connectors.kafka.broker import EmbeddedBroker
-from tests.recovery.driver import Crash, Kill, seed_of
-from tests.recovery.saboteur import POINTS
-from tests.recovery.verdict import violations
+from tests.recovery.crash_driver import CrashRun, Kill, seed_of
+from tests.recovery.crash_violations import violations
+from tests.recovery.fault_injection import POINTS
 
 pytestmark = pytest.mark.kafka
 
@@ -54,35 +54,35 @@ OF_TWO = (
     Kill("supervisor"),
 )
 
-Started = Callable[..., Crash]
+Started = Callable[..., CrashRun]
 
 
 @pytest.fixture
 def crash(broker: EmbeddedBroker, topic: Callable[..., str], tmp_path: Path) -> Started:
     """``crash(seed, kills, processes=2)`` runs a job through these kills."""
 
-    def run(seed: int, kills: Sequence[Kill], *, never_until: int, **more: Any) -> Crash:
-        made = Crash(broker.bootstrap, topic, tmp_path, seed_of(seed), **more)
-        made.run(kills, never_until=never_until)
+    def run(seed: int, kills: Sequence[Kill], *, missing_items_until: int, **more: Any) -> CrashRun:
+        made = CrashRun(broker.bootstrap, topic, tmp_path, seed_of(seed), **more)
+        made.run(kills, missing_items_until=missing_items_until)
         return made
 
     return run
 
 
 def test_six_kills_leave_no_trace(crash: Started) -> None:
-    ran = crash(1, SHORT, never_until=2)
+    ran = crash(1, SHORT, missing_items_until=2)
     assert violations(ran) == {}, ran.report()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_kill_at_every_point_and_some_at_random_leave_no_trace(crash: Started) -> None:
-    ran = crash(2, EVERYWHERE, never_until=len(EVERYWHERE) - len(BY_CHANCE), wait_s=40.0)
+    ran = crash(2, EVERYWHERE, missing_items_until=len(EVERYWHERE) - len(BY_CHANCE), wait_s=40.0)
     assert violations(ran) == {}, ran.report()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_kills_of_one_process_of_two_leave_no_trace(crash: Started) -> None:
-    ran = crash(3, OF_TWO, processes=2, never_until=8, wait_s=40.0)
+    ran = crash(3, OF_TWO, processes=2, missing_items_until=8, wait_s=40.0)
     assert violations(ran) == {}, ran.report()

@@ -15,7 +15,7 @@ from recstream.connectors.files.formats import FileFault
 from recstream.connectors.files.sink import JsonLinesSink
 from recstream.encoders.disk_cache import LmdbVectorCache
 from recstream.records.transport import Message
-from tests.recovery.disks import Disk
+from tests.recovery.small_disk import SmallDisk
 from tests.support.deployments import ITEMS, Deployment
 from tests.support.live import (
     HASHING,
@@ -37,9 +37,9 @@ pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     """A disk to be moved to where it is to hurt."""
-    made = Disk(tmp_path / "state", 64 * 1024)
+    made = SmallDisk(tmp_path / "state", 64 * 1024)
     yield made
     made.close()
 
@@ -54,7 +54,7 @@ def one_line(job: LiveJob) -> str:
     return " ".join(job.text().split())
 
 
-def test_a_full_disk_ends_the_job_and_with_room_it_goes_on(deployment: Deployment, disk: Disk) -> None:
+def test_a_full_disk_ends_the_job_and_with_room_it_goes_on(deployment: Deployment, disk: SmallDisk) -> None:
     log = events(200, items=ITEMS)
     chosen = {**deployment.settings(), "RECSTREAM_RUN__RESTARTS": "0"}
     with live_job(deployment.log, chosen) as job:
@@ -85,7 +85,7 @@ def test_whatever_part_of_the_store_is_full_it_is_named(
 ) -> None:
     log = events(200, items=ITEMS)
     chosen = {**deployment.settings(), "RECSTREAM_RUN__RESTARTS": "1"}
-    disk = Disk(deployment.state / folder, 8 * 1024)
+    disk = SmallDisk(deployment.state / folder, 8 * 1024)
     try:
         with live_job(deployment.log, chosen) as job:
             deployment.up(log[:50], job)
@@ -104,7 +104,7 @@ def test_whatever_part_of_the_store_is_full_it_is_named(
         disk.close()
 
 
-def test_a_store_that_cannot_be_written_is_named_at_the_start(tmp_path: Path, disk: Disk) -> None:
+def test_a_store_that_cannot_be_written_is_named_at_the_start(tmp_path: Path, disk: SmallDisk) -> None:
     disk.read_only(on=True)
     done = recstream("run", "--store", disk.path, *HASHING)
     assert done.returncode == 1
@@ -113,7 +113,7 @@ def test_a_store_that_cannot_be_written_is_named_at_the_start(tmp_path: Path, di
     assert "Traceback" not in done.stderr
 
 
-def test_a_file_of_output_on_a_full_disk_is_an_error_that_says_to_make_room(disk: Disk) -> None:
+def test_a_file_of_output_on_a_full_disk_is_an_error_that_says_to_make_room(disk: SmallDisk) -> None:
     part = JsonLinesSink(disk.path / "lists.jsonl").build_part("out", "lists.jsonl", None)
     disk.fill()
     with pytest.raises(FileFault, match=r"No space left on device.*free disk space; the same command"):
@@ -143,7 +143,7 @@ def test_a_backfill_whose_output_is_full_says_so_and_the_same_command_ends_it(
         sets = ("--set", f"backfill.dead_letter={places['dead_letter']}")
         return ("backfill", *given, "--state", state, "--out", places["out"], *sets)
 
-    small = Disk(tmp_path / "small", 64)
+    small = SmallDisk(tmp_path / "small", 64)
     try:
         done = recstream(*command(small.path, tmp_path / "state"))
         assert done.returncode == 1, done.stderr
@@ -184,7 +184,7 @@ def test_a_cache_on_a_full_disk_makes_misses_and_never_stops_the_process(
 ) -> None:
     """LMDB's lock file is mapped: a page of it that the disk has no room for would be a SIGBUS."""
     texts, rows = vectors(20)
-    disk = Disk(tmp_path / "cache", 400)
+    disk = SmallDisk(tmp_path / "cache", 400)
     try:
         cache = LmdbVectorCache(disk.path, "test", 8, max_mb=64)
         if when != "before it is made":
@@ -212,7 +212,7 @@ def test_whatever_happens_to_the_cache_the_job_goes_on(
 ) -> None:
     log = events(200, items=ITEMS)
     folder = deployment.state / "cache"
-    disk = Disk(folder, 400 if "full" in fault else 64 * 1024)
+    disk = SmallDisk(folder, 400 if "full" in fault else 64 * 1024)
     gate = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT)
     try:
         if fault == "full from the start":

@@ -1,4 +1,4 @@
-"""The crash tests can fail: without one of the mechanisms behind the guarantees they do, and say how."""
+"""The crash tests fail when a mechanism behind the guarantees is switched off, and say what broke."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from recstream.connectors.kafka.broker import EmbeddedBroker
-from tests.recovery.driver import Crash, Kill, seed_of
-from tests.recovery.verdict import violations
+from tests.recovery.crash_driver import CrashRun, Kill, seed_of
+from tests.recovery.crash_violations import violations
 
 pytestmark = pytest.mark.kafka
 
@@ -21,8 +21,8 @@ def slow(*values: object) -> object:
 @pytest.mark.parametrize(
     ("mutation", "kills", "broken"),
     [
-        ("fence", [Kill("barrier.after")], {"rows"}),
-        slow("barrier", [Kill("random")], {"rows"}),
+        ("offset_ranges", [Kill("barrier.after")], {"rows"}),
+        slow("rows_at_the_barrier", [Kill("random")], {"rows"}),
         slow("recovery", [Kill("barrier.after")], {"rows"}),
         slow("confirmation", [Kill("barrier.after", nth=8)], {"lists"}),
         slow("outbox", [Kill("unsent.list"), Kill("unsent.session")], {"lists", "sessions_lost"}),
@@ -30,7 +30,7 @@ def slow(*values: object) -> object:
         slow("open_sessions", [Kill("random")], {"sessions_lost"}),
     ],
 )
-def test_without_a_mechanism_the_driver_finds_what_broke(
+def test_without_a_mechanism_the_crash_driver_finds_what_broke(
     broker: EmbeddedBroker,
     topic: Callable[..., str],
     tmp_path: Path,
@@ -38,8 +38,8 @@ def test_without_a_mechanism_the_driver_finds_what_broke(
     kills: list[Kill],
     broken: set[str],
 ) -> None:
-    crash = Crash(broker.bootstrap, topic, tmp_path, seed_of(1), mutation=mutation)
-    never = len(kills) if mutation == "refusals" else 0
-    crash.run(kills, never_until=never, goes_quiet=mutation == "open_sessions")
+    crash = CrashRun(broker.bootstrap, topic, tmp_path, seed_of(1), mutation=mutation)
+    cohorts = len(kills) if mutation == "refusals" else 0
+    crash.run(kills, missing_items_until=cohorts, goes_quiet=mutation == "open_sessions")
     found = violations(crash)
     assert broken <= found.keys(), f"{found}\n{crash.report()}"

@@ -1,9 +1,10 @@
-"""Runs the job over one log while its records are sent, and kills it again and again.
+"""Run the job over one log while its records are sent, and kill it again and again.
 
-A second job, the twin, reads the same topics into a store and topics of its own and is never killed: what
-it leaves is what the killed one has to leave (`tests.recovery.verdict`). The moments of the kills, and the
-log, come from a seed. A failure names it: run the test again with ``CRASH_SEED=<seed>`` in the environment
-for the same log, the same kills in the same order, and the same moments as far as the machine allows.
+A second job, the reference, reads the same topics into a store and topics of its own and is never killed.
+What it leaves is what the killed one has to leave (`tests.recovery.crash_violations`). The moments of the
+kills, and the log, come from a seed. A failure names it: run the test again with ``CRASH_SEED=<seed>`` in the
+environment for the same log, the same kills in the same order, and the same moments as far as the machine
+allows.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from recstream.runtime.positions import positions_dir
 from recstream.runtime.process import ADDRESSES, PROCESS_ID, summary_path
 from recstream.runtime.supervisor import _die_with_parent, _free_ports
 from recstream.runtime.wiring import Wiring
-from tests.recovery.saboteur import MUTATION, ORDERS
-from tests.recovery.trouble import GAP_S, ITEMS, LATENESS_S, MAX_WAITING, Sent, Trouble
+from tests.recovery.crash_log import GAP_S, ITEMS, LATENESS_S, MAX_WAITING, CrashLog, SentRecord
+from tests.recovery.fault_injection import MUTATION, ORDERS
 from tests.support.live import LiveJob, environment, item, wait_until
 
-__all__ = ["Crash", "Kill", "Listener", "Ran", "seed_of"]
+__all__ = ["CrashRun", "JobTopics", "Kill", "Listener", "seed_of"]
 
 PARTITIONS = 4
 _PATIENCE_S = 120.0
@@ -56,7 +57,7 @@ class Kill(NamedTuple):
     """One ``kill -9``."""
 
     at: str
-    """A point of the saboteur; ``random`` (a process, at any moment of a cohort); ``starting`` (at any
+    """A point of `tests.recovery.fault_injection`; ``random`` (a process, at any moment of a cohort); ``starting`` (at any
     moment of its start); ``supervisor``, or ``child`` (whom the supervisor starts again)."""
     nth: int = 1
     process: int | None = None
@@ -75,7 +76,7 @@ class Listener:
         parts = [TopicPartition(name, number, 0) for name in topics for number in known[name].partitions]
         self._consumer.assign(parts)
         self._messages: dict[str, list[Any]] = {name: [] for name in topics}
-        self.heard_at = dict.fromkeys(topics, time.monotonic())
+        self.last_message_at = dict.fromkeys(topics, time.monotonic())
         """When the last message of a topic came."""
 
     def of(self, topic: str) -> list[Any]:
@@ -84,10 +85,10 @@ class Listener:
             for message in batch:
                 assert message.error() is None, message.error()
                 self._messages[message.topic()].append(message)
-                self.heard_at[message.topic()] = time.monotonic()
+                self.last_message_at[message.topic()] = time.monotonic()
         return self._messages[topic]
 
-    def heard(self, topic: str) -> list[Any]:
+    def read_before(self, topic: str) -> list[Any]:
         """What `of` gave last."""
         return self._messages[topic]
 
@@ -97,15 +98,15 @@ class Listener:
 
 
 @dataclass(frozen=True)
-class Ran:
-    """What one of the two jobs left."""
+class JobTopics:
+    """Where one of the two jobs writes: its store, its topics and its log."""
 
     state: Path
     lists: str
-    letters: str
+    dead_letters: str
     sessions: str
     log: Path
-    """What its processes said."""
+    """Output of its processes."""
 
     def text(self) -> str:
         """The end of its log."""
@@ -115,7 +116,7 @@ class Ran:
 class Processes:
     """The processes of a job, started as the supervisor starts them, but by hand."""
 
-    def __init__(self, module: str, ran: Ran, settings: Mapping[str, str], orders: Path | None) -> None:
+    def __init__(self, module: str, ran: JobTopics, settings: Mapping[str, str], orders: Path | None) -> None:
         count = int(settings["RECSTREAM_RUN__PROCESSES"])
         self.log = ran.log
         self._orders = [None if orders is None else orders / f"{number}.txt" for number in range(count)]
@@ -185,8 +186,8 @@ class Processes:
 
 
 @dataclass
-class Crash:
-    """One log, a job that is killed over it, and its twin."""
+class CrashRun:
+    """One log, a job that is killed while it reads it, and the reference job."""
 
     bootstrap: str
     topic: Callable[..., str]
@@ -197,24 +198,26 @@ class Crash:
     """How long events wait for items: longer than it takes to start the job."""
     mutation: str | None = None
     """A mechanism that the killed job lacks."""
-    sent: list[Sent] = field(default_factory=list)
+    sent: list[SentRecord] = field(default_factory=list)
     history: list[str] = field(default_factory=list)
     """What was done to the job."""
     codes: list[int] = field(default_factory=list)
     """Exit codes of both jobs at their clean stop."""
 
-    has_never: bool = False
+    has_missing_items: bool = False
     goes_quiet: bool = True
 
     def __post_init__(self) -> None:
         self.rng = random.Random(f"crash {self.seed}")
-        self.trouble = Trouble(self.seed)
+        self.crash_log = CrashLog(self.seed)
         self.events = self.topic("events", partitions=PARTITIONS)
         self.items = self.topic("items")
         self.killed = self._ran("killed")
-        self.twin = self._ran("twin")
+        self.reference = self._ran("reference")
         outputs = [
-            name for ran in (self.killed, self.twin) for name in (ran.lists, ran.letters, ran.sessions)
+            name
+            for ran in (self.killed, self.reference)
+            for name in (ran.lists, ran.dead_letters, ran.sessions)
         ]
         self.listener = Listener(self.bootstrap, [self.events, self.items, *outputs])
         self._producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 2})
@@ -222,45 +225,46 @@ class Crash:
         self._begin = time.monotonic()
         self._beats = 0
         self._markers = 0
-        self._last_never = time.monotonic()
+        self._last_without_item = time.monotonic()
         self._life: Processes | LiveJob | None = None
         self._orders = self.folder / "orders"
         self._orders.mkdir()
 
-    def run(self, kills: Sequence[Kill], *, never_until: int = 0, goes_quiet: bool = True) -> None:
+    def run(self, kills: Sequence[Kill], *, missing_items_until: int = 0, goes_quiet: bool = True) -> None:
         """Kill the job as listed, once a cohort; then let both jobs finish and stop.
 
-        In the first ``never_until`` cohorts some events wait for items that never come. With ``goes_quiet``
-        there is one more kill at the end, and time for all open sessions to be closed.
+        In the first ``missing_items_until`` cohorts some events wait for items that never come. With
+        ``goes_quiet`` there is one more kill at the end, and time for all open sessions to be closed.
         """
-        self.has_never, self.goes_quiet = never_until > 0, goes_quiet
+        self.has_missing_items, self.goes_quiet = missing_items_until > 0, goes_quiet
         with ExitStack() as stack:
             stack.callback(self.close)
-            self._send([Sent("items", f"i{k}", orjson.dumps(item(k)), "other") for k in range(ITEMS)])
+            self._send([SentRecord("items", f"i{k}", orjson.dumps(item(k)), "other") for k in range(ITEMS)])
             self._start("direct")
-            self._start_twin()
-            self._wait_for_marker([self.killed, self.twin])
-            for ran in (self.killed, self.twin):
+            self._start_reference()
+            self._wait_for_marker([self.killed, self.reference])
+            for ran in (self.killed, self.reference):
                 wait_until(lambda ran=ran: _stored_items(ran.state) >= ITEMS, ran.text)  # type: ignore[misc]
             for number, kill in enumerate(kills):
-                self._one_kill(number, kill, never=number < never_until)
-            self._wait_for_marker([self.killed, self.twin])
-            if self.has_never:
+                self._one_kill(number, kill, items_missing=number < missing_items_until)
+            self._wait_for_marker([self.killed, self.reference])
+            if self.has_missing_items:
                 wait_until(
-                    lambda: time.monotonic() > self._last_never + self.wait_s, "the last to be given up"
+                    lambda: time.monotonic() > self._last_without_item + self.wait_s,
+                    "the last to be given up",
                 )
             self._wait_for_silence()
             if goes_quiet:
                 self._go_quiet()
             assert isinstance(self._life, Processes), "the last kill leaves the job to the driver"
-            self.codes += [*self._twin_life.stop(), *self._life.stop()]
+            self.codes += [*self._reference_life.stop(), *self._life.stop()]
             self._wait_for_silence(0.5)
             self._note("all is out, both are stopped")
 
     def close(self) -> None:
         """End what runs."""
         self._end()
-        self._twin_life.end()
+        self._reference_life.end()
         self.listener.close()
         del self._producer  # or it would look for the broker long after
 
@@ -272,10 +276,10 @@ class Crash:
             + f"\nThe log of the killed job ends:\n{self.killed.text()}"
         )
 
-    def _one_kill(self, number: int, kill: Kill, *, never: bool) -> None:
-        cohort = self.trouble.cohort(number, never=never)
-        if never:
-            self._last_never = time.monotonic() + 3.0
+    def _one_kill(self, number: int, kill: Kill, *, items_missing: bool) -> None:
+        cohort = self.crash_log.cohort(number, items_missing=items_missing)
+        if items_missing:
+            self._last_without_item = time.monotonic() + 3.0
 
         def send() -> None:
             self._send(cohort.now, pace_s=0.15)
@@ -345,11 +349,11 @@ class Crash:
             settings = self._settings(self.killed, self.processes, lateness_s)
             if self.mutation is not None:
                 settings[MUTATION] = self.mutation
-            self._life = Processes("tests.recovery.saboteur", self.killed, settings, self._orders)
+            self._life = Processes("tests.recovery.fault_injection", self.killed, settings, self._orders)
 
-    def _start_twin(self, lateness_s: float = LATENESS_S) -> None:
-        settings = self._settings(self.twin, 1, lateness_s)
-        self._twin_life = Processes("recstream.runtime.process", self.twin, settings, None)
+    def _start_reference(self, lateness_s: float = LATENESS_S) -> None:
+        settings = self._settings(self.reference, 1, lateness_s)
+        self._reference_life = Processes("recstream.runtime.process", self.reference, settings, None)
 
     def _end(self) -> None:
         life, self._life = self._life, None
@@ -368,16 +372,16 @@ class Crash:
         self._note("the last kill, with nothing in flight")
         self._end()
         self._start("direct", _QUIET_S)
-        self.codes += self._twin_life.stop()
-        self._start_twin(_QUIET_S)
-        self._wait_for_marker([self.killed, self.twin])
+        self.codes += self._reference_life.stop()
+        self._start_reference(_QUIET_S)
+        self._wait_for_marker([self.killed, self.reference])
         begin = time.monotonic()
 
         def all_closed() -> bool:
             waited_s = time.monotonic() - begin
             closed, wanted = (
                 {message.value() for message in self.listener.of(ran.sessions)}
-                for ran in (self.killed, self.twin)
+                for ran in (self.killed, self.reference)
             )
             return waited_s > GAP_S + _QUIET_S and (wanted <= closed or waited_s > _LOST_S)
 
@@ -385,21 +389,25 @@ class Crash:
         self._wait_for_silence()
 
     def _wait_for_silence(self, seconds: float = _SILENCE_S) -> None:
-        names = [name for ran in (self.killed, self.twin) for name in (ran.lists, ran.letters, ran.sessions)]
+        names = [
+            name
+            for ran in (self.killed, self.reference)
+            for name in (ran.lists, ran.dead_letters, ran.sessions)
+        ]
         begin = time.monotonic()
 
         def silent() -> bool:
             self.listener.of(self.events)
-            since = max(begin, *(self.listener.heard_at[name] for name in names))
+            since = max(begin, *(self.listener.last_message_at[name] for name in names))
             return time.monotonic() > since + seconds
 
         wait_until(silent, "silence on the outputs")
 
-    def _wait_for_marker(self, jobs: Sequence[Ran]) -> None:
+    def _wait_for_marker(self, jobs: Sequence[JobTopics]) -> None:
         """Send an event to every partition, and wait until these jobs have answered them."""
         self._markers += 1
         users = _one_each("marker", self._markers)
-        self._send([self.trouble.beat(user) for user in users])
+        self._send([self.crash_log.beat(user) for user in users])
 
         def answered() -> bool:
             if isinstance(self._life, Processes):
@@ -415,9 +423,9 @@ class Crash:
 
     def _beat(self) -> None:
         self._beats += 1
-        self._send([self.trouble.beat(f"beat{self._beats // 20}")])
+        self._send([self.crash_log.beat(f"beat{self._beats // 20}")])
 
-    def _send(self, sent: Sequence[Sent], *, pace_s: float = 0.0) -> None:
+    def _send(self, sent: Sequence[SentRecord], *, pace_s: float = 0.0) -> None:
         names = {"events": self.events, "items": self.items}
         for number, one in enumerate(sent):
             with self._lock:
@@ -428,19 +436,21 @@ class Crash:
                 time.sleep(pace_s)
         assert self._producer.flush(20) == 0
 
-    def _ran(self, name: str) -> Ran:
+    def _ran(self, name: str) -> JobTopics:
         folder = self.folder / name
         folder.mkdir()
-        lists, letters, sessions = (self.topic(f"{name}-{stem}") for stem in ("lists", "letters", "sessions"))
-        return Ran(folder / "state", lists, letters, sessions, folder / "job.log")
+        lists, dead_letters, sessions = (
+            self.topic(f"{name}-{stem}") for stem in ("lists", "dead_letters", "sessions")
+        )
+        return JobTopics(folder / "state", lists, dead_letters, sessions, folder / "job.log")
 
-    def _settings(self, ran: Ran, processes: int, lateness_s: float) -> dict[str, str]:
+    def _settings(self, ran: JobTopics, processes: int, lateness_s: float) -> dict[str, str]:
         return {
             "RECSTREAM_KAFKA__BOOTSTRAP": self.bootstrap,
             "RECSTREAM_KAFKA__EVENTS_TOPIC": self.events,
             "RECSTREAM_KAFKA__ITEMS_TOPIC": self.items,
             "RECSTREAM_KAFKA__LISTS_TOPIC": ran.lists,
-            "RECSTREAM_KAFKA__DEAD_LETTER_TOPIC": ran.letters,
+            "RECSTREAM_KAFKA__DEAD_LETTER_TOPIC": ran.dead_letters,
             "RECSTREAM_KAFKA__SESSIONS_TOPIC": ran.sessions,
             "RECSTREAM_KAFKA__GROUP": ran.lists,
             "RECSTREAM_KAFKA__POLL_MAX": "40",

@@ -1,6 +1,6 @@
-"""A process of the job that dies where it is told to, or that lacks a mechanism.
+"""Fault injection: a process of the job that kills itself at a chosen point, or that lacks a mechanism.
 
-``python -m tests.recovery.saboteur`` is ``python -m recstream.runtime.process`` with wrappers around the
+``python -m tests.recovery.fault_injection`` is ``python -m recstream.runtime.process`` with wrappers around the
 methods that crash tests are about. Two variables of the environment give it its orders:
 
 * ``CRASH_ORDERS``: a file, looked at whenever one of `POINTS` is passed. It holds ``point n delay_ms``: the
@@ -50,11 +50,11 @@ ROWS_A_CALL: Final = 3
 _LONG_S: Final = 1.0
 """An event that has waited so long is surely not of the epoch that its item comes in."""
 _LISTS: Final = "RECSTREAM_KAFKA__LISTS_TOPIC"
-_LETTERS: Final = "RECSTREAM_KAFKA__DEAD_LETTER_TOPIC"
+_DEAD_LETTERS: Final = "RECSTREAM_KAFKA__DEAD_LETTER_TOPIC"
 
 
 class Orders:
-    """Where to die, as the driver says in a file."""
+    """The point at which to die, as `tests.recovery.crash_driver` writes it to a file."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -184,7 +184,7 @@ def around_the_barrier(orders: Orders) -> None:
 
 def around_what_leaves(orders: Orders) -> None:
     """Before the first, in the middle of, and after the last message of a batch; nothing confirmed yet."""
-    names = {os.environ.get(_LISTS): "lists", os.environ.get(_LETTERS): "letters"}
+    names = {os.environ.get(_LISTS): "lists", os.environ.get(_DEAD_LETTERS): "dead_letters"}
     left = [0, 0]
 
     @wrap(TopicWriter, "write_batch")
@@ -218,17 +218,17 @@ def around_what_no_event_causes(orders: Orders) -> None:
     state = {"wanted": False, "unsent": False}
 
     @wrap(Outbox, "keep")
-    def _(original: Any, outbox: Any, profile: Any, what: Any) -> None:
-        original(outbox, profile, what)
+    def _(original: Any, outbox: Any, user_state: Any, what: Any) -> None:
+        original(outbox, user_state, what)
         if isinstance(what, (Event, Session)):
             point = "unsent.reject" if isinstance(what, Event) else "unsent.session"
             if orders.reached(point) is not None:
                 state["wanted"] = True
 
     @wrap(UserState, "settle")
-    def _(original: Any, profile: UserState, *args: Any, now: float, wait_s: float) -> Any:
-        long_here = {id(event) for received_at, event in profile.waiting if now - received_at > _LONG_S}
-        applied, given_up = original(profile, *args, now=now, wait_s=wait_s)
+    def _(original: Any, user_state: UserState, *args: Any, now: float, wait_s: float) -> Any:
+        long_here = {id(event) for received_at, event in user_state.waiting if now - received_at > _LONG_S}
+        applied, given_up = original(user_state, *args, now=now, wait_s=wait_s)
         if any(id(event) in long_here for event, _ in applied) and orders.reached("unsent.list") is not None:
             state["wanted"] = True
         return applied, given_up
@@ -308,8 +308,8 @@ POINTS: Final = (
     "lists.produced",
     "lists.inside",
     "lists.confirmed",
-    "letters.before",
-    "letters.produced",
+    "dead_letters.before",
+    "dead_letters.produced",
     "sessions.before",
     "unsent.list",
     "unsent.reject",
@@ -325,7 +325,7 @@ POINTS: Final = (
 """Where the process can be told to die."""
 
 
-def without_the_fence() -> None:
+def without_offset_ranges() -> None:
     """No event is ever known to be absorbed."""
 
     @wrap(user_state_module, "is_absorbed")
@@ -333,7 +333,7 @@ def without_the_fence() -> None:
         return False
 
 
-def without_the_barrier() -> None:
+def without_rows_at_the_barrier() -> None:
     """Users are written long after the positions of their events: when the job is asked to stop."""
     ending = [False]
 
@@ -380,7 +380,7 @@ def without_refusals() -> None:
     """That an event was refused is not kept: read again, it is taken for absorbed."""
 
     @wrap(Outbox, "refuse")
-    def _(_original: Any, _outbox: Any, _profile: Any, _event: Any, reason: Any) -> Any:
+    def _(_original: Any, _outbox: Any, _user_state: Any, _event: Any, reason: Any) -> Any:
         return reason
 
 
@@ -393,8 +393,8 @@ def without_open_sessions() -> None:
 
 
 MUTATIONS: Final = {
-    "fence": without_the_fence,
-    "barrier": without_the_barrier,
+    "offset_ranges": without_offset_ranges,
+    "rows_at_the_barrier": without_rows_at_the_barrier,
     "recovery": without_recovery,
     "confirmation": without_confirmation,
     "outbox": without_the_outbox,

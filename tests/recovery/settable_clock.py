@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["WallClock"]
+__all__ = ["SettableClock"]
 
 _SHIM = r"""
 #define _GNU_SOURCE
@@ -81,7 +81,7 @@ time_t time(time_t *at) {
 """
 
 
-class WallClock:
+class SettableClock:
     """A library that stands before the C library's clock, and the file that says how far off it is."""
 
     def __init__(self, folder: Path) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["Disk"]
+__all__ = ["SmallDisk"]
 
 
-class Disk:
+class SmallDisk:
     """A tmpfs of its own at a folder, which is made; mounting it takes root."""
 
     def __init__(self, path: Path, size_kib: int) -> None:

@@ -1,7 +1,7 @@
-"""A relay before a real broker: answers come late, or without the newest partitions of a topic.
+"""A proxy in front of a real broker: answers come late, or without the newest partitions of a topic.
 
 Tansu has no CreatePartitions. So a topic is made with all its partitions; those that are "added" later are
-left out of the broker's answers about the topic until then. All clients come through the relay.
+left out of the broker's answers about the topic until then. All clients come through the proxy.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import struct
 import threading
 import time
 
-__all__ = ["Relay"]
+__all__ = ["KafkaProxy"]
 
 _METADATA = (3, 12)
 """Key of the request, and the version that librdkafka and Tansu agree on."""
 
 
-class Relay:
+class KafkaProxy:
     """Listens on ``port``, speaks to the broker at ``target``."""
 
     def __init__(self) -> None:

@@ -150,7 +150,7 @@ _SCALES: Final = ((1e20, 1e9, "nanoseconds"), (1e17, 1e6, "microseconds"), (1e14
 
 
 def timestamp(value: object, field: str, *, earliest: float = 0.0, dates: bool = False) -> float:
-    """Check a time and give it in Unix seconds; ``dates`` accepts a bare date too, as its midnight UTC.
+    """Check a time and give it in Unix seconds. With ``dates`` a bare date is accepted as its midnight UTC.
 
     >>> timestamp("1970-01-02T00:00:00.5+01:00", "ts"), timestamp(3, "ts")
     (82800.5, 3.0)
@@ -178,10 +178,10 @@ _PARTIAL: Final = re.compile(r"([0-9]{4})(?:-([0-9]{2})(?:-00)?)?")
 
 
 def publication(value: object, field: str) -> float | None:
-    """Check when something was published: as `timestamp` with dates, and what catalogues hold besides.
+    """Check a date of publication: as `timestamp` with dates, or one of the partial dates of catalogues.
 
-    Absent, blank and all-zero dates are None; a year, a month, and SQL's partial dates with zeros for
-    what is not known stand for their beginning.
+    Absent, blank and all-zero dates are None. A year, a month, and SQL's dates with zeros for what is not
+    known stand for their beginning.
 
     >>> publication("2001-00-00", "published_at") == publication("2001", "published_at") == 978307200.0
     True

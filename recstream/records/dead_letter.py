@@ -34,8 +34,13 @@ __all__ = [
     "source_id",
 ]
 
+StreamName = Literal["events", "items"]
+"""Stream that a dead letter came from."""
+
 MAX_RAW_BYTES: Final = 262_144
 """Longest ``raw`` in a dead letter, in bytes: as base64 it fits a topic's usual limit of 1 MB."""
+_MEND: Final = "send it as `recstream deadletter list --json` gives it, with raw mended"
+"""How to mend a line that is no dead letter."""
 
 
 def reject_schema() -> Schema:
@@ -130,11 +135,6 @@ def _text(raw: bytes) -> str | None:
         if len(raw) <= MAX_RAW_BYTES // 4 or len(json.dumps(text, ensure_ascii=False)) <= 2 * MAX_RAW_BYTES
         else None
     )
-
-
-StreamName = Literal["events", "items"]
-
-_MEND: Final = "send it as `recstream deadletter list --json` gives it, with raw mended"
 
 
 class DeadLetterError(ValueError):

@@ -10,7 +10,7 @@ from recstream.connectors.base import Connector
 
 __all__ = ["CONNECTORS", "FILES", "NAMED", "Connector", "OptionsOf", "connector_for", "scheme_of"]
 
-CONNECTORS: Final = {
+CONNECTORS: Final[dict[str, str]] = {
     "kafka": "recstream.connectors.kafka.connector:KafkaConnector",
 }
 """Connectors by scheme, each as ``module:class``, which is imported when it is first used."""

@@ -110,7 +110,8 @@ class RecordSource(FixedPartitionedSource[RawBatch, S]):
     * A snapshot is plain data (tuples, dictionaries, text, numbers). From it ``build_part`` goes on with the
       record after the last one emitted: nothing lost, nothing twice. When the identity is not the stored one,
       it begins anew, with a warning.
-    * Every partition that has a stored position is listed by ``list_parts``, for bytewax wants each it knows.
+    * Where partitions come and go, ``list_parts`` lists those of ``kept`` too: bytewax wants each that has a
+      stored position.
     * ``next_batch`` does not block. It raises StopIteration at the end, and when ``stopping()`` says so.
     * Faults are `ConnectorError`. Making a source opens nothing.
     """

@@ -1,0 +1,161 @@
+"""What recstream relies on in bytewax beyond its documentation: a version that does otherwise fails here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+import bytewax.operators as op
+import pytest
+from bytewax.dataflow import Dataflow
+from bytewax.errors import BytewaxRuntimeError
+from bytewax.operators import StatefulBatchLogic
+from bytewax.recovery import RecoveryConfig
+from bytewax.testing import TestingSink, TestingSource, cluster_main, run_main
+
+from recstream.runtime.bytewax_internals import (
+    BYTEWAX_VERSION,
+    ErrorCapture,
+    StoredState,
+    make_recovery_store,
+    once_listed,
+    stored_keys,
+    stored_states,
+)
+from recstream.runtime.positions import PositionsError
+from recstream.runtime.runner import run_flow
+from tests.support.documents import page
+
+NEVER_DUE = datetime(2999, 1, 1, tzinfo=timezone.utc)
+LONG_PAST = datetime(2000, 1, 1, tzinfo=timezone.utc)
+
+
+class Logic(StatefulBatchLogic[int, int, int]):
+    """Notes what it is asked, in order."""
+
+    def __init__(self, calls: list[str], notify_at: datetime) -> None:
+        self._calls, self._notify_at = calls, notify_at
+
+    def on_batch(self, values: list[int]) -> tuple[Iterable[int], bool]:
+        self._calls.append(f"batch {values}")
+        return values, self.RETAIN
+
+    def on_notify(self) -> tuple[Iterable[int], bool]:
+        self._calls.append("notify")
+        self._notify_at = NEVER_DUE
+        return (), self.RETAIN
+
+    def notify_at(self) -> datetime:
+        return self._notify_at
+
+    def snapshot(self) -> int:
+        self._calls.append("snapshot")
+        return 7
+
+
+def flow(source: TestingSource[int], calls: list[str], notify_at: datetime = NEVER_DUE) -> Dataflow:
+    df = Dataflow("flow")
+    keyed = op.key_on("key", op.input("numbers", df, source), lambda _: "k")
+    logic: Callable[[int | None], Logic] = lambda _: Logic(calls, notify_at)  # noqa: E731 - needs its type
+    counted = op.stateful_batch("logic", keyed, logic)
+    op.output("out", counted, TestingSink([]))
+    return df
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    folder = tmp_path / "positions"
+    make_recovery_store(folder)
+    return folder
+
+
+def test_the_version_is_the_one_that_was_looked_at_and_is_pinned() -> None:
+    assert version("bytewax") == BYTEWAX_VERSION
+    assert re.search(rf'"bytewax=={re.escape(BYTEWAX_VERSION)}"', page("pyproject.toml"))
+
+
+def test_a_recovery_store_has_keys_and_states_by_step(store: Path) -> None:
+    source = TestingSource([1, 2])
+    run_main(flow(source, []), epoch_interval=timedelta(0), recovery_config=RecoveryConfig(str(store)))
+    assert stored_keys(store) == {"flow.numbers": {"iterable"}, "flow.logic": {"k"}}
+    assert StoredState("flow.logic", "k", 7) in list(stored_states(store))
+    assert max(one.state for one in stored_states(store) if one.step == "flow.numbers") == 2
+
+
+def test_where_no_store_is_nothing_is_stored(tmp_path: Path) -> None:
+    assert stored_keys(tmp_path) == {}
+    assert list(stored_states(tmp_path)) == []
+
+
+def test_a_logic_is_notified_before_the_snapshot_of_the_same_epoch(store: Path) -> None:
+    calls: list[str] = []
+    run_main(
+        flow(TestingSource([1]), calls, LONG_PAST),
+        epoch_interval=timedelta(hours=1),
+        recovery_config=RecoveryConfig(str(store)),
+    )
+    assert calls[:2] == ["batch [1]", "notify"]
+    assert "snapshot" in calls[2:]
+
+
+def test_a_notification_is_compared_with_the_clock_of_the_machine() -> None:
+    calls: list[str] = []
+    run_main(flow(TestingSource([1]), calls, datetime.now(timezone.utc) + timedelta(hours=1)))
+    assert "notify" not in calls
+
+
+def test_only_keys_that_were_awake_in_an_epoch_are_asked_for_a_snapshot(store: Path) -> None:
+    calls: list[str] = []
+    source = TestingSource([1, 1, 1])
+    run_main(flow(source, calls), epoch_interval=timedelta(0), recovery_config=RecoveryConfig(str(store)))
+    assert calls.count("snapshot") <= calls.count("batch [1]") + 1
+    assert calls.index("batch [1]") < calls.index("snapshot")
+
+
+def test_a_fault_of_the_store_says_what_sqlite_said(store: Path) -> None:
+    for part in store.glob("part-*.sqlite3"):
+        part.write_bytes(b"this is no database" * 100)
+    with pytest.raises(PositionsError, match="cannot be kept: file is not a database; check the folder"):
+        run_flow(flow(TestingSource([1]), []), recovery=store, epoch_s=1.0)
+
+
+def test_the_wrapped_steps_are_those_that_bytewax_calls() -> None:
+    """In a logic, in a function of a step, and where a source is read."""
+
+    def fails(_: object) -> bool:
+        raise ZeroDivisionError
+
+    for place in ("logic", "filter", "source"):
+        df = Dataflow("flow")
+        source = TestingSource([1, TestingSource.ABORT()] if place == "source" else [1])
+        numbers = op.input("numbers", df, source)
+        if place == "filter":
+            numbers = op.filter("filter", numbers, fails)
+        keyed = op.key_on("key", numbers, lambda _: "k")
+        if place == "logic":
+            keyed = op.stateful_map("logic", keyed, lambda *_: fails(0))  # type: ignore[arg-type]  # fails
+        op.output("out", keyed, TestingSink([]))
+        captured: list[BaseException] = []
+        ErrorCapture(df, captured.append)
+        if place == "source":
+            run_main(df)  # an abort is how this source ends
+        else:
+            with pytest.raises((ZeroDivisionError, BytewaxRuntimeError)):
+                run_main(df)
+        assert [type(error).__name__ for error in captured] == [
+            "AbortExecution" if place == "source" else "ZeroDivisionError"
+        ]
+
+
+def test_every_worker_lists_before_anything_is_read() -> None:
+    calls: list[str] = []
+    df = Dataflow("flow")
+    read = op.inspect("read", op.input("numbers", df, TestingSource([1, 2])), lambda *_: calls.append("read"))
+    op.output("out", read, TestingSink([]))
+    once_listed(df, lambda: calls.append("listed"))
+    cluster_main(df, [], 0, worker_count_per_proc=2)
+    assert calls[-2:] == ["read", "read"]
+    assert set(calls[:-2]) == {"listed"}

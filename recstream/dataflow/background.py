@@ -1,4 +1,4 @@
-"""Writes that no event waits for."""
+"""Work that no event waits for, such as writes of statistics and compaction."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ __all__ = ["Background", "Later", "Work", "at_once"]
 
 Work: TypeAlias = Callable[[], object]
 Later: TypeAlias = Callable[[Work], None]
-"""Has a piece of work done, now or soon."""
+"""Takes a piece of work and does it, now or soon."""
 
 
 def at_once(work: Work) -> None:
-    """Do it now: the `Later` of whoever needs the result."""
+    """Do the work now: the `Later` of a caller that needs the result."""
     work()
 
 
 class Background:
-    """Does what may be late, such as statistics and compaction, in a thread of its own, in order.
+    """Does pieces of work in a thread of its own, in order.
 
-    What fails there is raised in the worker's thread by the next `check` or `wait`, and so stops the epoch as
-    if it had failed at the barrier.
+    An error of theirs is raised in the worker's thread by the next `check` or `wait`, and so stops the epoch
+    as if it had happened at the barrier.
 
     >>> background, done = Background(), []
     >>> background.run(lambda: done.append(1))
@@ -37,23 +37,23 @@ class Background:
 
     @property
     def is_idle(self) -> bool:
-        """Whether all is done."""
+        """Whether all work is done."""
         return all(work.done() for work in self._under_way)
 
     def run(self, work: Work) -> None:
-        """Have it done after what was given before."""
+        """Have the work done after that given before."""
         self._under_way.append(self._thread.submit(work))
 
     def check(self) -> None:
-        """Raise what failed, if anything did."""
+        """Raise the error of work that has failed, if any has."""
         while self._under_way and self._under_way[0].done():
             self._under_way.pop(0).result()
 
     def wait(self) -> None:
-        """Return when all is done.
+        """Return when all work is done.
 
         Raises:
-            Exception: what failed.
+            Exception: the error of work that has failed.
         """
         while self._under_way:
             self._under_way.pop(0).result()

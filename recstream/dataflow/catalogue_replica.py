@@ -1,4 +1,4 @@
-"""The replica of items and their statistics in one worker: loads, follows, and writes what it owns."""
+"""Items and their statistics in one worker: kept in step with the tables, and written by their owner."""
 
 from __future__ import annotations
 
@@ -18,16 +18,13 @@ from recstream.stores.base import ItemStore, StatisticsStore
 __all__ = ["CatalogueReplica"]
 
 _OVERLAP_NS: Final = 10 * 10**9
-"""Rows this much older than the newest seen are read again: writers' clocks and commits overlap."""
-
+"""Rows up to this much older than the newest seen are read again: writers' clocks and commits overlap."""
 
 _STATISTICS_A_FLUSH: Final = 500
-"""Rows of statistics written at a barrier even if most of them could wait."""
-
+"""Rows of statistics written at a barrier although most of them could wait."""
 _ROWS_A_WRITE: Final = 4000
 _WRITES_MOST: Final = 3
-"""After so many slow writes in a row of the same rows others may have to wait for their next change."""
-
+"""Slow writes of the same rows in a row; after so many, others may miss them until their next change."""
 _NO_VECTOR: Final = np.zeros(0, np.float32)
 """Kept in place of a stored item's vector, which the catalogue has (and which would pin a whole batch)."""
 
@@ -64,8 +61,8 @@ class CatalogueReplica:
         self._owned: set[int] = set()
         self._written: dict[str, ItemRow] = {}
         self._unwritten: dict[str, ItemRow] = {}
-        self._seen: dict[str, ItemRow] = {}
-        """Items that events carried, until they come from their shard's owner; without their vectors."""
+        self._carried: dict[str, ItemRow] = {}
+        """Items that came with events, until their shard's owner has them; without their vectors."""
         self._versions = (-1, -1)
         self._seqs = (-1, -1)
         self._refreshed_at = float("-inf")
@@ -80,16 +77,16 @@ class CatalogueReplica:
 
     @property
     def ticks_each(self) -> float:
-        """Events of the whole stream that each touch counted here stands for."""
+        """Events of the whole stream that each interaction counted here stands for."""
         return self._keys / max(len(self._owned), 1)
 
     @property
     def newest_seq(self) -> int:
-        """Greatest number of a row met so far: what is written from now on must have a greater one."""
+        """Greatest number of a row met so far. Rows written from now on must have a greater one."""
         return max(self._seqs)
 
     def take_arrived(self) -> list[str]:
-        """Items that became known since the last call."""
+        """Take out the items that became known since the last call."""
         arrived, self.arrived = self.arrived, []
         return arrived
 
@@ -102,11 +99,11 @@ class CatalogueReplica:
         self._unwritten[row.item_id] = row
         return True
 
-    def see(self, row: ItemRow) -> None:
-        """Take an item in at once that another shard's owner will write."""
+    def put_carried(self, row: ItemRow) -> None:
+        """Take an item in at once that came with an event; the owner of its shard writes it."""
         if row.item_id not in self._unwritten and row.item_id not in self._written:
             self._take(row)
-            self._seen[row.item_id] = row._replace(vector=_NO_VECTOR)
+            self._carried[row.item_id] = row._replace(vector=_NO_VECTOR)
 
     def refresh(self, *, force: bool = True) -> None:
         """Read what other processes wrote; without ``force`` only when ``refresh_s`` has passed."""
@@ -133,17 +130,17 @@ class CatalogueReplica:
                     if first or shard_of(learned.item_id, self._keys) not in self._owned:
                         put_statistics(learned, self.statistics, self.catalogue)
         self._versions = (items_at, statistics_at)
-        self._tell()
+        self._meter_size()
 
     def flush_items(self, next_seq: Callable[[], int]) -> int:
-        """Write the items taken in; gives how many."""
+        """Write the items taken in; gives their number."""
         rows = list(self._unwritten.values())
         if rows:
             for row in self._in_time(self._items.upsert, rows, next_seq):
                 self._written[row.item_id] = row._replace(vector=_NO_VECTOR)
             self._unwritten.clear()
             self.catalogue.version = self._items.version()
-            self._tell()
+            self._meter_size()
         return len(rows)
 
     def flush_statistics(
@@ -154,19 +151,19 @@ class CatalogueReplica:
         all_of_it: bool = True,
         later: Later = at_once,
     ) -> int:
-        """Write the statistics that changed, ``later``; gives how many rows.
+        """Write the statistics that changed, ``later``; gives the number of rows.
 
         Without ``all_of_it`` only those that have waited longest, once a ``turn``: an eighth of them but at
         least 500. Each event changes some forty rows, and writing all of them every second would hold up the
         events behind. A row then waits for some ten barriers, and a crash loses its counts of these.
         """
-        learned = []
+        rows = []
         for handle in self.statistics.take_dirty(self._due_statistics(turn, all_of_it)):
             key = shard_of(self.catalogue.ids[handle], self._keys)
-            learned.append(statistics_row(handle, self.statistics, self.catalogue, shard=key, seq=0))
-        if learned:
-            later(lambda: self._in_time(self._rows.upsert, learned, next_seq))
-        return len(learned)
+            rows.append(statistics_row(handle, self.statistics, self.catalogue, shard=key, seq=0))
+        if rows:
+            later(lambda: self._in_time(self._rows.upsert, rows, next_seq))
+        return len(rows)
 
     def _in_time(
         self, upsert: Callable[[list[R]], None], rows: list[R], next_seq: Callable[[], int]
@@ -188,19 +185,19 @@ class CatalogueReplica:
         return numbered
 
     def _due_statistics(self, turn: int, all_of_them: bool) -> int:
-        """How many rows are written now: none again while the other shards come to the same barrier."""
+        """Give the number of rows to write now: none again while other shards come to the same barrier."""
         before, self._flushed_at = self._flushed_at, turn
         if all_of_them:
             return self.statistics.dirty
         return 0 if turn == before else max(_STATISTICS_A_FLUSH, self.statistics.dirty // 8)
 
-    def _tell(self) -> None:
+    def _meter_size(self) -> None:
         self._meters.set("catalogue_items", self.catalogue.known)
         self._meters.set("catalogue_version", self.catalogue.version)
 
     def _take(self, row: ItemRow) -> None:
-        seen = self._seen.pop(row.item_id, None)
-        if seen is not None and _same(seen, row):
+        carried = self._carried.pop(row.item_id, None)
+        if carried is not None and _same(carried, row):
             return  # the catalogue has it
         if row.deleted and self.catalogue.handle(row.item_id) is None:
             return

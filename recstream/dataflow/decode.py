@@ -1,4 +1,4 @@
-"""Raw batches in; decoded events, items and rejects out, each with its whole batch at a time."""
+"""The decode steps: raw batches in; batches of events or items, and rejects, out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import orjson
 from bytewax.dataflow import Stream, operator
 
 from recstream.dataflow.messages import EventBatch
-from recstream.dataflow.services import PerWorker
+from recstream.dataflow.worker import PerWorker
 from recstream.metrics.base import Meters
 from recstream.records.actions import DecodeRules
 from recstream.records.decode import decode_events, decode_items
@@ -29,13 +29,13 @@ class DecodeOut:
 
     events: Stream[EventBatch]
     items: Stream[list[Item]]
-    """Records of an items source; what events bring along stays with them."""
+    """Records of an items source. Items that events carry stay with the events."""
     rejects: Stream[Reject]
 
 
 @dataclass(frozen=True)
 class _Decoded:
-    received: EventBatch
+    batch: EventBatch
     items: list[Item]
     rejects: list[Reject]
 
@@ -84,7 +84,7 @@ def decode(
 
 
 def _events(decoded: _Decoded) -> EventBatch | None:
-    return decoded.received if decoded.received.events else None
+    return decoded.batch if decoded.batch.events else None
 
 
 def _items(decoded: _Decoded) -> list[Item] | None:

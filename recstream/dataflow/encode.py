@@ -1,4 +1,4 @@
-"""Text becomes vectors: once a distinct text of a batch, in the order of the stream."""
+"""The encode steps: texts of events and items become vectors, each distinct text of a batch once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from bytewax.dataflow import Stream, operator
 
 from recstream.dataflow.messages import EventBatch
-from recstream.dataflow.services import PerWorker
+from recstream.dataflow.worker import PerWorker
 from recstream.encoders.base import Encoder, UnencodableError
 from recstream.items.codec import ItemRow
 from recstream.items.terms import pack, terms_of
@@ -39,7 +39,7 @@ class EncodeEventsOut:
 
     events: Stream[EventBatch]
     items: Stream[list[ItemRow]]
-    """Items that accepted events brought along, to be stored."""
+    """Items that accepted events carry, to be stored."""
     rejects: Stream[Reject]
     """Events with a text, or an item, that cannot be encoded."""
 
@@ -54,7 +54,7 @@ class EncodeItemsOut:
 
 @dataclass(frozen=True)
 class _Events:
-    received: EventBatch
+    batch: EventBatch
     rows: list[ItemRow]
     rejects: list[Reject]
 
@@ -68,7 +68,7 @@ class _Items:
 @operator
 def encode_events(
     step_id: str,
-    received: Stream[EventBatch],
+    batches: Stream[EventBatch],
     encoder: Callable[[], Encoder],
     meters: Meters,
     reject_limit: RejectLimitRules,
@@ -76,8 +76,8 @@ def encode_events(
     """Give texts and items that events carry their vectors; no event overtakes another.
 
     An event is accepted whole or not at all, as by `decode`: one whose text, or whose item's, cannot be
-    encoded is rejected and brings no item. Too many of them, among those with something to encode, stop
-    the flow (`RejectLimitError`).
+    encoded is rejected, and its item is not stored. Too many of them, among those with something to encode,
+    stop the flow (`RejectLimitError`).
     """
     judge = _Judge("events", meters, reject_limit)
 
@@ -87,12 +87,12 @@ def encode_events(
         done = encoded_events(batch.events, encoder())
         judge(done.good, done.rejects)
         return _Events(
-            EventBatch(batch.at, done.events, done.brought), list(done.brought.values()), done.rejects
+            EventBatch(batch.received_at, done.events, done.items), list(done.items.values()), done.rejects
         )
 
-    encoded = op.map("encode", received, shim)
+    encoded = op.map("encode", batches, shim)
     return EncodeEventsOut(
-        op.filter_map("events", encoded, lambda done: done.received if done.received.events else None),
+        op.filter_map("events", encoded, lambda done: done.batch if done.batch.events else None),
         op.filter_map("items", encoded, lambda done: done.rows or None),
         op.flat_map("rejects", encoded, lambda done: done.rejects),
     )
@@ -123,44 +123,44 @@ def encode_items(
 
 
 class Encoded(NamedTuple):
-    """What came of events that leave `encoded_events`."""
+    """Events with their texts encoded."""
 
     events: list[Event]
-    """Those accepted, in their order, with the vectors of their texts."""
-    brought: dict[int, ItemRow]
-    """Items that accepted events bring, by the event's offset."""
+    """The accepted events, in their order, with the vectors of their texts."""
+    items: dict[int, ItemRow]
+    """Items that accepted events carry, by the event's offset."""
     rejects: list[Reject]
     good: int
-    """Accepted events which had something to encode."""
+    """Number of accepted events which had something to encode."""
 
 
 def encoded_events(events: Sequence[Event], encoder: Encoder) -> Encoded:
     """Give the texts and the items of events their vectors; an event is accepted whole or not at all."""
-    made = list(events)
-    spoken = [k for k, event in enumerate(made) if event.text is not None]
-    brought = [(k, event.item) for k, event in enumerate(made) if event.item is not None]
+    encoded = list(events)
+    with_text = [k for k, event in enumerate(encoded) if event.text is not None]
+    carried = [(k, event.item) for k, event in enumerate(encoded) if event.item is not None]
     refused: dict[int, Reject] = {}
-    if spoken:
-        texts = [made[k].text or "" for k in spoken]
+    if with_text:
+        texts = [encoded[k].text or "" for k in with_text]
         vectors, why = _encoded(texts, encoder)
-        for place, k in enumerate(spoken):
+        for place, k in enumerate(with_text):
             if place in why:
-                refused[k] = unencodable(made[k], "text", texts[place], why[place])
+                refused[k] = unencodable(encoded[k], "text", texts[place], why[place])
             else:
-                made[k] = made[k]._replace(vector=vectors[place])
-    items = [item for _, item in brought]
+                encoded[k] = encoded[k]._replace(vector=vectors[place])
+    items = [item for _, item in carried]
     rows, failed = item_rows(items, encoder) if items else ([], {})
     for place, why_not in failed.items():
-        k = brought[place][0]
-        refused.setdefault(k, unencodable(made[k], "item", item_text(items[place]), why_not))
+        k = carried[place][0]
+        refused.setdefault(k, unencodable(encoded[k], "item", item_text(items[place]), why_not))
     kept = {
-        made[k].offset: row
-        for (k, _), row in zip(brought, rows, strict=True)
+        encoded[k].offset: row
+        for (k, _), row in zip(carried, rows, strict=True)
         if k not in refused and row is not None
     }
     rejects = [refused[k] for k in sorted(refused)]
-    accepted = [event for k, event in enumerate(made) if k not in refused] if refused else made
-    good = len({*spoken, *(k for k, _ in brought)}) - len(refused)
+    accepted = [event for k, event in enumerate(encoded) if k not in refused] if refused else encoded
+    good = len({*with_text, *(k for k, _ in carried)}) - len(refused)
     return Encoded(accepted, kept, rejects, good)
 
 
@@ -169,21 +169,21 @@ def _has_to_be_encoded(event: Event) -> bool:
 
 
 class _Judge:
-    """Counts the rejects of a stream, and holds its fuses."""
+    """Counts the rejects of a stream, and holds it to the reject limit."""
 
     def __init__(self, stream: Literal["events", "items"], meters: Meters, rules: RejectLimitRules) -> None:
         self._stream = stream
         self._meters = meters
-        self._fuses = PerWorker(lambda: RejectLimit(f"{stream} with a text to encode", rules))
+        self._limits = PerWorker(lambda: RejectLimit(f"{stream} with a text to encode", rules))
 
     def __call__(self, good: int, rejects: Sequence[Reject]) -> None:
-        self._fuses().observe(good=good, rejects=rejects)
+        self._limits().observe(good=good, rejects=rejects)
         for reject in rejects:
             self._meters.add("records_rejected", stream=self._stream, reason=reject.reason)
 
 
 def _encoded(texts: Sequence[str], encoder: Encoder) -> tuple[Matrix, dict[int, str]]:
-    """Vectors of the texts, and what is wrong with each that has none, by its place."""
+    """Give the vectors of the texts, and what is wrong with each that has none, by its place."""
     try:
         return encoder.encode(texts), {}
     except UnencodableError as error:
@@ -191,9 +191,9 @@ def _encoded(texts: Sequence[str], encoder: Encoder) -> tuple[Matrix, dict[int, 
 
 
 def item_rows(items: list[Item], encoder: Encoder) -> tuple[list[ItemRow | None], dict[int, str]]:
-    """A row of each item, or None and, by its place, why it has none.
+    """Give a row of each item, or None and, by its place, why it has none.
 
-    Those with a vector of their own, and the deleted, are not encoded.
+    Items with a vector of their own, and deleted ones, are not encoded.
     """
     texts = [item_text(item) for item in items]
     wanted = [k for k, item in enumerate(items) if item.vector is None and not item.deleted]

@@ -1,4 +1,27 @@
-"""The dataflow graphs: which streams connect which steps. Building one opens nothing."""
+"""The dataflow graphs: which streams connect which steps. Building one opens nothing.
+
+The graph of the live job and of a replay; in brackets the steps that share the worker, each with the part
+that it uses::
+
+    events -> decode -> encode [encoder] ---+---> users [all parts] --+--> recommend [lists] --> lists
+                                            |                         |
+                                            | items that              +--> count_touches [statistics]
+                                            | events carry            |
+                                            v                         +--> sessions [catalogue: ids]
+    items --> decode -> encode [encoder] ---+---> store_items         |
+                                                  [catalogue]         +--> rejects
+
+    rejects of all steps -----------------------------------------------> dead letters
+
+Streams pass messages between workers: an event goes to the worker that owns its user's shard, an item to the
+owner of its own, an interaction to the owner of the item's statistics. Beside the streams, the steps of one
+worker share its `Worker` through `PerWorker`, which says why. So these effects take no path in the picture:
+
+- An item that an event carries is known to ``users`` before ``store_items`` has it.
+- What ``store_items`` and ``count_touches`` change is seen by ``users`` and ``recommend`` at once.
+- At a barrier ``users``, ``store_items`` and ``count_touches`` are all asked for a snapshot; the first of
+  them takes the checkpoint of the whole worker.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +35,7 @@ from recstream.connectors.base import MessageSink
 from recstream.dataflow.decode import decode
 from recstream.dataflow.encode import encode_events, encode_items
 from recstream.dataflow.items import count_interactions, store_items
-from recstream.dataflow.lists import EncodedList
-from recstream.dataflow.messages import Forgotten
+from recstream.dataflow.messages import EncodedList, Forgotten
 from recstream.dataflow.outputs import (
     Inputs,
     Outputs,
@@ -24,9 +46,9 @@ from recstream.dataflow.outputs import (
     session_messages,
 )
 from recstream.dataflow.recommend import recommend
-from recstream.dataflow.services import DataflowRules, PerWorker, Services
+from recstream.dataflow.services import DataflowRules, Services
 from recstream.dataflow.users import users
-from recstream.dataflow.worker import Worker
+from recstream.dataflow.worker import PerWorker, Worker
 from recstream.records.reject import Reject
 from recstream.records.transport import RawBatch
 
@@ -39,7 +61,7 @@ def recommend_flow(
     """Events and items in, refreshed lists out: the graph of the live job and of a replay.
 
     ``name`` is the flow's id, under which positions are kept: ``"recommend"`` live, ``"backfill"`` in a
-    replay. Step ids are part of stored positions: renaming one needs a migration.
+    replay. Step ids are part of stored positions, so renaming one needs a migration.
     """
     df = Dataflow(name)
     worker = PerWorker(lambda: Worker(services, rules))
@@ -49,7 +71,7 @@ def recommend_flow(
     decoded = decode("decode_events", op.input("events", df, inputs.events), "events", *decoding)
     encoded = encode_events("encode_events", decoded.events, *encoding)
     rejects: list[Stream[Reject]] = [decoded.rejects, none_of("no_items", decoded.items), encoded.rejects]
-    # Replayed event by event, a log's items enter the catalogue together with their events: see Worker.
+    # Replayed event by event, a log's items enter the catalogue together with their events, in `users`.
     rows = [] if rules.every_event else [encoded.items]
     rejects += [none_of("brought_items", encoded.items)] if rules.every_event else []
     if inputs.items is not None:
@@ -82,11 +104,12 @@ def recommend_flow(
 
 
 def replay_rules(rules: DataflowRules, refresh: str, *, job: str = "backfill") -> DataflowRules:
-    """The rules of a replay: the catalogue is loaded, so no event waits for its item.
+    """Give the rules of a replay: the catalogue is loaded, so no event waits for its item.
 
-    Lists of idle users are made again only where a log is replayed event by event.
+    ``refresh`` says when lists are made: ``"event"``, after each event; ``"end"``, none; else once for each
+    micro-batch. Lists of idle users are made only with ``"event"``.
     """
-    has_drift = (
+    has_idle_refresh = (
         refresh == "event" and rules.idle_refresh is not None and rules.idle_refresh.lists_per_event > 0.0
     )
     return replace(
@@ -98,13 +121,13 @@ def replay_rules(rules: DataflowRules, refresh: str, *, job: str = "backfill") -
         learning=replace(rules.learning, time_share=None),
         job=job,
         processes=1,
-        idle_refresh=rules.idle_refresh if has_drift else None,
+        idle_refresh=rules.idle_refresh if has_idle_refresh else None,
         sessions=False,  # there is no output for them; the live job announces what is still open
     )
 
 
 def final_lists_flow(lists: Source[EncodedList | Forgotten], sink: MessageSink) -> Dataflow:
-    """The last list of each stored user: the second half of a replay that emits no others."""
+    """Last lists of all stored users: the second half of a replay that emits no others."""
     df = Dataflow("backfill-final")
     emit("lists", list_messages("list_messages", op.input("users", df, lists)), sink)
     return df
@@ -113,7 +136,7 @@ def final_lists_flow(lists: Source[EncodedList | Forgotten], sink: MessageSink) 
 def catalogue_flow(
     items: Source[RawBatch], rejects: MessageSink, services: Services, rules: DataflowRules
 ) -> Dataflow:
-    """Items in, encoded once and stored: the catalogue in bulk."""
+    """Items in, encoded and stored: a catalogue in bulk."""
     df = Dataflow("catalogue")
     worker = PerWorker(lambda: Worker(services, rules))
     decoded = decode(

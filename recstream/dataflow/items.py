@@ -1,4 +1,4 @@
-"""Item shards: item records are taken in, and written at the barrier; what goes with what is counted."""
+"""The ``store_items`` and ``count_touches`` steps: items and their statistics, by shard."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["count_interactions", "store_items"]
 
 
 class _Counts(NamedTuple):
-    """Touches and pairs that one statistics key is to count, in terms any process understands."""
+    """Interactions and pairs for one statistics key to count. Items go by ids, which any process knows."""
 
     key: int
     ids: list[str]
-    """Distinct item ids that the arrays index."""
+    """Distinct item ids; the arrays hold places in this list."""
     items: npt.NDArray[np.int32]
-    """One a touch."""
+    """The item of each interaction."""
     pairs: Pairs
 
 
@@ -44,7 +44,7 @@ class _ItemsLogic(StatefulBatchLogic[list[ItemRow], int, int]):
 
     @override
     def on_eof(self) -> tuple[Iterable[int], bool]:
-        self.worker.ending = True
+        self.worker.is_ending = True
         return (), self.RETAIN
 
     @override
@@ -70,17 +70,17 @@ class _CountLogic(StatefulBatchLogic[_Counts, int, int]):
 
     @override
     def notify_at(self) -> datetime | None:
-        write = self.worker.next_write()
-        return None if write is None else datetime.fromtimestamp(write, tz=timezone.utc)
+        at = self.worker.next_checkpoint()
+        return None if at is None else datetime.fromtimestamp(at, tz=timezone.utc)
 
     @override
     def on_notify(self) -> tuple[Iterable[int], bool]:
-        self.worker.wake()  # what is awake is asked for a snapshot: that is all there is to do
+        self.worker.wake()  # bytewax asks a logic that was awake for a snapshot: nothing else is needed
         return (), self.RETAIN
 
     @override
     def on_eof(self) -> tuple[Iterable[int], bool]:
-        self.worker.ending = True
+        self.worker.is_ending = True
         return (), self.RETAIN
 
     @override
@@ -93,7 +93,7 @@ class _CountLogic(StatefulBatchLogic[_Counts, int, int]):
 def store_items(
     step_id: str, rows: Stream[list[ItemRow]], worker: Callable[[], Worker], rules: DataflowRules
 ) -> Stream[int]:
-    """Take items in at their shard's worker; gives, a batch, how many were new or changed."""
+    """Take items in at their shard's worker; gives the number of new or changed ones of each batch."""
 
     def by_shard(batch: list[ItemRow]) -> Iterable[tuple[str, list[ItemRow]]]:
         shards: dict[int, list[ItemRow]] = {}
@@ -109,19 +109,22 @@ def store_items(
 def count_interactions(
     step_id: str, interactions: Stream[list[Interaction]], worker: Callable[[], Worker], rules: DataflowRules
 ) -> Stream[int]:
-    """Count what followed what at the owner of each item's statistics; emits nothing."""
+    """Count interactions, and which items follow each other, at the owner of the items; emits nothing."""
     keys = rules.statistics_keys
 
     def by_shard(batch: list[Interaction]) -> Iterable[tuple[str, _Counts]]:
         ids = worker().replica.catalogue.ids
         pairs = pairs_of(batch)
         items = np.array([interaction.item for interaction in batch], np.int32)
-        names, _ = np.unique(np.concatenate([items, pairs.rows]), return_inverse=True)
-        owners = np.array([shard_of(ids[handle], keys) for handle in names.tolist()], np.int32)
-        local = np.zeros(int(names[-1]) + 1, np.int32)
-        local[names] = np.arange(len(names), dtype=np.int32)
+        handles, _ = np.unique(np.concatenate([items, pairs.rows]), return_inverse=True)
+        owners = np.array([shard_of(ids[handle], keys) for handle in handles.tolist()], np.int32)
+        local = np.zeros(int(handles[-1]) + 1, np.int32)
+        local[handles] = np.arange(len(handles), dtype=np.int32)
         return [
-            (shard_key(key), _part(key, [ids[h] for h in names.tolist()], owners, local[items], pairs, local))
+            (
+                shard_key(key),
+                _part(key, [ids[h] for h in handles.tolist()], owners, local[items], pairs, local),
+            )
             for key in np.unique(owners).tolist()
         ]
 
@@ -137,18 +140,18 @@ def _part(
     pairs: Pairs,
     local: npt.NDArray[np.int32],
 ) -> _Counts:
-    mine = owners[items] == key
+    own_items = owners[items] == key
     rows, others = local[pairs.rows], local[pairs.others]
-    wanted = owners[rows] == key
+    own_rows = owners[rows] == key
     return _Counts(
         key,
         ids,
-        items[mine],
+        items[own_items],
         Pairs(
-            rows[wanted],
-            others[wanted],
-            pairs.followed[wanted],
-            pairs.together[wanted],
-            pairs.order[wanted],
+            rows[own_rows],
+            others[own_rows],
+            pairs.followed[own_rows],
+            pairs.together[own_rows],
+            pairs.order[own_rows],
         ),
     )

@@ -1,4 +1,4 @@
-"""Keeps output with its users until its epoch has committed, and finds after a crash what did not."""
+"""Output kept with its users until its epoch has committed; what had not is found after a crash."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ class Outbox:
         self._kept: dict[int, dict[str, None]] = {}
         """By barrier, oldest first: users who keep output until it is known that it has committed."""
 
-    def keep(self, user_state: UserState, what: Event | Session | None) -> None:
-        """Keep what leaves now: an event given up, a closed session, or (None) the user's list."""
-        user_state.outbox.append(Unconfirmed(self._note(user_state), what))
+    def keep(self, user_state: UserState, output: Event | Session | None) -> None:
+        """Keep output that is emitted now: an event given up, a closed session, or (None) the user's list."""
+        user_state.outbox.append(Unconfirmed(self._next_barrier(user_state), output))
 
-    def refuse(self, user_state: UserState, event: Event, reason: Reason) -> Reason:
-        """Keep in mind that an event is rejected now; gives why, which stays so when it is read again."""
+    def keep_refusal(self, user_state: UserState, event: Event, reason: Reason) -> Reason:
+        """Keep that an event is rejected now; gives the reason, which stays when the event is read again."""
         where = (event.partition.identity, event.offset)
         before = user_state.refused.get(where)
         reason = reason if before is None else before.reason
-        user_state.refused[where] = Refusal(self._note(user_state), reason)
+        user_state.refused[where] = Refusal(self._next_barrier(user_state), reason)
         return reason
 
-    def left_by_an_earlier_run(self, user_state: UserState) -> list[Event | Session | None]:
-        """Drop what an earlier run of this job surely sent; take out, and give, what it may not have sent.
+    def take_unconfirmed(self, user_state: UserState) -> list[Event | Session | None]:
+        """Take out the output that an earlier run of this job may not have sent.
 
-        What other jobs keep stays as it is.
+        What it surely sent is dropped. Output of other jobs stays.
         """
         if not (user_state.outbox or user_state.refused):
             return []
@@ -51,17 +51,17 @@ class Outbox:
             self._users.changed(user_state.user_id)
         return own
 
-    def let_go(self) -> None:
-        """Drop what has surely left by now, from the users and, as they are written, from the store."""
+    def drop_confirmed(self) -> None:
+        """Drop the output whose epoch has committed, from users and, as these are written, from the store."""
         confirmed = self.commits.confirmed
         for barrier in [barrier for barrier in self._kept if barrier <= confirmed]:
             for user_id in self._kept.pop(barrier):
-                user_state = self._users.held(user_id)
+                user_state = self._users.find(user_id)
                 if user_state is not None and (user_state.outbox or user_state.refused):
                     self._drop_confirmed(user_state)
                     self._users.changed(user_id)
 
-    def _note(self, user_state: UserState) -> Barrier:
+    def _next_barrier(self, user_state: UserState) -> Barrier:
         number = self.commits.open()
         self._kept.setdefault(number, {})[user_state.user_id] = None
         self._users.changed(user_state.user_id)
@@ -70,21 +70,21 @@ class Outbox:
     def _drop_confirmed(self, user_state: UserState) -> None:
         shard = shard_of(user_state.user_id, self._shards)
 
-        def has_left(barrier: Barrier) -> bool:
+        def is_out(barrier: Barrier) -> bool:
             return barrier.job == self._job and self.commits.is_confirmed(barrier.number, shard)
 
-        user_state.outbox = [one for one in user_state.outbox if not has_left(one.barrier)]
+        user_state.outbox = [one for one in user_state.outbox if not is_out(one.barrier)]
         user_state.refused = {
-            where: one for where, one in user_state.refused.items() if not has_left(one.barrier)
+            where: one for where, one in user_state.refused.items() if not is_out(one.barrier)
         }
 
 
 class Commits:
-    """Numbers barriers, in this run and over restarts, and knows which of them have committed.
+    """Numbers of barriers, growing over restarts, and which of them have committed.
 
-    Bytewax reads nothing of an epoch before all of the earlier ones is done, their commit included; so when
-    a second barrier is reached, the first is long committed. Of the run before, bytewax itself says
-    which barrier was the last to commit: its number is the snapshot that a shard is resumed from.
+    Bytewax begins no epoch before the earlier ones have committed. So when a second barrier is reached, the
+    first has committed. The last one that the run before committed is what bytewax resumes a shard from: the
+    number of the barrier is in the shard's snapshot.
 
     >>> commits = Commits(now=lambda: 1.0)
     >>> first = commits.open()
@@ -120,7 +120,7 @@ class Commits:
         return self._number
 
     def close(self) -> int:
-        """The barrier is reached; gives its number, the same to all shards that reach it."""
+        """Note that the barrier is reached; gives its number, the same to all shards that reach it."""
         if self._is_open:
             self._is_open = False
             self._closed = [self._closed[-1], self._number]
@@ -128,11 +128,11 @@ class Commits:
 
     @property
     def confirmed(self) -> int:
-        """Greatest number of this run that has surely committed, -1 without one."""
+        """Greatest number of this run that has surely committed; -1: none has."""
         return self._closed[0]
 
     def is_confirmed(self, barrier: int, shard: int) -> bool:
-        """Whether the output made before a barrier is known to have left."""
+        """Whether the output made before a barrier is known to be committed."""
         if barrier >= self._first:
             return barrier <= self.confirmed
         return barrier <= max(self._resumed.get(shard, -1), self._resumed.get(None, -1))

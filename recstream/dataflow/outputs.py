@@ -1,4 +1,4 @@
-"""What leaves: lists, tombstones, sessions and rejects as keyed messages."""
+"""The last steps: lists, tombstones, sessions and dead letters become keyed messages and go to the sinks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from bytewax.operators import KeyedStream
 from bytewax.outputs import FixedPartitionedSink
 
 from recstream.connectors.base import MessageSink
-from recstream.dataflow.lists import EncodedList
-from recstream.dataflow.messages import ClosedSession, Forgotten
+from recstream.dataflow.messages import ClosedSession, EncodedList, Forgotten
 from recstream.dataflow.worker import Worker
 from recstream.records.dead_letter import dead_letter_message
 from recstream.records.recommendation import tombstone
@@ -46,7 +45,7 @@ def emit(step_id: str, messages: Messages, sink: MessageSink) -> None:
 
 @operator
 def list_messages(step_id: str, lists: Stream[EncodedList | Forgotten]) -> Messages:
-    """Each list under its user's key, and a null value for every erased user, in their order."""
+    """Key each list by its user, and a null value by every erased user, in their order."""
     return op.map("message", lists, _list_message)
 
 
@@ -56,7 +55,7 @@ def _list_message(one: EncodedList | Forgotten) -> tuple[str, Message]:
 
 @operator
 def session_messages(step_id: str, sessions: Stream[ClosedSession], worker: Callable[[], Worker]) -> Messages:
-    """Each closed session under its user's key."""
+    """Key each closed session by its user."""
 
     def shim(closed: ClosedSession) -> tuple[str, Message]:
         ids = worker().replica.catalogue.ids
@@ -75,7 +74,7 @@ def session_messages(step_id: str, sessions: Stream[ClosedSession], worker: Call
 
 @operator
 def dead_letters(step_id: str, rejects: Stream[Reject], now: Callable[[], float]) -> Messages:
-    """Each reject as a record under its source partition's name."""
+    """Write each reject as a record, keyed by the name of its source partition."""
 
     def shim(reject: Reject) -> tuple[str, Message]:
         return reject.partition.name, dead_letter_message(reject, at=now())
@@ -85,7 +84,7 @@ def dead_letters(step_id: str, rejects: Stream[Reject], now: Callable[[], float]
 
 @operator
 def none_of(step_id: str, up: Stream[X]) -> Stream[Reject]:
-    """Consume a stream that has nothing for the outputs, so that every stream ends in one."""
+    """Consume a stream that has nothing for the outputs: every stream must end in one."""
 
     def shim(_: X) -> Iterable[Reject]:
         return ()

@@ -3,72 +3,87 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from recstream.dataflow.messages import BatchResult, ClosedSession, DueLists
+from recstream.dataflow.messages import ClosedSession, DueList, DueLists
 from recstream.dataflow.outbox import Outbox
 from recstream.dataflow.services import DataflowRules, Services
 from recstream.dataflow.timers import Timers
 from recstream.dataflow.user_cache import UserCache
 from recstream.records.event import Event, unknown_item
+from recstream.records.reject import Reject
 from recstream.users.codec import OPEN_SESSION, UNCONFIRMED, WAITING
 from recstream.users.sessions import Session
 from recstream.users.state import UserState
 
-__all__ = ["Recovery"]
+__all__ = ["Recovery", "Resent"]
+
+
+class Resent(NamedTuple):
+    """Output of an epoch that did not commit, to be sent again."""
+
+    due: DueLists
+    rejects: list[Reject]
+    sessions: list[ClosedSession]
 
 
 class Recovery:
-    """Events that wait, output whose epoch may not have committed, open sessions: no event asks for them."""
+    """Takes up events that wait, output whose epoch may not have committed, and open sessions.
+
+    No event asks for these: their users may never come back by themselves.
+    """
 
     def __init__(
         self, users: UserCache, outbox: Outbox, timers: Timers, services: Services, rules: DataflowRules
     ) -> None:
         self._users = users
         self._outbox = outbox
-        self._agenda = timers
+        self._timers = timers
         self._rules = rules
         self._meters = services.meters
         self._now = services.now
         self._steady = services.steady
-        self._adopted: dict[int, bool] = {}
+        self._shards: dict[int, bool] = {}
         """User shards that the worker owns, and whether what is unfinished in them was looked for."""
 
-    def adopt(self, shard: int, barrier: int | None) -> None:
+    def own_shard(self, shard: int, barrier: int | None) -> None:
         """Note that the worker owns a user shard, and its last committed ``barrier`` (None: it has none)."""
-        self._adopted.setdefault(shard, not self._rules.unfinished)
+        self._shards.setdefault(shard, not self._rules.unfinished)
         if barrier is not None:
             self._outbox.commits.resume(shard, barrier)
 
     def owns(self, shard: int) -> bool:
         """Whether the worker is known to own a user shard."""
-        return shard in self._adopted
+        return shard in self._shards
 
     @property
-    def is_taken_up(self) -> bool:
-        """Whether all shards adopted so far were looked through."""
-        return all(self._adopted.values())
+    def is_done(self) -> bool:
+        """Whether all shards owned so far were searched."""
+        return all(self._shards.values())
 
-    def take_up(self, done: BatchResult, due: DueLists) -> None:
-        """Look through the shards that are new to the worker."""
-        if self.is_taken_up:
-            return
-        new = [shard for shard, looked in self._adopted.items() if not looked]
-        self._adopted.update(dict.fromkeys(new, True))
+    def search_new_shards(self) -> Resent:
+        """Take up what is unfinished in the shards that are new to the worker."""
+        if self.is_done:
+            return Resent({}, [], [])
+        new = [shard for shard, is_searched in self._shards.items() if not is_searched]
+        self._shards.update(dict.fromkeys(new, True))
         unfinished = self._users.unfinished(new)
-        wanted = [user_id for user_id, why in unfinished.items() if why & (WAITING | UNCONFIRMED)]
-        self.load(wanted, done, due)
+        resent = self.load(user_id for user_id, why in unfinished.items() if why & (WAITING | UNCONFIRMED))
         if self._rules.sessions:
             for user_id, why in unfinished.items():
                 if why & OPEN_SESSION:
-                    self._agenda.hear(user_id, self._steady())
+                    self._timers.note_read(user_id, self._steady())
+        return resent
 
-    def load(self, user_ids: Iterable[str], done: BatchResult, due: DueLists) -> None:
+    def load(self, user_ids: Iterable[str]) -> Resent:
         """Bring users into memory, and take up what is unfinished of those that were read from the store."""
+        resent = Resent({}, [], [])
         for user_state in self._users.load(user_ids):
-            for what in self._outbox.left_by_an_earlier_run(user_state):
-                self._send_again(user_state, what, done, due)
+            for output in self._outbox.take_unconfirmed(user_state):
+                self._send_again(user_state, output, resent)
             if user_state.waiting:
                 self._wait_on(user_state)
+        return resent
 
     def _wait_on(self, user_state: UserState) -> None:
         now = self._steady()
@@ -78,22 +93,19 @@ class Recovery:
         ]
         self._meters.add("events_waiting", len(user_state.waiting))
         self._meters.add("events_waiting_at_start", len(user_state.waiting))
-        self._agenda.wait(user_state.user_id, user_state.waiting)
+        self._timers.wait(user_state.user_id, user_state.waiting)
         # An item may have arrived while nobody held the user.
-        self._agenda.look_at(user_state.user_id, now)
+        self._timers.look_at(user_state.user_id, now)
 
-    def _send_again(
-        self, user_state: UserState, what: Event | Session | None, done: BatchResult, due: DueLists
-    ) -> None:
-        """Send what an earlier run made in an epoch that did not commit."""
-        if isinstance(what, Event):
+    def _send_again(self, user_state: UserState, output: Event | Session | None, resent: Resent) -> None:
+        if isinstance(output, Event):
             kind = "reject"
-            done.rejects.append(unknown_item(what, self._rules.wait_for_item_s))
-        elif isinstance(what, Session):
+            resent.rejects.append(unknown_item(output, self._rules.wait_for_item_s))
+        elif isinstance(output, Session):
             kind = "session"
-            done.sessions.append(ClosedSession(user_state.user_id, what))
+            resent.sessions.append(ClosedSession(user_state.user_id, output))
         else:
             kind = "list"
-            due[user_state.user_id] = ("event", None, self._now())
+            resent.due[user_state.user_id] = DueList("event", None, self._now())
         self._meters.add("outputs_resent", kind=kind)
-        self._outbox.keep(user_state, what)
+        self._outbox.keep(user_state, output)

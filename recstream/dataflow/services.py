@@ -1,14 +1,11 @@
-"""What the engine needs from outside, opened by each worker when the dataflow runs, not when it is built."""
+"""What the dataflow is given from outside: its rules, and ports that each worker opens when it starts."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
-from recstream.dataflow.idle_refresh.rules import IdleRefreshRules
 from recstream.encoders.base import Encoder
 from recstream.metrics.base import Meters
 from recstream.ranking.online_learning import LearningRules
@@ -17,56 +14,83 @@ from recstream.records.reject_limit import RejectLimitRules
 from recstream.stores.base import ItemStore, ModelStore, StatisticsStore, UserStore
 from recstream.users.state import UserStateRules
 
-__all__ = ["DataflowRules", "PerWorker", "Services", "steady_clock"]
+__all__ = ["DataflowRules", "IdleRefreshRules", "Services", "steady_clock"]
 
-X = TypeVar("X")
+
+@dataclass(frozen=True, slots=True)
+class IdleRefreshRules:
+    """Whose lists are made again while no events of theirs come, and how many."""
+
+    active_s: float
+    """Seconds since a user's last event was read after which the user is left alone. Where a log is replayed
+    event by event: seconds of event time between that event and the newest of the log."""
+    after_events: float
+    """Events of the whole stream after which a list may be made again. Doubled for a user each time that
+    their list came out as it was."""
+    lists_per_s: float
+    """Most lists made a second, by each worker."""
+    items_per_s: int
+    """Most new items a second whose users are searched for, by each worker; the newest are. 0: none."""
+    item_users: int
+    """Users searched for a new item."""
+    lists_per_event: float
+    """Lists made for each event where a log is replayed event by event, in place of ``lists_per_s``."""
 
 
 @dataclass(frozen=True)
 class DataflowRules:
-    """When things happen; all times in seconds."""
+    """When things happen; times in seconds. Defaults are those of the settings."""
 
     user_state: UserStateRules
     ranking: RankingRules
-    job: str = "recommend"
-    """Name under which positions are kept: the live job, or one of the replays."""
-    shards: int = 32
+    shards: int
     """User shards: fixed when a store is made."""
-    processes: int = 1
+    processes: int
     """Processes that share the stream: how item statistics are spread, and how fast their clock ticks."""
-    hot_users: int = 20_000
-    """Profiles kept in memory by a worker."""
-    refresh_s: float = 1.0
+    hot_users: int
+    """Users kept in memory by a worker."""
+    refresh_s: float
     """How often replicas look for what other processes wrote."""
-    wait_for_item_s: float = 60.0
-    """How long an event waits for its item; 0 rejects at once."""
-    unfinished: bool = True
-    """Whether what an earlier run left unfinished is taken up: events that wait, output whose epoch did not
-    commit, open sessions. A backfill leaves it to the live job."""
-    session_gap_s: float = 1800.0
-    lateness_s: float = 300.0
+    wait_for_item_s: float
+    """How long an event waits for its item; 0: an event of an unknown item is rejected at once."""
+    session_gap_s: float
+    """Silence between two events that ends a session, by event time."""
+    lateness_s: float
+    """How late an event may come and still belong to its session."""
+    neighbours: int
+    """Neighbours kept for each item."""
+    learning: LearningRules
+    """How much the weights of the signals follow what users choose."""
+    idle_refresh: IdleRefreshRules | None
+    """How lists of idle users are kept fresh; None: they are not."""
+    reject_limit: RejectLimitRules
+    """When too many rejects stop the flow."""
+    job: str = "recommend"
+    """Name under which positions are kept: the live job's, or that of a replay (see `replay_rules`)."""
     sessions: bool = False
     """Whether closed sessions are announced."""
-    neighbours: int = 200
-    learning: LearningRules = field(default_factory=LearningRules)
-    """How much the weights of the signals follow what users choose."""
+    unfinished: bool = True
+    """Whether what an earlier run left unfinished is taken up: events that wait, output whose epoch did not
+    commit, open sessions. A replay leaves it to the live job."""
     every_event: bool = False
-    """Rank after each event, strictly in the order of the log (one worker only), instead of once a batch."""
+    """Make lists after each event, strictly in the order of the log (one worker only), instead of once for
+    each micro-batch."""
     lists: bool = True
-    """Whether lists are made at all (a backfill may want only the last ones)."""
-    idle_refresh: IdleRefreshRules | None = None
-    """How lists of idle users are kept fresh; None: they are not."""
-    reject_limit: RejectLimitRules = field(default_factory=RejectLimitRules)
-    """When too many rejects stop the flow."""
+    """Whether lists are made at all; a replay may make only the last ones."""
+
+    @property
+    def silence_s(self) -> float:
+        """Silence of a user after which no session of theirs can grow any more."""
+        return self.session_gap_s + self.lateness_s
 
     @property
     def statistics_keys(self) -> int:
-        """Keys that item statistics are spread over; a lone process has them all under one."""
+        """Number of keys that item statistics are spread over; a lone process has them all under one."""
         return 1 if self.processes == 1 else 4 * self.processes
 
 
 def steady_clock() -> Callable[[], float]:
-    """A clock that shows the wall's time of this moment (Unix seconds) and then never steps.
+    """Make a clock that shows the wall clock's time now (Unix seconds), and from then on never steps.
 
     Waiting times run by it: nothing is given up early, or kept for hours, because somebody set the clock.
     """
@@ -89,26 +113,3 @@ class Services:
     """Compacts the tables when that is due; given to one process of a job only."""
     steady: Callable[[], float] = field(default_factory=steady_clock)
     """As `steady_clock`."""
-
-
-class PerWorker(Generic[X]):
-    """One object a worker: bytewax runs each worker in a thread of its own, and its steps all in that thread.
-
-    Kept by the thread's id. `threading.local` would not do: in a cluster the threads are not Python's, so
-    Python takes each call from them for a new thread, and forgets what was local to the last one.
-
-    >>> box = PerWorker(list)
-    >>> box() is box()
-    True
-    """
-
-    def __init__(self, make: Callable[[], X]) -> None:
-        self._make = make
-        self._made: dict[int, X] = {}
-
-    def __call__(self) -> X:
-        """The calling worker's object, made on its first call."""
-        thread = threading.get_ident()
-        if thread not in self._made:
-            self._made[thread] = self._make()
-        return self._made[thread]

@@ -1,4 +1,4 @@
-"""The profiles a worker holds in memory: a bounded window on the user table, written at the barrier."""
+"""The users that a worker holds in memory: a bounded window on the user table, written at the checkpoint."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["UserCache"]
 _UPSERT_ROWS: Final = 4000
 """Rows an upsert: *measured* 48-67 k rows/s in calls of 2,000 to 5,000 (6 KB each), 14-26 k in one of 20,000.
 
-A crash in between leaves some users newer than others, which their fences make harmless.
+A crash in between leaves some users newer than others, which their offset ranges make harmless.
 """
 _READ_AHEAD: Final = 5000
-"""Users read ahead at start, if so many may be in memory: some 40 MB until they come."""
+"""Most users read ahead at start: some 40 MB until their events come."""
 
 
 class UserCache:
-    """Profiles by user id, least recently used first; changed ones never leave before they are written."""
+    """User states by user id, least recently used first. A changed one stays until it is written."""
 
     def __init__(
         self,
@@ -50,44 +50,44 @@ class UserCache:
         self._was_empty = store.count() == 0
         self._is_whole = self._was_empty
         """Whether every stored user that this worker owns is in memory: then a look-up can find nothing."""
-        self._has_let_go = False
+        self._has_evicted = False
         self._is_warmed = False
-        self._arriving: list[list[UserRow]] | None = None
-        """Where `warm` puts what it has read; None: nothing is read any more."""
-        self._met: set[str] = set()
-        """Users who were looked up while it was reading: their rows may have changed since."""
-        self._warm: dict[str, UserRow] = {}
+        self._read_ahead: list[list[UserRow]] | None = None
+        """Where `warm` puts the rows it has read; None: nothing is being read."""
+        self._looked_up: set[str] = set()
+        """Users looked up while `warm` reads: their rows may have changed since."""
+        self._rows_ahead: dict[str, UserRow] = {}
         """Rows that were read ahead, as they are stored."""
 
     def __len__(self) -> int:
         return len(self._user_states)
 
     def warm(self, later: Later) -> None:
-        """Have the users read, ``later``, who changed last: a look-up holds up the events of its batch.
+        """Have the users who changed last read ahead, ``later``: a look-up holds up the events of its batch.
 
         *Measured* 20-40 ms a look-up of a few users beside other work, with some 2,000 stored. Once a run.
         """
         if self._is_whole or self._is_warmed:
             return
         self._is_warmed = True
-        arriving: list[list[UserRow]] = []
-        self._arriving = arriving
-        self._met = set(self._user_states)
+        read_ahead: list[list[UserRow]] = []
+        self._read_ahead = read_ahead
+        self._looked_up = set(self._user_states)
         most = min(self._limit, _READ_AHEAD)
-        later(lambda: arriving.append(self._store.newest(most)))
+        later(lambda: read_ahead.append(self._store.newest(most)))
 
-    def _take_arrived(self, absent: Iterable[str]) -> None:
-        """Take in what was read ahead, once it is there, but for the users who were looked up before that."""
-        if self._arriving is None:
+    def _take_read_ahead(self, absent: Iterable[str]) -> None:
+        """Take in the rows read ahead, once they are there, without those of users looked up meanwhile."""
+        if self._read_ahead is None:
             return
-        if not self._arriving:
-            self._met.update(absent)
+        if not self._read_ahead:
+            self._looked_up.update(absent)
             return
-        (rows,) = self._arriving
-        self._is_whole = len(rows) < min(self._limit, _READ_AHEAD) and not self._has_let_go
-        self._warm = {row.user_id: row for row in rows if row.user_id not in self._met}
-        self._arriving = None
-        self._met.clear()
+        (rows,) = self._read_ahead
+        self._is_whole = len(rows) < min(self._limit, _READ_AHEAD) and not self._has_evicted
+        self._rows_ahead = {row.user_id: row for row in rows if row.user_id not in self._looked_up}
+        self._read_ahead = None
+        self._looked_up.clear()
 
     def load(self, user_ids: Iterable[str]) -> list[UserState]:
         """Bring these users into memory by one look-up; gives those that were read from the store."""
@@ -101,8 +101,8 @@ class UserCache:
                 absent.append(user_id)
         if not absent:
             return []
-        self._take_arrived(absent)
-        rows = {user_id: self._warm.pop(user_id) for user_id in absent if user_id in self._warm}
+        self._take_read_ahead(absent)
+        rows = {user_id: self._rows_ahead.pop(user_id) for user_id in absent if user_id in self._rows_ahead}
         wanted = [user_id for user_id in absent if user_id not in rows and user_id not in self._forgotten]
         if wanted and not self._is_whole:
             rows |= self._store.fetch(wanted)
@@ -117,31 +117,31 @@ class UserCache:
         return loaded
 
     def unfinished(self, shards: Collection[int]) -> dict[str, int]:
-        """Users of these shards that an earlier run left with something to come back to, and why."""
+        """Give the users of these shards in whom an earlier run left something unfinished, and what."""
         return {} if self._was_empty else self._store.unfinished(shards)
 
     def get(self, user_id: str) -> UserState:
-        """A user that was loaded before.
+        """Give a user that was loaded before.
 
         Raises:
-            KeyError: it was not.
+            KeyError: the user was not.
         """
         return self._user_states[user_id]
 
-    def held(self, user_id: str) -> UserState | None:
-        """A user, if in memory."""
+    def find(self, user_id: str) -> UserState | None:
+        """Give a user, if in memory."""
         return self._user_states.get(user_id)
 
     def changed(self, user_id: str) -> None:
-        """Note that a profile differs from its row."""
+        """Note that a user's state differs from their row."""
         self._dirty[user_id] = None
 
     def forget(self, event: Event) -> None:
         """Erase a user as the event asks, from memory at once and from the store at the next flush.
 
-        Only the fence stays, and is stored if the user comes back: so that the event, read again after a
+        Only the offset ranges stay, and are stored if the user comes back: so the event, read again after a
         crash, does not erase what came after it. Where the beginning of a log is replayed after its end, what
-        came after the event goes with the rest, and is no longer absorbed: read again, it counts again.
+        came after the event is erased with the rest and no longer absorbed: read again, it counts again.
         """
         user_id = event.user_id
         offset_ranges = self._user_states[user_id].offset_ranges
@@ -153,13 +153,13 @@ class UserCache:
         self._forgotten[user_id] = None
 
     def flush(self, *, is_last: bool = False) -> int:
-        """Write what changed, then let go of the least recently used; gives the rows written.
+        """Write the users that changed, then evict the least recently used; gives the number of rows written.
 
-        ``is_last``: it is left as every other reader of the store shall find it.
+        ``is_last``: all is left so that every other reader of the store finds it.
         """
-        gone = [user_id for user_id in self._forgotten if user_id not in self._dirty]
-        if gone:
-            self._store.delete(gone)
+        erased = [user_id for user_id in self._forgotten if user_id not in self._dirty]
+        if erased:
+            self._store.delete(erased)
         changed = list(self._dirty)
         for at in range(0, len(changed), _UPSERT_ROWS):
             user_states = [self._user_states[user_id] for user_id in changed[at : at + _UPSERT_ROWS]]
@@ -179,12 +179,12 @@ class UserCache:
         return len(changed)
 
     def is_settled(self) -> bool:
-        """Whether every other reader sees what was written; raises what failed since."""
+        """Whether every other reader sees what was written. Raises what has failed since."""
         return self._store.is_settled()
 
     @property
-    def overfull(self) -> bool:
-        """Whether so many users were touched since the last flush that one is due before the barrier."""
+    def is_overfull(self) -> bool:
+        """Whether so many users came since the last flush that one is due before the barrier."""
         return len(self._user_states) > 2 * self._limit
 
     def _evict(self) -> None:
@@ -192,7 +192,7 @@ class UserCache:
         if spare <= 0:
             return
         self._is_whole = False
-        self._has_let_go = True
+        self._has_evicted = True
         idle = [user for user, one in self._user_states.items() if not one.waiting and not one.outbox]
         for user_id in idle[:spare]:
             del self._user_states[user_id]

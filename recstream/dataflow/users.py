@@ -1,4 +1,4 @@
-"""User shards: events in, due lists and all else that came of them out; state is written at the barrier."""
+"""The ``users`` step: micro-batches of events in, their results out; state is written at the barrier."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from bytewax.dataflow import Stream, operator
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 from typing_extensions import override
 
-from recstream.dataflow.lists import EncodedList
-from recstream.dataflow.messages import BatchResult, ClosedSession, EventBatch, Forgotten
-from recstream.dataflow.recommend import ListRequests
+from recstream.dataflow.messages import (
+    BatchResult,
+    ClosedSession,
+    EncodedList,
+    EventBatch,
+    Forgotten,
+    ListRequests,
+)
 from recstream.dataflow.services import DataflowRules
 from recstream.dataflow.worker import Worker
 from recstream.items.statistics import Interaction
@@ -24,13 +29,13 @@ from recstream.records.transport import shard_key, shard_of
 __all__ = ["BarrierError", "UsersOut", "users"]
 
 _AT_ONCE: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-"""A moment that has always passed: bytewax notifies within the same activation."""
+"""A time that has always passed: bytewax notifies within the same activation."""
 _LOG: Final = "log"
-"""The one key under which a log is worked off strictly in its order."""
+"""The only key where a log is replayed event by event, strictly in its order."""
 
 
 class BarrierError(Exception):
-    """The barrier was reached with events not worked off: committing now would lose their lists."""
+    """The barrier was reached with events not applied: committing now would lose their lists."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class UsersOut:
     """All must be consumed."""
 
     due: Stream[ListRequests]
-    """Users erased and users whose lists are due, by micro-batch of the worker."""
+    """Users erased and users whose lists are due, by micro-batch."""
     lists: Stream[EncodedList | Forgotten]
     """Lists made in place (`DataflowRules.every_event`), in the order of the log."""
     interactions: Stream[list[Interaction]]
@@ -47,11 +52,11 @@ class UsersOut:
 
 
 Snapshot: TypeAlias = tuple[int | None, int]
-"""A shard (None: the whole log, worked off in its order), and the number of the barrier it stands for."""
+"""A shard (None: the whole log, replayed in its order), and the number of the barrier it stands for."""
 
 
 class _ShardLogic(StatefulBatchLogic[EventBatch, BatchResult, Snapshot]):
-    """Collects its events with those of the worker's other shards; the first one notified works them off.
+    """Collects its events with those of the worker's other shards; the first one notified applies them all.
 
     Bytewax hands every shard its batch, then notifies, within one activation and before the epoch can
     close. So a batch of cold users costs one look-up a worker rather than one a shard.
@@ -59,24 +64,24 @@ class _ShardLogic(StatefulBatchLogic[EventBatch, BatchResult, Snapshot]):
 
     def __init__(self, worker: Worker, resumed: Snapshot | int | None = None) -> None:
         self.worker = worker
-        self.leads = worker.lead()
+        self.leads = worker.claim_lead()
         self.shard: int | None = None
         if isinstance(resumed, tuple):
             self.shard, barrier = resumed
             if self.shard is None:
                 worker.commits.resume(None, barrier)
             else:
-                worker.adopt(self.shard, barrier)
-        elif resumed is not None:  # of the first release, which kept no output to be confirmed
+                worker.own_shard(self.shard, barrier)
+        elif resumed is not None:  # a snapshot of the first release, which kept no output to be confirmed
             self.shard = resumed
-            worker.adopt(resumed, None)
+            worker.own_shard(resumed, None)
 
     @override
     def on_batch(self, values: list[EventBatch]) -> tuple[Iterable[BatchResult], bool]:
         if self.shard is None and not self.worker.rules.every_event:
             # bytewax does not tell a logic its key; the first event does
             self.shard = shard_of(values[0].events[0].user_id, self.worker.rules.shards)
-            self.worker.adopt(self.shard, None)
+            self.worker.own_shard(self.shard, None)
         self.worker.inbox.extend(values)
         return (), self.RETAIN
 
@@ -84,8 +89,8 @@ class _ShardLogic(StatefulBatchLogic[EventBatch, BatchResult, Snapshot]):
     def notify_at(self) -> datetime | None:
         if self.worker.inbox:
             return _AT_ONCE
-        look = self.worker.next_look(leads=self.leads)
-        return None if look is None else datetime.fromtimestamp(look, tz=timezone.utc)
+        at = self.worker.next_step(leads=self.leads)
+        return None if at is None else datetime.fromtimestamp(at, tz=timezone.utc)
 
     @override
     def on_notify(self) -> tuple[Iterable[BatchResult], bool]:
@@ -94,7 +99,7 @@ class _ShardLogic(StatefulBatchLogic[EventBatch, BatchResult, Snapshot]):
     @override
     def on_eof(self) -> tuple[Iterable[BatchResult], bool]:
         # The source ended, perhaps for a restart: nothing is announced or given up because of it.
-        self.worker.ending = True
+        self.worker.is_ending = True
         return (), self.RETAIN
 
     @override
@@ -102,7 +107,7 @@ class _ShardLogic(StatefulBatchLogic[EventBatch, BatchResult, Snapshot]):
         """The barrier: bytewax asks every shard that was awake before it commits; the first flushes."""
         if self.worker.inbox:
             msg = (
-                f"{sum(len(batch.events) for batch in self.worker.inbox)} events were not worked off when "
+                f"{sum(len(batch.events) for batch in self.worker.inbox)} events were not applied when "
                 "the epoch closed; this bytewax schedules notifications differently (pinned: 0.21.1)"
             )
             raise BarrierError(msg)
@@ -113,13 +118,13 @@ class _ShardLogic(StatefulBatchLogic[EventBatch, BatchResult, Snapshot]):
 @operator
 def users(
     step_id: str,
-    received: Stream[EventBatch],
+    batches: Stream[EventBatch],
     worker: Callable[[], Worker],
     rules: DataflowRules,
 ) -> UsersOut:
-    """Route events to user shards, apply them, and say what came of each micro-batch.
+    """Route events to user shards, apply them, and give the results of each micro-batch.
 
-    With `DataflowRules.every_event` all go to one key, in the order they were read.
+    With `DataflowRules.every_event` all events go to one key, in the order in which they were read.
     """
 
     def by_shard(batch: EventBatch) -> Iterable[tuple[str, EventBatch]]:
@@ -138,16 +143,17 @@ def users(
             worker().replica.own(0)
         return _ShardLogic(worker(), resumed)
 
-    keyed: KeyedStream[EventBatch] = op.flat_map("by_shard", received, by_shard)
-    steps = op.key_rm("shard_rm", op.stateful_batch("shards", keyed, logic))
+    keyed: KeyedStream[EventBatch] = op.flat_map("by_shard", batches, by_shard)
+    results = op.key_rm("shard_rm", op.stateful_batch("shards", keyed, logic))
     return UsersOut(
-        op.filter_map("due", steps, _due),
-        op.flat_map("lists", steps, lambda step: step.lists),
-        op.filter_map("touches", steps, lambda step: step.interactions or None),
-        op.flat_map("rejects", steps, lambda step: step.rejects),
-        op.flat_map("sessions", steps, lambda step: step.sessions),
+        op.filter_map("due", results, _requests),
+        op.flat_map("lists", results, lambda result: result.lists),
+        op.filter_map("touches", results, lambda result: result.interactions or None),
+        op.flat_map("rejects", results, lambda result: result.rejects),
+        op.flat_map("sessions", results, lambda result: result.sessions),
     )
 
 
-def _due(step: BatchResult) -> ListRequests | None:
-    return ListRequests(step.forgotten, step.queries) if step.forgotten or step.queries else None
+def _requests(result: BatchResult) -> ListRequests | None:
+    has_any = result.forgotten or result.queries
+    return ListRequests(result.forgotten, result.queries) if has_any else None

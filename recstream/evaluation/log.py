@@ -82,7 +82,7 @@ def read_log(
         log.rejected.update(reject.reason for reject in rejects)
         encoded = encoded_events(decoded, wiring.encoder)
         log.rejected.update(reject.reason for reject in encoded.rejects)
-        log.carried_items |= encoded.brought
+        log.carried_items |= encoded.items
         log.events += [event._replace(raw=b"") for event in encoded.events]
     return log
 

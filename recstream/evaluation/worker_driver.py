@@ -10,9 +10,8 @@ import orjson
 from typing_extensions import override
 
 from recstream.dataflow.graph import replay_rules
-from recstream.dataflow.list_builder import ListBuilder
-from recstream.dataflow.lists import EncodedList
-from recstream.dataflow.messages import BatchResult, DueLists, EventBatch
+from recstream.dataflow.lists import ListBuilder
+from recstream.dataflow.messages import BatchResult, DueLists, EncodedList, EventBatch
 from recstream.dataflow.services import DataflowRules, Services
 from recstream.dataflow.worker import Worker
 from recstream.evaluation.log import Log

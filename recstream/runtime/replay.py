@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 
 from recstream.config import Settings
 from recstream.connectors.base import RecordSource
-from recstream.dataflow.final_lists import FinalListsSource
 from recstream.dataflow.graph import catalogue_flow, final_lists_flow, recommend_flow, replay_rules
 from recstream.dataflow.outputs import Inputs
+from recstream.dataflow.recommend import FinalListsSource
 from recstream.metrics.accounting import Accounting, accounting
 from recstream.runtime.locks import job_lock
 from recstream.runtime.positions import ReplayPlace, positions_dir, replay_place

@@ -10,9 +10,8 @@ from typing import Any
 from recstream.config import ConfigError, Settings
 from recstream.connectors import FILES, Connector, connector_for, scheme_of
 from recstream.connectors.base import MessageSink, NullSink, ReadOptions, RecordSource
-from recstream.dataflow.idle_refresh.rules import IdleRefreshRules
 from recstream.dataflow.outputs import Inputs, Outputs
-from recstream.dataflow.services import DataflowRules, Services
+from recstream.dataflow.services import DataflowRules, IdleRefreshRules, Services
 from recstream.encoders.base import Encoder, EncoderSpec
 from recstream.encoders.cached import CachedEncoder, open_cached_encoder
 from recstream.metrics.accounting import Summary

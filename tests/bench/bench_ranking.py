@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from recstream.dataflow.lists import EncodedList
+from recstream.dataflow import lists as list_building
 from recstream.items.catalogue import Catalogue
 from recstream.items.statistics import Interaction, ItemStatistics
 from recstream.items.terms import pack, text_terms
@@ -164,7 +164,7 @@ STAGES: dict[str, tuple[Any, str]] = {
     "score": (RankingModel, "score"),
     "select": (Recommender, "_best"),
     "reasons": (ranking, "reasons"),
-    "json": (EncodedList, "of"),
+    "json": (list_building, "encoded_list"),
 }
 """Functions whose time is told apart; the rest is what is done in Python."""
 
@@ -185,7 +185,7 @@ def stopwatches(spent: dict[str, float]) -> Iterator[None]:
     kept = {name: (owner.__dict__[attribute]) for name, (owner, attribute) in STAGES.items()}
     for name, (owner, attribute) in STAGES.items():
         work = watched(name, getattr(owner, attribute))
-        setattr(owner, attribute, staticmethod(work) if owner is EncodedList else work)
+        setattr(owner, attribute, work)
     try:
         yield
     finally:
@@ -221,7 +221,7 @@ def measure(*, items: int, users: int, interactions: int, least: int, rounds: in
         def emitted(some: list[Query] = some, times: int = times) -> None:
             for _ in range(times):
                 for query, made in zip(some, recommender.rank(some), strict=True):
-                    EncodedList.of(query, made, catalogue, "encoder", 0.0)
+                    list_building.encoded_list(query, made, catalogue, "encoder", 0.0)
 
         def product(tastes: Matrix = tastes, times: int = times) -> None:
             for _ in range(times):

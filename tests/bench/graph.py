@@ -21,9 +21,9 @@ from recstream.dataflow.decode import decode
 from recstream.dataflow.encode import encode_events
 from recstream.dataflow.graph import recommend_flow
 from recstream.dataflow.outputs import Inputs, Outputs, dead_letters, emit, none_of
-from recstream.dataflow.services import DataflowRules, PerWorker, Services
+from recstream.dataflow.services import DataflowRules, Services
 from recstream.dataflow.users import users
-from recstream.dataflow.worker import Worker
+from recstream.dataflow.worker import PerWorker, Worker
 from recstream.records.transport import RawBatch
 from recstream.runtime.positions import positions_dir
 from recstream.runtime.runner import run_flow
@@ -106,17 +106,21 @@ def build_state(
     df = Dataflow(name)
     worker = PerWorker(lambda: Worker(services, rules))
     decoding = (rules.user_state.decode, services.meters, services.now, rules.reject_limit)
-    heard = decode("decode_events", op.input("events", df, inputs.events), "events", *decoding)
-    spoken = encode_events(
-        "encode_events", heard.events, lambda: worker().encoder, services.meters, rules.reject_limit
+    decoded = decode("decode_events", op.input("events", df, inputs.events), "events", *decoding)
+    encoded = encode_events(
+        "encode_events", decoded.events, lambda: worker().encoder, services.meters, rules.reject_limit
     )
-    done = users("users", spoken.events, worker, rules)
-    unused: list[tuple[str, Stream[Any]]] = [("items", heard.items), ("due", done.due), ("lists", done.lists)]
-    unused += [("brought", spoken.items), ("touches", done.interactions), ("sessions", done.sessions)]
-    rejects = [heard.rejects, spoken.rejects, done.rejects]
+    results = users("users", encoded.events, worker, rules)
+    unused: list[tuple[str, Stream[Any]]] = [
+        ("items", decoded.items),
+        ("due", results.due),
+        ("lists", results.lists),
+    ]
+    unused += [("brought", encoded.items), ("touches", results.interactions), ("sessions", results.sessions)]
+    rejects = [decoded.rejects, encoded.rejects, results.rejects]
     rejects += [none_of(f"no_{step}", stream) for step, stream in unused]
-    letters = dead_letters("dead_letters", op.merge("all_rejects", *rejects), services.now)
-    emit("dead_letter", letters, outputs.rejects)
+    rejected = dead_letters("dead_letters", op.merge("all_rejects", *rejects), services.now)
+    emit("dead_letter", rejected, outputs.rejects)
     return df
 
 

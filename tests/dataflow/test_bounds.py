@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recstream.dataflow.services import DataflowRules
 from recstream.records.actions import MAX_ID_BYTES, DecodeRules
 from recstream.records.event import Event
 from recstream.records.transport import Partition
@@ -91,7 +90,7 @@ def test_no_part_of_a_state_outgrows_its_bound(log: list[list[Event]]) -> None:
         if at == len(log) // 2:
             worked.know(UNKNOWN[0])
         for user in USERS:
-            held = worked.worker.users.held(user)
+            held = worked.worker.users.find(user)
             if held is not None:
                 assert_within(held, SMALL)
         barrier(worked)
@@ -104,7 +103,7 @@ def test_no_part_of_a_state_outgrows_its_bound(log: list[list[Event]]) -> None:
     for row in worked.users.rows.values():
         state = user_state_of(row, worked.worker.replica.catalogue)
         assert (state.waiting, state.outbox, state.refused) == ([], [], {})
-    assert not worked.worker.timers.wanted
+    assert not worked.worker.timers.waiting
 
 
 @settings(max_examples=60)
@@ -186,15 +185,13 @@ def test_items_that_nobody_knows_leave_nothing_behind() -> None:
     worked.step()
     barrier(worked)
     timers = worked.worker.timers
-    assert (len(timers.wanted), len(timers.deadlines)) == (0, 0)
+    assert (len(timers.waiting), len(timers.deadlines)) == (0, 0)
     assert len(worked.worker.replica.catalogue) == known
 
 
 def largest(*, waiting: int, dim: int = 384) -> tuple[UserState, int]:
     """A user with everything at its limit and as long as may be; gives its row's state in bytes too."""
-    rules = DataflowRules(
-        user_state=UserStateRules(DecodeRules(), dedup=256), ranking=Bench().rules.ranking
-    ).user_state
+    rules = UserStateRules(DecodeRules(), dedup=256)
     catalogue = catalogue_of([f"{number:x>{MAX_ID_BYTES}}" for number in range(rules.history)], dim=dim)
     ids = catalogue.ids
     user_state = UserState("u" * MAX_ID_BYTES)

@@ -139,7 +139,7 @@ def test_a_tombstone_of_an_item_nobody_knows_is_stored_but_not_known() -> None:
 def test_an_item_seen_with_an_event_is_used_but_not_written() -> None:
     world = Two()
     replica = world.replica()
-    replica.see(item_row("a"))
+    replica.put_carried(item_row("a"))
     assert replica.catalogue.handle("a") == 0
     assert flush(replica, world.seq) == (0, 0)
 
@@ -164,10 +164,10 @@ def test_an_item_that_events_carry_enters_the_catalogue_once_and_is_written(
     world = Two()
     replica = world.replica()
     entered = puts_of(replica, monkeypatch)
-    replica.see(item_row("a"))
-    replica.see(item_row("a"))
+    replica.put_carried(item_row("a"))
+    replica.put_carried(item_row("a"))
     assert replica.put(item_row("a"))
-    replica.see(item_row("a"))
+    replica.put_carried(item_row("a"))
     assert entered == ["a"]
     assert replica.take_arrived() == ["a"]
     assert flush(replica, world.seq) == (1, 0)
@@ -182,7 +182,7 @@ def test_an_item_that_events_carry_enters_once_where_another_worker_writes_it(
     world = Two()
     replica, owner = world.replica(), world.replica()
     entered = puts_of(replica, monkeypatch)
-    replica.see(item_row("a"))
+    replica.put_carried(item_row("a"))
     owner.put(item_row("a"))
     flush(owner, world.seq)
     replica.refresh()
@@ -193,8 +193,8 @@ def test_the_record_of_an_item_replaces_what_an_event_carried(monkeypatch: pytes
     world = Two()
     replica = world.replica()
     entered = puts_of(replica, monkeypatch)
-    replica.see(item_row("a", title="Event"))
-    replica.see(item_row("a", title="Later event"))
+    replica.put_carried(item_row("a", title="Event"))
+    replica.put_carried(item_row("a", title="Later event"))
     assert replica.put(item_row("a", title="Record"))
     assert (replica.catalogue.titles, entered) == (["Record"], ["a", "a", "a"])
 
@@ -203,9 +203,9 @@ def test_an_item_seen_with_an_event_does_not_override_its_own_record() -> None:
     world = Two()
     replica = world.replica()
     replica.put(item_row("a", title="Record"))
-    replica.see(item_row("a", title="Event"))
+    replica.put_carried(item_row("a", title="Event"))
     flush(replica, world.seq)
-    replica.see(item_row("a", title="Event"))
+    replica.put_carried(item_row("a", title="Event"))
     assert replica.catalogue.titles == ["Record"]
 
 
@@ -259,7 +259,7 @@ def test_statistics_are_read_from_others_and_never_over_ones_own() -> None:
     one, other = world.replica(keys=keys, owned=(0,)), world.replica(keys=keys, owned=(1,))
     for replica, key in ((one, 0), (other, 1)):
         for name in names:
-            replica.see(item_row(name))
+            replica.put_carried(item_row(name))
         mine = [replica.catalogue.handle(name) or 0 for name in names if shard_of(name, keys) == key]
         replica.statistics.count([Interaction(item, ()) for item in mine] * 2)
         flush(replica, world.seq)

@@ -66,7 +66,7 @@ def test_users_and_items_are_written_while_statistics_are_not_yet() -> None:
         assert sorted(bench.users.rows) == ["u0", "u1", "u2"]
         assert sorted(bench.items.rows) == ITEMS
         assert not bench.statistics.rows
-    bench.worker.barrier.background.wait()
+    bench.worker.checkpoint.background.wait()
     assert sorted(bench.statistics.rows) == ITEMS
 
 
@@ -78,7 +78,7 @@ def test_a_barrier_that_finds_the_one_before_at_work_begins_nothing_new() -> Non
             listen(bench, 12, first=first)
             bench.worker.flush()
             assert {row.version for row in bench.users.rows.values()} == {(first + 12) // 3}
-    bench.worker.barrier.background.wait()
+    bench.worker.checkpoint.background.wait()
     writes = [what for what, _ in bench.statistics.calls if what == "upsert"]
     assert len(writes) == 1
     listen(bench, 12, first=36)
@@ -91,7 +91,7 @@ def test_at_the_end_all_is_written_before_the_barrier_is_done() -> None:
     with held_statistics(bench) as held:
         bench.worker.flush()
         listen(bench, 12, first=12)
-        bench.worker.ending = True
+        bench.worker.is_ending = True
         threading.Timer(0.1, held.gate.set).start()
         bench.worker.flush()
         assert {row.tick for row in bench.statistics.rows.values()} == {24.0}
@@ -103,9 +103,9 @@ def test_what_cannot_be_written_stops_the_next_barrier(ending: bool) -> None:
     bench = heard(12)
     bench.statistics.upsert = fail  # type: ignore[method-assign, assignment]  # a full disk
     bench.worker.flush()
-    while not bench.worker.barrier.background.is_idle:
+    while not bench.worker.checkpoint.background.is_idle:
         pass
-    bench.worker.ending = ending
+    bench.worker.is_ending = ending
     with pytest.raises(DiskError, match="no room"):
         bench.worker.flush()
 
@@ -127,7 +127,7 @@ def test_compaction_holds_up_no_barrier() -> None:
     assert {row.version for row in bench.users.rows.values()} == {12}
     assert not runs, "it was waited for"
     gate.set()
-    bench.worker.barrier.upkeep.wait()
+    bench.worker.checkpoint.upkeep.wait()
     assert runs == [True]
 
 

@@ -33,7 +33,7 @@ def test_an_event_brings_its_item_as_it_was_then_and_not_as_a_later_one_of_the_b
     op.output("items", out.items, TestingSink([]))
     op.output("rejects", out.rejects, TestingSink([]))
     run_main(flow)
-    assert {at: row.title for at, row in done[0].brought.items()} == {3: "Space opera", 4: "Tax law"}
+    assert {at: row.title for at, row in done[0].items.items()} == {3: "Space opera", 4: "Tax law"}
 
 
 def test_an_items_row_has_the_terms_of_all_its_words_and_a_tombstone_has_none() -> None:

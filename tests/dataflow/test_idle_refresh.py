@@ -12,14 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recstream.dataflow.idle_refresh.idle_users import IdleUsers
-from recstream.dataflow.idle_refresh.rules import IdleRefreshRules
-from recstream.dataflow.lists import EncodedList
-from recstream.dataflow.messages import BatchResult
+from recstream.dataflow.messages import BatchResult, EncodedList
+from recstream.dataflow.services import IdleRefreshRules
 from recstream.ranking.recommender import RankingRules
 from recstream.ranking.signals import SIGNALS
 from recstream.records.event import Event
 from recstream.records.transport import shard_of
-from tests.support.builders import Bench, Clock, arrived, decoded, event, item_row
+from tests.support.builders import Bench, Clock, arrived, decoded, event, idle_refresh_rules, item_row
 
 ITEMS = [f"i{k}" for k in range(6)]
 DAY = 86_400.0
@@ -29,7 +28,7 @@ def bench_of(
     *, idle_refresh: IdleRefreshRules | None = None, text: str | None = "one text", **rules: Any
 ) -> Bench:
     """A worker whose items all say the same, so that only trends tell them apart."""
-    bench = Bench(idle_refresh=idle_refresh or IdleRefreshRules(after_events=5.0), **rules)
+    bench = Bench(idle_refresh=idle_refresh or idle_refresh_rules(after_events=5.0), **rules)
     for item_id in ITEMS:
         bench.worker.replica.put(item_row(item_id, text=text))
     bench.worker.replica.take_arrived()
@@ -99,7 +98,7 @@ def test_where_nothing_moves_nothing_is_made_and_nothing_written() -> None:
     bench.statistics.calls.clear()
     for _ in range(50):
         assert idle(bench) == []
-        look = bench.worker.next_look()
+        look = bench.worker.next_step()
         assert look is not None
         assert look >= bench.clock() + bench.rules.refresh_s
         bench.flush()
@@ -108,9 +107,9 @@ def test_where_nothing_moves_nothing_is_made_and_nothing_written() -> None:
 
 def test_only_one_of_the_shards_looks_for_idle_users() -> None:
     bench = moved()
-    assert [bench.worker.lead() for _ in range(3)] == [True, False, False]
-    assert bench.worker.next_look(leads=False) is None
-    look = bench.worker.next_look(leads=True)
+    assert [bench.worker.claim_lead() for _ in range(3)] == [True, False, False]
+    assert bench.worker.next_step(leads=False) is None
+    look = bench.worker.next_step(leads=True)
     assert look is not None
     assert look <= bench.clock() + 1.0
 
@@ -137,14 +136,14 @@ def _interaction(item: int) -> Any:
 
 
 def test_so_many_lists_a_second_are_made_and_no_more() -> None:
-    bench = bench_of(idle_refresh=IdleRefreshRules(after_events=5.0, lists_per_s=8.0))
+    bench = bench_of(idle_refresh=idle_refresh_rules(after_events=5.0, lists_per_s=8.0))
     played(bench, *views("i0", 100, first=1))
     assert [len(idle(bench, 0.5)) for _ in range(5)] == [4, 4, 4, 4, 4]
     assert len(idle(bench, 1000.0)) == 8  # what was not made in time is not made up for
 
 
 def test_lists_that_events_ask_for_come_first_and_alone_unless_others_waited_for_long() -> None:
-    bench = bench_of(idle_refresh=IdleRefreshRules(after_events=5.0, lists_per_s=10.0))
+    bench = bench_of(idle_refresh=idle_refresh_rules(after_events=5.0, lists_per_s=10.0))
     played(bench, *views("i0", 30, first=1))
     found = []
     for k in range(11):
@@ -160,12 +159,12 @@ def test_an_erased_user_gets_no_list() -> None:
     bench = moved()
     played(bench, event(3.0, "forget", offset=99))
     assert bench.worker.idle_refresh is not None
-    assert bench.worker.idle_refresh.idle.heard_at("u1") is None
+    assert bench.worker.idle_refresh.idle.last_event_at("u1") is None
     assert "u1" not in [user for _ in range(5) for user in idle(bench)]
 
 
 def test_users_who_were_away_for_longer_than_told_are_left_alone() -> None:
-    bench = bench_of(idle_refresh=IdleRefreshRules(after_events=5.0, active_s=10.0))
+    bench = bench_of(idle_refresh=idle_refresh_rules(after_events=5.0, active_s=10.0))
     played(bench, event(1.0, "view", "i0", offset=1))
     bench.clock.now += 11.0
     played(bench, *views("i5", 12, first=2))
@@ -184,15 +183,15 @@ def test_users_who_left_the_memory_are_left_alone() -> None:
 
 def test_a_worker_that_ends_makes_no_more_of_them() -> None:
     bench = moved()
-    bench.worker.ending = True
+    bench.worker.is_ending = True
     assert idle(bench) == []
-    assert bench.worker.next_look() is None
+    assert bench.worker.next_step() is None
 
 
 def test_nothing_of_them_is_kept_for_sending_again() -> None:
     bench = moved()
     assert "u1" in idle(bench)
-    user_state = bench.worker.users.held("u1")
+    user_state = bench.worker.users.find("u1")
     assert user_state is not None
     assert user_state.outbox == []
 
@@ -203,7 +202,7 @@ def test_nothing_of_them_is_kept_for_sending_again() -> None:
 def fans(**rules: Any) -> Bench:
     """Of ten users one likes jazz, and each of the others something of their own."""
     by_text = {name: float(name in ("short_term", "long_term")) for name in SIGNALS}
-    bench = Bench(idle_refresh=IdleRefreshRules(), ranking=RankingRules(top_n=1, weights=by_text), **rules)
+    bench = Bench(idle_refresh=idle_refresh_rules(), ranking=RankingRules(top_n=1, weights=by_text), **rules)
     tastes = ["jazz", *(f"other{k}" for k in range(9))]
     for k, taste in enumerate(tastes):
         for number in range(4):
@@ -235,7 +234,7 @@ def test_a_new_item_reaches_the_idle_user_whom_it_fits_and_nobody_else() -> None
     bench = fans()
     hide_rest(bench)
     bench.worker.replica.put(jazz())
-    assert bench.worker.next_look() == bench.clock()
+    assert bench.worker.next_step() == bench.clock()
     assert reached(bench) == [("u0", "a new record")]
     assert reached(bench) == []
 
@@ -282,7 +281,7 @@ def test_another_worker_makes_the_lists_of_its_users() -> None:
     hide_rest(bench)
     bench.worker.replica.put(jazz())
     assert reached(bench) == []
-    bench.worker.adopt(shard_of("u0", bench.rules.shards), None)
+    bench.worker.own_shard(shard_of("u0", bench.rules.shards), None)
     played(bench)
     bench.worker.replica.put(jazz("a new record")._replace(available=False))
     bench.worker.replica.put(jazz("another record"))
@@ -339,7 +338,7 @@ def log_of(drawn: list[tuple[int, int, str]]) -> list[Event]:
 
 def replay(log: list[Event], cuts: list[int], *, flushed: bool = False) -> list[dict[str, Any]]:
     """The lists of a log worked off event by event, in these micro-batches."""
-    bench = bench_of(every_event=True, idle_refresh=IdleRefreshRules(after_events=3.0, lists_per_event=2.0))
+    bench = bench_of(every_event=True, idle_refresh=idle_refresh_rules(after_events=3.0, lists_per_event=2.0))
     lists = []
     edges = [0, *sorted(min(cut, len(log)) for cut in cuts), len(log)]
     for begin, end in pairwise(edges):
@@ -367,7 +366,7 @@ def test_in_a_log_they_follow_from_what_came_before_alone(
 
 
 def test_in_a_log_so_many_are_made_for_each_event() -> None:
-    bench = bench_of(every_event=True, idle_refresh=IdleRefreshRules(after_events=3.0, lists_per_event=2.0))
+    bench = bench_of(every_event=True, idle_refresh=idle_refresh_rules(after_events=3.0, lists_per_event=2.0))
     log = [event(float(k), "view", f"i{k % 6}", user=f"u{k}", offset=k) for k in range(200)]
     bench.step(*log)
     made = sum(bench.meters.values["drift_lists", outcome] for outcome in ("emitted", "unchanged"))
@@ -377,7 +376,8 @@ def test_in_a_log_so_many_are_made_for_each_event() -> None:
 def test_in_a_log_users_are_active_by_the_time_of_its_events() -> None:
     """Read in one second, whatever the clock says."""
     bench = bench_of(
-        every_event=True, idle_refresh=IdleRefreshRules(after_events=3.0, active_s=50.0, lists_per_event=2.0)
+        every_event=True,
+        idle_refresh=idle_refresh_rules(after_events=3.0, active_s=50.0, lists_per_event=2.0),
     )
     log = [event(float(k), "view", f"i{k % 6}", user=f"u{k}", offset=k) for k in range(200)]
     lists = [decoded(one.value) for one in bench.step(*log).lists if isinstance(one, EncodedList)]
@@ -399,7 +399,7 @@ def heard() -> Iterator[tuple[str, float]]:
 def test_of_lists_equally_old_those_of_users_who_were_here_last_come_first() -> None:
     users = IdleUsers(limit=100, after=5.0)
     for user, tick in heard():
-        users.hear(user, tick, at=0.0)
+        users.note_event(user, tick, at=0.0)
     for user, _ in heard():
         users.note_list(user, 1000.0, [1], is_refresh=True)
     assert users.pick(3, tick=1100.0, since=-1.0) == ["u9", "u8", "u7"]
@@ -408,7 +408,7 @@ def test_of_lists_equally_old_those_of_users_who_were_here_last_come_first() -> 
 def test_of_users_equally_idle_those_with_the_oldest_lists_come_first() -> None:
     users = IdleUsers(limit=100, after=5.0)
     for user, tick in heard():
-        users.hear(user, 1000.0, at=0.0)
+        users.note_event(user, 1000.0, at=0.0)
         users.note_list(user, tick, [1], is_refresh=True)
     assert users.pick(3, tick=1100.0, since=-1.0) == ["u0", "u1", "u2"]
 
@@ -416,7 +416,7 @@ def test_of_users_equally_idle_those_with_the_oldest_lists_come_first() -> None:
 def test_nobody_starves_while_the_world_moves() -> None:
     users = IdleUsers(limit=100, after=5.0)
     for user, tick in heard():
-        users.hear(user, tick, at=0.0)
+        users.note_event(user, tick, at=0.0)
     picked = {user for tick in range(1000, 4000, 10) for user in users.pick(1, tick=tick, since=-1.0)}
     assert picked == {user for user, _ in heard()}
 
@@ -425,11 +425,11 @@ def test_nobody_starves_while_the_world_moves() -> None:
 def test_the_table_keeps_those_heard_last(limit: int) -> None:
     users = IdleUsers(limit=limit, after=5.0)
     for user, tick in heard():
-        users.hear(user, tick, at=0.0)
+        users.note_event(user, tick, at=0.0)
     assert len(users) == limit
     assert set(users.pick(9, tick=9999.0, since=-1.0)) == {f"u{9 - k}" for k in range(limit)}
 
 
 def test_a_clock_is_not_needed_to_be_still() -> None:
-    bench = Bench(Clock(), idle_refresh=IdleRefreshRules())
+    bench = Bench(Clock(), idle_refresh=idle_refresh_rules())
     assert idle(bench, 100.0) == []

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recstream.dataflow.lists import EncodedList
+from recstream.dataflow.messages import EncodedList
 from recstream.dataflow.model_state.text_transform import TRANSFORM
 from recstream.dataflow.model_state.weights import WEIGHTS, mean_of, stored_weights
 from recstream.dataflow.worker import Worker

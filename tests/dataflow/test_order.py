@@ -33,7 +33,7 @@ class Job:
         """Start anew, perhaps with another number; what was not flushed is lost."""
         self.workers = [Worker(self.bench.services(), self.bench.rules) for _ in range(workers)]
         for shard in range(self.bench.rules.shards):
-            self.workers[shard % workers].adopt(shard, None)
+            self.workers[shard % workers].own_shard(shard, None)
 
     def flush(self) -> None:
         for worker in self.workers:

@@ -34,7 +34,7 @@ class Life:
         """The job is started again after a kill, its last epoch committed or not; gives its first step."""
         resumed = self.barrier if committed else self.committed
         self.bench.again()
-        self.bench.worker.adopt(SHARD, resumed)
+        self.bench.worker.own_shard(SHARD, resumed)
         self.committed = self.barrier = resumed
         return self.epoch()
 
@@ -106,7 +106,7 @@ def test_a_session_open_at_a_restart_is_announced_although_its_user_stays_away()
     life.bench.know("a")
     life.epoch(event(1.0, "view", "a", offset=1))
     assert life.killed(committed=True).sessions == []
-    look = life.bench.worker.next_look()
+    look = life.bench.worker.next_step()
     assert look is not None
     life.bench.clock.now = look
     (closed,) = life.epoch().sessions
@@ -150,7 +150,7 @@ def test_users_with_unconfirmed_output_stay_in_memory() -> None:
     life.epoch(event(1.0, "view", "new", offset=1))
     life.bench.know("new")
     life.epoch(*(event(2.0, "view", "new", user=f"v{k}", offset=k) for k in range(4)))
-    assert life.bench.worker.users.held("u1") is not None
+    assert life.bench.worker.users.find("u1") is not None
 
 
 def replay_beside(life: Life) -> Life:

@@ -65,7 +65,7 @@ def test_rows_are_written_once_in_some_barriers_until_the_end() -> None:
         bench.flush()
         written.append(len(stored(bench)))
     assert written == [0] * 7 + [8] * 4 + [8]
-    assert bench.worker.next_write() is not None
+    assert bench.worker.next_checkpoint() is not None
     stop(bench)
     assert len(stored(bench)) == 12
     assert not bench.worker.models.sessions.waits
@@ -103,7 +103,7 @@ def test_somebody_forgotten_leaves_the_rows_whose_sessions_had_left_the_window()
     bench.worker.recommender.sessions.take_changed()
     assert "u1" in stored(bench)
     bench.step(event(1000.0, "forget", user="u1", offset=1000))
-    bench.worker.ending = False
+    bench.worker.is_ending = False
     bench.flush()
     assert "u1" not in stored(bench)
 

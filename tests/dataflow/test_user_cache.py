@@ -96,9 +96,9 @@ def test_changed_users_stay_until_they_are_written() -> None:
     for at, user in enumerate(USERS):
         users.get(user).observe(event(1.0, "view", "a", user=user, offset=at), CATALOGUE, RULES, 0.0)
         users.changed(user)
-    assert (len(users), users.overfull) == (6, True)
+    assert (len(users), users.is_overfull) == (6, True)
     assert users.flush() == 6
-    assert (len(users), len(store.rows), users.overfull) == (1, 6, False)
+    assert (len(users), len(store.rows), users.is_overfull) == (1, 6, False)
 
 
 def test_the_least_recently_used_are_let_go_first() -> None:
@@ -245,7 +245,7 @@ def test_a_row_that_was_read_ahead_before_it_changed_is_not_used() -> None:
     users.changed("u1")
     users.load(["u2"])
     users.flush()
-    assert users.held("u1") is None
+    assert users.find("u1") is None
     works.pop()()
     users.load(["u1"])
     assert users.get("u1").version == 2

@@ -16,9 +16,8 @@ from bytewax.testing import TestingSink, TestingSource
 from recstream.dataflow.items import count_interactions, store_items
 from recstream.dataflow.messages import EventBatch
 from recstream.dataflow.recommend import recommend
-from recstream.dataflow.services import PerWorker
 from recstream.dataflow.users import BarrierError, _ShardLogic, users
-from recstream.dataflow.worker import Worker
+from recstream.dataflow.worker import PerWorker, Worker
 from recstream.items.codec import ItemRow
 from recstream.items.statistics import SCALES
 from recstream.records.event import Event
@@ -89,7 +88,7 @@ def test_the_barrier_refuses_to_commit_what_was_not_worked_off() -> None:
     bench.again()
     logic = _ShardLogic(bench.worker)
     assert list(logic.on_batch([EventBatch(0.0, log(3))])[0]) == []
-    with pytest.raises(BarrierError, match="3 events were not worked off"):
+    with pytest.raises(BarrierError, match="3 events were not applied"):
         logic.snapshot()
     assert bench.users.rows == {}
 

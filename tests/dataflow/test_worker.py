@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recstream.dataflow.lists import EncodedList
-from recstream.dataflow.messages import BatchResult, EventBatch, Forgotten
+from recstream.dataflow.messages import BatchResult, EncodedList, EventBatch, Forgotten
 from recstream.items.statistics import Interaction, pairs_of
 from recstream.metrics.accounting import accounting
 from recstream.records.event import Event
@@ -87,7 +86,7 @@ def test_every_event_read_is_in_exactly_one_account(
     got = accounting(bench.meters.snapshot())
     assert got.balanced, str(got)
     assert got.waiting == 0
-    assert not bench.worker.timers.wanted
+    assert not bench.worker.timers.waiting
     # and after a restart, of what is stored
     bench.flush()
     bench.again()
@@ -323,13 +322,13 @@ def test_an_item_that_arrives_settles_what_waited_for_it() -> None:
     assert [query.version for query in done.queries] == [1]
     assert bench.step().queries == []
     bench.know("new0")
-    assert bench.worker.next_look() == bench.clock()
+    assert bench.worker.next_step() == bench.clock()
     done = bench.step()
     (query,) = done.queries
     assert (query.version, query.trigger) == (2, "event")
     assert pairs_of(done.interactions).rows.tolist() == [0, 1]
     assert bench.meters.values["events_waiting",] == 0
-    assert bench.worker.timers.wanted == {}
+    assert bench.worker.timers.waiting == {}
 
 
 def test_an_item_that_arrives_after_a_restart_settles_what_waited_for_it() -> None:
@@ -350,8 +349,8 @@ def test_who_waits_is_found_after_a_restart_without_coming_back() -> None:
     bench.again()
     bench.know("new0")
     (shard,) = {row.shard for row in bench.users.rows.values()}
-    bench.worker.adopt(shard, None)
-    assert bench.worker.next_look() == bench.clock()
+    bench.worker.own_shard(shard, None)
+    assert bench.worker.next_step() == bench.clock()
     (query,) = bench.step().queries
     assert (query.user_id, query.version) == ("u1", 1)
     assert accounting(bench.meters.snapshot()).balanced
@@ -364,7 +363,7 @@ def test_an_event_that_waited_long_enough_is_rejected_with_its_bytes(past: float
     one = event(2.0, "view", "new0", offset=2)
     assert bench.step(one).rejects == []
     due = bench.clock() + wait_s
-    look = bench.worker.next_look()
+    look = bench.worker.next_step()
     assert look is not None
     assert look <= due
     bench.clock.now = due - 0.01
@@ -372,7 +371,7 @@ def test_an_event_that_waited_long_enough_is_rejected_with_its_bytes(past: float
     bench.clock.now = due + past
     (reject,) = bench.step().rejects
     assert (reject.reason, reject.raw, reject.offset) == ("unknown_item", one.raw, 2)
-    assert (bench.worker.next_look(), bench.worker.timers.wanted) == (None, {})
+    assert (bench.worker.next_step(), bench.worker.timers.waiting) == (None, {})
     assert bench.meters.values["events_waiting",] == 0
     assert bench.meters.values["records_rejected", "events", "unknown_item"] == 1
 
@@ -381,7 +380,7 @@ def test_without_waiting_an_unknown_item_is_rejected_at_once() -> None:
     bench = Bench(wait_for_item_s=0.0)
     (reject,) = bench.step(event(2.0, "view", "new0", offset=2)).rejects
     assert reject.reason == "unknown_item"
-    assert (bench.worker.next_look(), bench.worker.timers.wanted) == (None, {})
+    assert (bench.worker.next_step(), bench.worker.timers.waiting) == (None, {})
     assert bench.meters.values["events_waiting",] == 0
 
 
@@ -441,13 +440,13 @@ def test_a_session_is_announced_once_when_the_user_went_quiet(gap_s: float) -> N
     bench = Bench(Clock(1_700_000_000.123), sessions=True, session_gap_s=gap_s, lateness_s=0.7)
     bench.know("i0")
     bench.step(event(5.0, "view", "i0", offset=1))
-    look = bench.worker.next_look()
+    look = bench.worker.next_step()
     assert look is not None
     bench.clock.now = look - 0.01
     assert sessions(bench.step()) == []
     bench.clock.now = look
     assert sessions(bench.step()) == [(5.0, 5.0)]
-    assert (bench.worker.next_look(), bench.worker.timers.heard) == (None, {})
+    assert (bench.worker.next_step(), bench.worker.timers.last_read) == (None, {})
     bench.clock.now += 9999.0
     assert sessions(bench.step()) == []
 
@@ -482,7 +481,7 @@ def test_a_user_who_only_asked_before_is_still_heard_when_something_happens() ->
     bench.step(event(0.0, "request", offset=1))
     bench.clock.now += GAP + LATE
     assert sessions(bench.step()) == []
-    assert bench.worker.timers.heard == {}
+    assert bench.worker.timers.last_read == {}
     bench.step(event(9000.0, "view", "i0", offset=2))
     bench.clock.now += GAP + LATE
     assert sessions(bench.step()) == [(9000.0, 9000.0)]
@@ -523,7 +522,7 @@ def test_a_restart_does_not_announce_a_session_again() -> None:
     bench.flush()
     barrier = bench.worker.commits.close()
     bench.again()
-    bench.worker.adopt(shard_of("u1", bench.rules.shards), barrier)
+    bench.worker.own_shard(shard_of("u1", bench.rules.shards), barrier)
     assert sessions(bench.step(*log)) == []
 
 
@@ -543,7 +542,7 @@ def test_while_an_event_waits_the_worker_looks_for_its_item_in_the_tables() -> N
     bench = Bench(refresh_s=1.0)
     bench.step(event(1.0, "view", "new0", offset=1))
     bench.items.upsert([item_row("new0", seq=1)])
-    assert bench.worker.next_look() == bench.clock() + 1.0
+    assert bench.worker.next_step() == bench.clock() + 1.0
     bench.clock.now += 1.0
     assert [query.version for query in bench.step().queries] == [1]
 
@@ -571,9 +570,9 @@ def test_a_list_carries_ids_and_not_handles() -> None:
 
 def test_sequence_numbers_grow_even_when_the_clock_does_not() -> None:
     bench = Bench()
-    numbers = [bench.worker.barrier.next_seq() for _ in range(3)]
+    numbers = [bench.worker.checkpoint.next_seq() for _ in range(3)]
     bench.clock.now -= 100.0
-    numbers.append(bench.worker.barrier.next_seq())
+    numbers.append(bench.worker.checkpoint.next_seq())
     assert numbers == sorted(set(numbers))
 
 
@@ -616,7 +615,7 @@ def test_what_is_learned_is_written_although_nothing_comes_any_more() -> None:
     step = bench.step(*arrived([event(float(k), "view", item) for k, item in enumerate(items)]))
     bench.worker.count(step.interactions)
     barriers: list[int] = []
-    while bench.worker.next_write() is not None:
+    while bench.worker.next_checkpoint() is not None:
         bench.worker.wake()
         written = len(bench.statistics.rows)
         bench.flush()

@@ -339,7 +339,7 @@ def without_rows_at_the_barrier() -> None:
 
     @wrap(Worker, "flush")
     def _(original: Any, worker: Worker) -> None:
-        ending[0] = worker.ending
+        ending[0] = worker.is_ending
         original(worker)
 
     @wrap(UserCache, "flush")

@@ -60,7 +60,7 @@ def test_the_next_look_is_asked_for_on_the_clock_as_it_now_is(hours: float) -> N
     bench = Set(wait_for_item_s=60.0, refresh_s=1.0)
     bench.step(event(1.0, "like", "late"))
     bench.set(hours)
-    look = bench.worker.next_look()
+    look = bench.worker.next_step()
     assert look is not None
     assert 0.0 <= look - bench.clock.now <= 1.0
 
@@ -72,7 +72,7 @@ def test_an_event_that_waited_when_the_clock_was_set_back_between_runs_waits_no_
     bench.set(-3.0)
     bench.again()
     for shard in range(bench.rules.shards):
-        bench.worker.adopt(shard, None)
+        bench.worker.own_shard(shard, None)
     bench.step()
     bench.later(59.0)
     assert bench.step().rejects == []

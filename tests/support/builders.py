@@ -1,4 +1,4 @@
-"""What tests of core and engine build: events, catalogues, workers on fakes, and views of a state."""
+"""What tests build: events, catalogues, rules, workers on fakes, and views of a state."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ import orjson
 
 from recstream.config import Settings
 from recstream.dataflow.messages import BatchResult, EventBatch
-from recstream.dataflow.services import DataflowRules, Services
+from recstream.dataflow.services import DataflowRules, IdleRefreshRules, Services
 from recstream.dataflow.worker import Worker
 from recstream.encoders import open_encoder
 from recstream.encoders.base import EncoderSpec
 from recstream.items.catalogue import Catalogue
 from recstream.items.codec import ItemRow
 from recstream.items.statistics import Interaction, ItemStatistics
+from recstream.ranking.online_learning import LearningRules
 from recstream.ranking.query import Query, query_of
 from recstream.ranking.recommender import RankingRules
 from recstream.records.actions import DecodeRules
 from recstream.records.arrays import Vector
 from recstream.records.event import Event
+from recstream.records.reject_limit import RejectLimitRules
 from recstream.records.transport import Partition
 from recstream.runtime import wiring
 from recstream.stores.memory import MemoryItemStore, MemoryModelStore, MemoryStatisticsStore, MemoryUserStore
@@ -163,6 +165,39 @@ def item_row(item_id: str, *, text: str | None = None, deleted: bool = False, **
     return row._replace(**more)
 
 
+def dataflow_rules(**chosen: Any) -> DataflowRules:
+    """Rules of a lone worker that makes lists of five, and none of idle users, but for those chosen."""
+    rules: dict[str, Any] = {
+        "user_state": RULES,
+        "ranking": RankingRules(top_n=5),
+        "shards": 32,
+        "processes": 1,
+        "hot_users": 20_000,
+        "refresh_s": 1.0,
+        "wait_for_item_s": 60.0,
+        "session_gap_s": 1800.0,
+        "lateness_s": 300.0,
+        "neighbours": 200,
+        "learning": LearningRules(),
+        "idle_refresh": None,
+        "reject_limit": RejectLimitRules(),
+    }
+    return DataflowRules(**(rules | chosen))
+
+
+def idle_refresh_rules(**chosen: Any) -> IdleRefreshRules:
+    """Rules by which many lists of idle users are made, but for those chosen."""
+    rules: dict[str, Any] = {
+        "active_s": 30 * 86400.0,
+        "after_events": 20.0,
+        "lists_per_s": 50.0,
+        "items_per_s": 20,
+        "item_users": 50,
+        "lists_per_event": 1.0,
+    }
+    return IdleRefreshRules(**(rules | chosen))
+
+
 class Clock:
     """A wall clock that stands still until it is moved."""
 
@@ -185,9 +220,7 @@ class Bench:
         self.items = MemoryItemStore(DIM)
         self.statistics = MemoryStatisticsStore()
         self.models = MemoryModelStore()
-        rules.setdefault("user_state", RULES)
-        rules.setdefault("ranking", RankingRules(top_n=5))
-        self.rules = DataflowRules(**rules)
+        self.rules = dataflow_rules(**rules)
         self.again()
 
     def again(self) -> None:
@@ -226,10 +259,10 @@ class Bench:
         return self.worker.step()
 
     def flush(self) -> None:
-        """The barrier, and all that it begins."""
+        """The checkpoint at the barrier, and all that it begins."""
         self.worker.flush()
-        self.worker.barrier.background.wait()
-        self.worker.barrier.upkeep.wait()
+        self.worker.checkpoint.background.wait()
+        self.worker.checkpoint.upkeep.wait()
 
 
 def decoded(value: bytes) -> dict[str, Any]:

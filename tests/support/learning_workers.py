@@ -50,7 +50,7 @@ def play(bench: Bench, events: list[Event]) -> list[dict[str, Any]]:
 
 def stop(bench: Bench) -> None:
     """End the sources, so that the last barrier is passed."""
-    bench.worker.ending = True
+    bench.worker.is_ending = True
     bench.flush()
 
 
@@ -79,4 +79,4 @@ class TwoWorkers:
         for shard, bench in enumerate((self.one, self.other)):
             bench.again()
             bench.know(*ITEMS)
-            bench.worker.adopt(shard + 3, None)
+            bench.worker.own_shard(shard + 3, None)

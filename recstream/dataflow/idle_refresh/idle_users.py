@@ -1,4 +1,4 @@
-"""Users who may come back, and how far the world has moved since their lists were made."""
+"""Users who may come back, and how much has happened since their lists were made."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["IdleUsers", "worth"]
+__all__ = ["IdleUsers", "refresh_value"]
 
 Floats = npt.NDArray[np.float64]
 
 _TREND: Final = 300.0
 """Events of the stream after which a list has lost most of what it can lose to trends."""
 _RETURNING: Final = 10.0
-"""Events within which everybody who was just here is equally likely to come back."""
-_MOST_PATIENCE: Final = 64.0
+"""Events after their last one within which all users are equally likely to come back."""
+_LONGEST: Final = 64.0
+"""Times ``after`` that pass at most between two lists of a user, where they always come out the same."""
 
 
-def worth(age: Floats, idle: Floats) -> Floats:
-    """How much it is worth to make lists again that are ``age`` old, of users ``idle`` so long (in events).
+def refresh_value(age: Floats, idle: Floats) -> Floats:
+    """Give the value of making lists again, by their ``age`` and their users' ``idle`` time (in events).
 
     A user comes back with a rate that falls as one over how long they were away (return times have heavy
     tails: Barabasi, Nature 435, 2005), and a list loses ``1 - exp(-age / 300)`` of what trends are worth.
@@ -30,7 +31,7 @@ def worth(age: Floats, idle: Floats) -> Floats:
     ``x = age / 300``. So who was just here is served often, but not again and again, and who was away for
     long now and then.
 
-    >>> worth(np.array([0.0, 30.0, 300.0]), np.array([10.0, 30.0, 300.0])).round(6).tolist()
+    >>> refresh_value(np.array([0.0, 30.0, 300.0]), np.array([10.0, 30.0, 300.0])).round(6).tolist()
     [0.0, 0.000117, 0.000852]
     """
     x = age / _TREND
@@ -39,13 +40,13 @@ def worth(age: Floats, idle: Floats) -> Floats:
 
 
 class IdleUsers:
-    """A bounded table of users: when they were heard, when their list was made, and a digest of it.
+    """A bounded table of users: when their last event came, when their list was made, and its digest.
 
     Time is counted in events of the whole stream (``tick``): where nothing happens, nothing is due.
 
     >>> users = IdleUsers(limit=2, after=20.0)
     >>> for tick, name in enumerate("abc"):
-    ...     users.hear(name, tick, at=100.0)
+    ...     users.note_event(name, tick, at=100.0)
     ...     _ = users.note_list(name, tick, [7, 8], is_refresh=False)
     >>> users.pick(5, tick=10.0, since=0.0), users.pick(5, tick=50.0, since=0.0)
     ([], ['b', 'c'])
@@ -59,46 +60,47 @@ class IdleUsers:
         self._after = after
         self._limit = limit
         self._places: dict[str, int] = {}
-        """Place in the arrays by user, those heard longest ago first."""
+        """Place in the arrays by user, longest idle first."""
         self._names: list[str] = []
         self._free: list[int] = []
-        self._heard = np.zeros(0)
-        self._made = np.zeros(0)
-        self._at = np.zeros(0)
-        self._patience = np.zeros(0)
+        self._event_ticks = np.zeros(0)
+        self._list_ticks = np.zeros(0)
+        self._event_times = np.zeros(0)
+        self._intervals = np.zeros(0)
+        """Ticks after which each user's list may be made again."""
         self._digests = np.zeros(0, np.int64)
-        self._next = float("inf")
+        self._next_due = float("inf")
         """No list is due before this tick."""
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def heard_at(self, user_id: str) -> float | None:
-        """When the user was heard last, or None if they are not in the table."""
+    def last_event_at(self, user_id: str) -> float | None:
+        """Give when the user's last event came, or None if they are not in the table."""
         place = self._places.get(user_id)
-        return None if place is None else float(self._at[place])
+        return None if place is None else float(self._event_times[place])
 
-    def hear(self, user_id: str, tick: float, at: float) -> None:
-        """The user is here; ``at`` (seconds, of whatever clock) is what `pick` compares ``since`` with."""
+    def note_event(self, user_id: str, tick: float, at: float) -> None:
+        """Note an event of the user; `pick` compares ``since`` with ``at`` (seconds, of any clock)."""
         place = self._places.pop(user_id, None)
         if place is None:
             if len(self._places) >= self._limit:
                 self.drop(next(iter(self._places)))
             place = self._take_place(user_id)
-            self._made[place] = tick
+            self._list_ticks[place] = tick
             self._digests[place] = 0
-            self._patience[place] = self._after
+            self._intervals[place] = self._after
         self._places[user_id] = place
-        self._heard[place] = tick
-        self._at[place] = at
-        self._next = min(self._next, float(self._made[place] + self._patience[place]))
+        self._event_ticks[place] = tick
+        self._event_times[place] = at
+        self._next_due = min(self._next_due, float(self._list_ticks[place] + self._intervals[place]))
 
     def drop(self, user_id: str) -> None:
-        """Leave a user alone from now on, until they are heard again."""
+        """Leave a user alone until their next event."""
         place = self._places.pop(user_id, None)
         if place is not None:
             self._names[place] = ""
-            self._at[place] = -np.inf
+            self._event_times[place] = -np.inf
             self._free.append(place)
 
     def note_list(self, user_id: str, tick: float, items: Sequence[int], *, is_refresh: bool) -> bool:
@@ -109,36 +111,38 @@ class IdleUsers:
         digest = hash(tuple(items))
         differs = digest != int(self._digests[place])
         self._digests[place] = digest
-        self._made[place] = tick
+        self._list_ticks[place] = tick
         if is_refresh and not differs:
-            self._patience[place] = min(2.0 * self._patience[place], _MOST_PATIENCE * self._after)
+            self._intervals[place] = min(2.0 * self._intervals[place], _LONGEST * self._after)
         else:
-            self._patience[place] = self._after
-        self._next = min(self._next, float(tick + self._patience[place]))
+            self._intervals[place] = self._after
+        self._next_due = min(self._next_due, float(tick + self._intervals[place]))
         return differs
 
     def is_due(self, tick: float) -> bool:
-        """Whether `pick` may find somebody; cheap."""
-        return tick >= self._next
+        """Whether `pick` may find a user; cheap."""
+        return tick >= self._next_due
 
     def pick(self, most: int, *, tick: float, since: float) -> list[str]:
-        """At most so many users heard after ``since`` whose lists it is worth most to make again, best first.
+        """Choose users with events after ``since`` whose lists it is worth most to make again, best first.
 
-        They count as made from now on.
+        At most ``most`` of them. Their lists count as made now.
         """
         if most < 1 or not self.is_due(tick):
             return []
         used = len(self._names)
-        due_at = np.where(self._at[:used] >= since, self._made[:used] + self._patience[:used], np.inf)
+        due_at = np.where(
+            self._event_times[:used] >= since, self._list_ticks[:used] + self._intervals[:used], np.inf
+        )
         places = np.flatnonzero(due_at <= tick)
         if len(places) <= most:  # all that are due now: the next is due later
             due_at[places] = np.inf
-            self._next = float(due_at.min(initial=np.inf))
-        value = worth(tick - self._made[places], tick - self._heard[places])
+            self._next_due = float(due_at.min(initial=np.inf))
+        value = refresh_value(tick - self._list_ticks[places], tick - self._event_ticks[places])
         places = places[np.argsort(-value, kind="stable")[:most]]
-        self._made[places] = tick
+        self._list_ticks[places] = tick
         if len(places):
-            self._next = min(self._next, float((tick + self._patience[places]).min()))
+            self._next_due = min(self._next_due, float((tick + self._intervals[places]).min()))
         return [self._names[place] for place in places.tolist()]
 
     def _take_place(self, user_id: str) -> int:
@@ -148,8 +152,8 @@ class IdleUsers:
             return place
         place = len(self._names)
         self._names.append(user_id)
-        if place >= len(self._heard):
-            for name in ("_heard", "_made", "_at", "_patience", "_digests"):
+        if place >= len(self._event_ticks):
+            for name in ("_event_ticks", "_list_ticks", "_event_times", "_intervals", "_digests"):
                 old = getattr(self, name)
                 new = np.zeros(max(1024, 2 * place), old.dtype)
                 new[:place] = old

@@ -1,4 +1,4 @@
-"""The window of newest sessions, kept over restarts and shared by the workers of a job."""
+"""The session index: kept over restarts and shared by the workers of a job."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ __all__ = [
 ]
 
 SESSIONS: Final = "sessions/"
-"""What the names of these rows begin with."""
+"""Prefix of the rows' names."""
 _LAYOUT: Final = 1
 """First byte of every such row."""
 _ROWS: Final = 1024
-"""Rows that users are spread over: *measured* 12 ms for 64 of them (1,280 sessions); one row a session took
-22 ms for 500."""
+"""Number of rows that users are spread over: *measured* 12 ms to write 64 of them (1,280 chunks), against
+22 ms for 500 chunks with a row each."""
 _ROWS_A_FLUSH: Final = 64
-_PATIENCE: Final = 8
-"""So many turns changed rows may wait until there are `_ROWS_A_FLUSH` of them."""
+"""Rows written together."""
+_TURNS_MOST: Final = 8
+"""Turns after which changed rows are written although there are fewer than `_ROWS_A_FLUSH` of them."""
 
 Named = dict[str, list[tuple[float, list[str], list[int]]]]
-"""Sessions by user: stream position, item ids, turns (as in `SessionChunk`)."""
+"""Chunks by user: stream position, item ids, turns (as in `SessionChunk`)."""
 
 
 def row_of_user(user_id: str, shards: int) -> str:
-    """Name of the row that holds a user's sessions: one of their own shard, so it has one writer.
+    """Give the name of the row that holds a user's chunks: a row of their shard, so that it has one writer.
 
     >>> row_of_user("u1", 32), shard_of("u1", 32) == int(row_of_user("u1", 32)[9:]) // 32
     ('sessions/0583', True)
@@ -48,12 +49,12 @@ def row_of_user(user_id: str, shards: int) -> str:
 
 
 def sessions_state(sessions: Named) -> bytes:
-    """Sessions as they are stored."""
+    """Pack chunks as they are stored."""
     return bytes((_LAYOUT,)) + msgspec.msgpack.encode(sessions)
 
 
 def sessions_in(row: ModelRow) -> Named:
-    """The sessions that a row holds.
+    """Unpack the chunks that a row holds.
 
     Raises:
         RowFormatError: another version of recstream wrote it.
@@ -69,20 +70,20 @@ def sessions_in(row: ModelRow) -> Named:
 
 
 def without_user(row: ModelRow, user_id: str) -> ModelRow | None:
-    """A row of sessions without those of a user; None: it holds none of them."""
+    """Give a row without the chunks of a user; None: it holds none of theirs."""
     sessions = sessions_in(row)
     return None if sessions.pop(user_id, None) is None else row._replace(state=sessions_state(sessions))
 
 
 class SessionIndexState:
-    """The sessions of one worker's window and their rows, each of which holds all sessions of some users.
+    """The session index of one worker and its rows, each of which holds all chunks of some users.
 
-    A session that leaves the window leaves its row when that is next written; a user who is forgotten leaves
-    it at the next barrier. Rows name users and items by their ids.
+    A chunk that leaves the index leaves its row when that is next written. An erased user leaves it at the
+    next barrier. Rows name users and items by their ids.
     """
 
-    def __init__(self, window: SessionIndex, catalogue: Catalogue, *, shards: int) -> None:
-        self._window = window
+    def __init__(self, index: SessionIndex, catalogue: Catalogue, *, shards: int) -> None:
+        self._index = index
         self._catalogue = catalogue
         self._shards = shards
         self._members: dict[str, set[str]] = {}
@@ -92,35 +93,35 @@ class SessionIndexState:
         self._waited = 0
 
     def start(self, rows: Mapping[str, ModelRow]) -> None:
-        """Hold what all workers of the run before have seen."""
+        """Load the chunks of all workers of the run before."""
         self.follow(rows)
 
     def follow(self, rows: Mapping[str, ModelRow]) -> None:
         """Take in what other workers have written."""
-        held: dict[str, list[SessionChunk]] = {}
+        chunks: dict[str, list[SessionChunk]] = {}
         intern = self._catalogue.intern
         for name, row in rows.items():
             if not name.startswith(SESSIONS):
                 continue
             sessions = sessions_in(row)
-            held |= {user_id: [] for user_id in self._members.get(name, set()) - sessions.keys()}
+            chunks |= {user_id: [] for user_id in self._members.get(name, set()) - sessions.keys()}
             for user_id, theirs in sessions.items():
-                held[user_id] = [
+                chunks[user_id] = [
                     SessionChunk(tick, [intern(item) for item in items], turns)
                     for tick, items, turns in theirs
                 ]
             self._members[name] = set(sessions)
-        self._window.put(held)
+        self._index.put(chunks)
 
     def forget(self, user_id: str) -> None:
-        """Drop a user's sessions, and their row's bytes at the next barrier."""
+        """Drop a user's chunks now, and from their row at the next barrier."""
         name = row_of_user(user_id, self._shards)
-        if self._window.forget(user_id) or user_id in self._members.get(name, ()):
+        if self._index.forget(user_id) or user_id in self._members.get(name, ()):
             self._urgent[name] = None
 
     @property
     def is_urgent(self) -> bool:
-        """Whether a row holds somebody who was forgotten."""
+        """Whether a row holds an erased user."""
         return bool(self._urgent)
 
     @property
@@ -129,11 +130,11 @@ class SessionIndexState:
         return bool(self._dirty or self._urgent)
 
     def due(self, turn: int, *, all_of_it: bool) -> dict[str, bytes]:
-        """What is to be written now: rows that hold somebody forgotten, and those that wait the longest.
+        """Give the rows to be written now: those that hold an erased user, and some that wait the longest.
 
-        Of these a few, once in some turns: a crash loses the sessions of some seconds.
+        A crash loses the chunks of some seconds.
         """
-        for user_id in self._window.take_changed():
+        for user_id in self._index.take_changed():
             name = row_of_user(user_id, self._shards)
             self._members.setdefault(name, set()).add(user_id)
             self._dirty[name] = None
@@ -143,7 +144,7 @@ class SessionIndexState:
             names |= self._dirty
         elif turn != self._turn:
             self._waited += bool(self._dirty)
-            if self._waited >= _PATIENCE or len(self._dirty) >= _ROWS_A_FLUSH:
+            if self._waited >= _TURNS_MOST or len(self._dirty) >= _ROWS_A_FLUSH:
                 most = max(_ROWS_A_FLUSH, len(self._dirty) // 8)
                 names |= dict.fromkeys(list(self._dirty)[:most])
                 self._waited = 0
@@ -155,7 +156,7 @@ class SessionIndexState:
         ids = self._catalogue.ids
         sessions: Named = {}
         for user_id in sorted(self._members.get(name, ())):
-            theirs = self._window.chunks_of(user_id)
+            theirs = self._index.chunks_of(user_id)
             if theirs:
                 sessions[user_id] = [
                     (tick, [ids[item] for item in items], list(turns)) for tick, items, turns in theirs

@@ -1,4 +1,4 @@
-"""The transform that texts are compared by, kept over restarts and shared by the workers of a job."""
+"""The text transform: kept over restarts and shared by the workers of a job."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from recstream.stores.base import ModelRow
 __all__ = ["TRANSFORM", "TextTransformState"]
 
 TRANSFORM: Final = "transform"
-"""Name of its row."""
+"""Name of the transform's row."""
 
 _log = logging.getLogger(__name__)
 
 
 class TextTransformState:
-    """The transform of one worker's catalogue: the stored one is used, and one it fitted itself is stored."""
+    """The transform of one worker's catalogue. A stored one is used; one fitted here is stored."""
 
     def __init__(self, catalogue: Catalogue, *, writes: bool) -> None:
         self._catalogue = catalogue
@@ -27,7 +27,7 @@ class TextTransformState:
         self._stored: TextTransform | None = None
 
     def start(self, rows: Mapping[str, ModelRow]) -> None:
-        """Use the stored one, unless a small catalogue has outgrown it: then the catalogue fits its own."""
+        """Use the stored transform, unless the catalogue has outgrown it: then it fits its own."""
         row = rows.get(TRANSFORM)
         if row is None:
             return
@@ -37,7 +37,7 @@ class TextTransformState:
             self._catalogue.adopt(transform)
 
     def follow(self, rows: Mapping[str, ModelRow]) -> None:
-        """Use one that another process has written since, if it is the newer one."""
+        """Use a transform that another process has written since, if it is newer."""
         row = rows.get(TRANSFORM)
         if row is None:
             return
@@ -55,7 +55,7 @@ class TextTransformState:
                 )
 
     def due(self) -> dict[str, bytes]:
-        """What is to be written now: nothing, or a transform that the catalogue was fitted to here."""
+        """Give the rows to be written now: none, or the transform that the catalogue has fitted itself."""
         used = self._catalogue.transform
         if not self._writes or used is self._stored or not used.version:
             return {}

@@ -1,4 +1,4 @@
-"""What one worker knows of the stream as a whole: taken up at start, written at the barrier, shared."""
+"""The model state of one worker: loaded at start, written at the checkpoint, shared by a job's workers."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from recstream.stores.base import ModelRow
 __all__ = ["ModelState"]
 
 _LOOK_S: Final = 2.0
-"""Others' rows are looked for no more often than this;"""
+"""Least seconds between two looks for rows of other workers."""
 _LOOK_ALONE_S: Final = 10.0
-"""where there are none, only a transform that an operator has fitted (*measured* 30 ms a look)."""
+"""As `_LOOK_S` where there are no other workers, but an operator may have fitted a transform (*measured*
+30 ms a look)."""
 _OVERLAP_NS: Final = 10 * 10**9
-"""Rows this much older than the newest seen are looked at again: writers' clocks and commits overlap."""
+"""Rows up to this much older than the newest seen are read again: writers' clocks and commits overlap."""
 
 
 class ModelState:
-    """Weights of the signals, text transform and newest sessions of one worker, and their rows.
+    """Weights, replay buffer, text transform and session index of one worker, and their rows.
 
-    Whoever only reads makes one as well, and never flushes it.
+    A process that only reads never flushes its own.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class ModelState:
         self._is_alone = rules.processes == 1
         self._look_s = max(rules.refresh_s, _LOOK_ALONE_S if self._is_alone else _LOOK_S)
         self._looked_at = self._steady()
-        self._blend = recommender.model
+        self._model = recommender.model
         self._shards: set[int] = set()
         writes = self._is_alone or services.maintain is not None
         self.weights = WeightsState(recommender.model, learner, learns=rules.learning.enabled)
@@ -61,16 +62,16 @@ class ModelState:
         self.replay_buffer.start(rows)
         self.transform.start(rows)
         self.sessions.start(rows)
-        self._tell()
+        self._meter_model()
 
     def own(self, shard: int) -> None:
-        """Note that this worker owns a user shard: workers' rows are told apart by their first ones."""
+        """Note that this worker owns a user shard; the least one is the number of the worker's rows."""
         self._shards.add(shard)
         if not self._is_alone:
             self.weights.own(min(self._shards))
 
     def refresh(self) -> None:
-        """Take in what other processes wrote, now and then."""
+        """Take in what other processes wrote, if the last look is long enough ago."""
         now = self._steady()
         if now - self._looked_at < self._look_s:
             return
@@ -79,7 +80,7 @@ class ModelState:
         if version == self._version:
             return
         self._version = version
-        rows = self._news()
+        rows = self._new_rows()
         self._seqs |= {name: row.seq for name, row in rows.items()}
         self.weights.follow(rows)
         self.transform.follow(rows)
@@ -87,13 +88,13 @@ class ModelState:
 
     @property
     def is_urgent(self) -> bool:
-        """Whether somebody forgotten may be among what is stored: that is written before anything else."""
+        """Whether stored rows may hold an erased user: then they are written before anything else."""
         return self.sessions.is_urgent or self.replay_buffer.is_outdated
 
     def flush(
         self, next_seq: Callable[[], int], *, turn: int, all_of_it: bool, later: Later = at_once
     ) -> int:
-        """Write what is due in a turn, ``later``; ``all_of_it`` when the sources end. Gives how many rows."""
+        """Write the rows due in a turn, ``later``; ``all_of_it``: all that changed. Gives their number."""
         states = self.weights.due(all_of_it=all_of_it) | self.transform.due()
         states |= self.sessions.due(turn, all_of_it=all_of_it)
         states |= self.replay_buffer.due(all_of_it=all_of_it)
@@ -105,7 +106,7 @@ class ModelState:
             replaced = self.weights.outdated(self._store.fetch())
         if gone or rows:
             later(lambda: self._write(gone, rows, replaced))
-            self._tell()
+            self._meter_model()
         return len(rows)
 
     def _write(self, gone: list[str], rows: list[ModelRow], replaced: list[str]) -> None:
@@ -116,8 +117,8 @@ class ModelState:
         if replaced:
             self._store.delete(replaced)
 
-    def _news(self) -> Mapping[str, ModelRow]:
-        """Rows that were not seen before; alone, only the transform is ever written by others."""
+    def _new_rows(self) -> Mapping[str, ModelRow]:
+        """Give the rows not seen before. Without other workers only the transform is written by others."""
         if self._is_alone:
             found = list(self._store.fetch([TRANSFORM]).values())
         else:
@@ -125,7 +126,7 @@ class ModelState:
             found = self._store.changed_since(newest - _OVERLAP_NS)
         return {row.name: row for row in found if row.seq != self._seqs.get(row.name)}
 
-    def _tell(self) -> None:
-        self._meters.set("model_examples", self._blend.examples)
-        for signal, worth in self._blend.effect.items():
+    def _meter_model(self) -> None:
+        self._meters.set("model_examples", self._model.examples)
+        for signal, worth in self._model.effect.items():
             self._meters.set("model_weight", worth, signal=signal)

@@ -29,7 +29,7 @@ from recstream.records.transport import Message, Partition, RawBatch
 from recstream.stores.memory import MemoryItemStore, MemoryModelStore, MemoryStatisticsStore, MemoryUserStore
 from recstream.users.codec import user_state_of
 from recstream.users.state import UserState, UserStateRules
-from tests.support.builders import encoder_spec
+from tests.support.builders import dataflow_rules, encoder_spec
 from tests.support.live import T0, Record, item
 
 Run = Callable[..., None]
@@ -123,7 +123,7 @@ class MemoryJob:
         )
 
     def rules(self, **more: Any) -> DataflowRules:
-        return DataflowRules(
+        return dataflow_rules(
             user_state=UserStateRules(DecodeRules(dim=DIM)),
             ranking=RankingRules(top_n=5, weights=self.weights),
             processes=self.workers,

@@ -19,7 +19,7 @@ __all__ = [
     "actions_with",
 ]
 
-Kind = Literal["item", "rating", "search", "comment", "hide", "impression", "request", "forget"]
+Kind = Literal["item", "rating", "comment", "search", "hide", "impression", "request", "forget"]
 """What is done with an event: see `TRAITS`, and for its effect on a state `recstream.users.state`."""
 
 

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, Final, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from recstream.connectors.base import Connector
 
-__all__ = ["CONNECTORS", "FILES", "NAMED", "Connector", "OptionsOf", "connector_for", "scheme_of"]
+if TYPE_CHECKING:
+    from recstream.connectors.kafka.broker import EmbeddedBroker
+
+__all__ = [
+    "CONNECTORS",
+    "FILES",
+    "NAMED",
+    "Connector",
+    "EmbeddedBroker",
+    "OptionsOf",
+    "connector_for",
+    "embedded_broker",
+    "scheme_of",
+]
 
 CONNECTORS: Final[dict[str, str]] = {
     "kafka": "recstream.connectors.kafka.connector:KafkaConnector",
@@ -24,6 +38,17 @@ NAMED: Final = " or ".join(f"{scheme}:NAME" for scheme in CONNECTORS)
 
 OptionsOf: TypeAlias = Callable[[str], Mapping[str, Any]]
 """Gives the settings for a connector by its scheme; `Settings.options_of` is one."""
+
+
+def embedded_broker(*, log_path: Path) -> EmbeddedBroker:
+    """Make a message broker that runs as a child of this process, for a demonstration without services.
+
+    Raises:
+        ConnectorError: on entering it, when its package is missing or it does not come up.
+    """
+    from recstream.connectors.kafka.broker import EmbeddedBroker
+
+    return EmbeddedBroker(log_path=log_path)
 
 
 def scheme_of(address: str) -> str:

@@ -7,12 +7,14 @@ import time
 from array import array
 from collections import Counter, deque
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
-from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from recstream.connectors.kafka.client import NO_GROUP, client_config, client_log
+from recstream.connectors.base import ConnectorError
+
+if TYPE_CHECKING:
+    from recstream.connectors import EmbeddedBroker
 
 __all__ = ["Latency", "ListConsumer", "latency"]
 
@@ -50,7 +52,7 @@ class ListConsumer:
 
     def __init__(
         self,
-        bootstrap: str,
+        broker: EmbeddedBroker,
         lists: tuple[str, int],
         dead_letters: str,
         sent_at: Sequence[array[float]],
@@ -59,11 +61,9 @@ class ListConsumer:
         self._lists = lists[0]
         self._sent_at = sent_at
         self._follow = follow
-        settings = client_config(bootstrap, None, fetch_wait_max_ms=10, fetch_queue_backoff_ms=10)
-        fixed = {"group.id": NO_GROUP, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
-        self._consumer: Any = Consumer({**settings, **fixed}, logger=client_log)
-        parts = [TopicPartition(lists[0], number, 0) for number in range(lists[1])]
-        self._consumer.assign([*parts, TopicPartition(dead_letters, 0, 0)])
+        topic, partitions = lists
+        numbered = [(topic, number) for number in range(partitions)]
+        self._consumer = broker.consumer([*numbered, (dead_letters, 0)])
         self.received = 0
         self.latest: dict[str, bytes] = {}
         """Newest list of each user, as received."""
@@ -115,7 +115,7 @@ class ListConsumer:
                 if message is None:
                     continue
                 if message.error() is not None:
-                    raise KafkaException(message.error())
+                    raise ConnectorError(f"reading {self._lists}: {message.error().str()}")
                 if message.topic() == self._lists:
                     self._take(message.value(), time.monotonic())
                 else:

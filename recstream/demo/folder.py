@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from recstream.config import Settings
+
+if TYPE_CHECKING:
+    from recstream.connectors import EmbeddedBroker
 
 __all__ = ["DemoFolder", "FolderError"]
 
@@ -56,14 +59,13 @@ class DemoFolder:
                 path.unlink(missing_ok=True)
         self.state.mkdir()
 
-    def settings_for(self, bootstrap: str, metrics_port: int, *, wait_for_item_s: float) -> Settings:
+    def settings_for(self, broker: EmbeddedBroker, metrics_port: int, *, wait_for_item_s: float) -> Settings:
         """Settings of the job, written to a file for later commands: defaults but for addresses and paths."""
         settings = Settings.load(
             None,
             {},
             {
-                "kafka.bootstrap": bootstrap,
-                "kafka.poll_max": 250,  # small batches, so that the encoder's progress is visible
+                **broker.settings(poll_max=250),  # small batches, so that the encoder's progress is visible
                 "store.path": str(self.state.resolve()),
                 "cache.path": str(self.cache.resolve()),
                 "events.wait_for_item_s": wait_for_item_s,

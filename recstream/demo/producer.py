@@ -7,15 +7,16 @@ import time
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
-from confluent_kafka import Producer
 
-from recstream.connectors.kafka.client import client_config, client_log
 from recstream.demo.movielens import Film, Rating
 
-__all__ = ["EventSender", "OutgoingRecord", "producer", "send_films", "with_faulty_records"]
+if TYPE_CHECKING:
+    from recstream.connectors import EmbeddedBroker
+
+__all__ = ["EventSender", "OutgoingRecord", "send_films", "with_faulty_records"]
 
 _TICK_S: Final = 0.005
 """Pause between looks at the clock."""
@@ -34,19 +35,13 @@ class OutgoingRecord(NamedTuple):
     """Whether it must lead to a list."""
 
 
-def producer(bootstrap: str) -> Any:
-    """Kafka producer with little delay and exactly one copy of each record."""
-    settings = client_config(bootstrap, None, linger_ms=5, acks="all", enable_idempotence=True)
-    return Producer(settings, logger=client_log)
-
-
-def send_films(bootstrap: str, topic: str, films: Mapping[str, Film]) -> None:
+def send_films(broker: EmbeddedBroker, topic: str, films: Mapping[str, Film]) -> None:
     """Send every film as an item record, keyed by its id."""
-    out = producer(bootstrap)
+    out = broker.producer()
     for film in films.values():
         out.produce(topic, key=film.item_id, value=orjson.dumps(film.record()))
     if out.flush(30.0):
-        msg = f"the broker at {bootstrap} did not take all films within 30 s"
+        msg = f"the broker at {broker.bootstrap} did not take all films within 30 s"
         raise TimeoutError(msg)
 
 
@@ -90,8 +85,8 @@ class EventSender:
     against these offsets.
     """
 
-    def __init__(self, bootstrap: str, topic: str, partitions: int, *, follow: str) -> None:
-        self._producer = producer(bootstrap)
+    def __init__(self, broker: EmbeddedBroker, topic: str, partitions: int, *, follow: str) -> None:
+        self._producer = broker.producer()
         self._topic = topic
         self._follow = follow
         self.sent_at = [array("d") for _ in range(partitions)]
@@ -134,7 +129,7 @@ class EventSender:
 
     def send(self, record: OutgoingRecord) -> tuple[int, int]:
         """Send one record; gives its partition and offset."""
-        partition = zlib.crc32(record.key.encode()) % len(self.sent_at)  # as librdkafka would choose
+        partition = zlib.crc32(record.key.encode()) % len(self.sent_at)  # as its client would choose
         times = self.sent_at[partition]
         offset = len(times)
         if record.is_good:

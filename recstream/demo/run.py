@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from rich.console import Console
 
-from recstream.connectors.kafka.admin import ensure_topics
-from recstream.connectors.kafka.broker import EmbeddedBroker
+from recstream.connectors import connector_for, embedded_broker
 from recstream.demo import report
 from recstream.demo.consumer import Latency, ListConsumer, latency
 from recstream.demo.dataflow_process import DataflowDiedError, DataflowProcess, MetricsSnapshot, free_port
@@ -25,6 +24,9 @@ from recstream.demo.producer import EventSender, OutgoingRecord, send_films, wit
 from recstream.demo.screen import Followed, Frame, LiveScreen, PlainScreen, Screen
 from recstream.runtime.locks import job_lock
 from recstream.runtime.signals import Stop
+
+if TYPE_CHECKING:
+    from recstream.connectors import EmbeddedBroker
 
 __all__ = ["DemoOptions", "run_demo"]
 
@@ -113,10 +115,10 @@ class _Demo:
         screen: Screen = (PlainScreen if plain else LiveScreen)(self.console, log.films)
         with self._phase("broker"):
             broker, dataflow = self._start(log)
-        sender = EventSender(broker.bootstrap, "events", _PARTITIONS, follow=follow)
+        sender = EventSender(broker, "events", _PARTITIONS, follow=follow)
         self.stack.callback(sender.stop)
         topic = ("recommendations", _PARTITIONS)
-        consumer = ListConsumer(broker.bootstrap, topic, "recstream-dead-letter", sender.sent_at, follow)
+        consumer = ListConsumer(broker, topic, "recstream-dead-letter", sender.sent_at, follow)
         consumer.start()
         self.stack.callback(consumer.stop)
         with screen:
@@ -167,18 +169,18 @@ class _Demo:
 
     def _start(self, log: MovieLens) -> tuple[EmbeddedBroker, DataflowProcess]:
         self._pause(0.0)
-        broker = self.stack.enter_context(EmbeddedBroker(log_path=self.folder.broker_log))
-        settings = self.folder.settings_for(broker.bootstrap, free_port(), wait_for_item_s=_WAIT_FOR_ITEM_S)
-        kafka = settings.kafka
-        topics = {kafka.events_topic: _PARTITIONS, kafka.items_topic: 1, kafka.dead_letter_topic: 1}
-        ensure_topics(broker.bootstrap, {**topics, kafka.lists_topic: _PARTITIONS})
+        broker = self.stack.enter_context(embedded_broker(log_path=self.folder.broker_log))
+        settings = self.folder.settings_for(broker, free_port(), wait_for_item_s=_WAIT_FOR_ITEM_S)
+        connector = connector_for(settings.live.events, settings.options_of)
+        events, items, lists, dead_letters = map(connector.name_of, settings.live[:4])
+        broker.create({events: _PARTITIONS, items: 1, lists: _PARTITIONS, dead_letters: 1})
         dataflow = DataflowProcess(settings, self.folder.job_log)
         self.stack.callback(dataflow.end)
         # One thread for small matrix products: the broker needs the other core. The encoder sets its own.
         dataflow.start({"OPENBLAS_NUM_THREADS": "1", **os.environ})
-        send_films(broker.bootstrap, kafka.items_topic, log.films)
+        send_films(broker, items, log.films)
         self.console.print(
-            f"A Kafka-protocol broker (Tansu) runs at {broker.bootstrap}, the dataflow (Bytewax) as process "
+            f"{broker.label} runs at {broker.bootstrap}, the dataflow (Bytewax) as process "
             f"{dataflow.pid} with its log in {dataflow.log}; {len(log.films):,} films are in topic items.",
             soft_wrap=True,
         )
@@ -226,15 +228,10 @@ class _Demo:
 
     def _keep_alive(self, broker: EmbeddedBroker, user: str) -> None:
         event = {"user_id": user, "ts": int(time.time()), "action": "search", "text": "a heist gone wrong"}
-        program = (
-            "import json; from confluent_kafka import Producer; "
-            f"p = Producer({{'bootstrap.servers': '{broker.bootstrap}'}}); "
-            f"p.produce('events', key='{user}', value=json.dumps({event})); p.flush()"
-        )
         text = (
             "\nBroker and dataflow go on; Ctrl-C ends them. In another terminal, read the lists:\n"
             f"  recstream tail -c {self.folder.settings}\n"
-            f'and send an event:\n  python -c "{program}"'
+            f"and send an event:\n  {broker.send_command('events', user, event)}"
         )
         self.console.print(text, soft_wrap=True, markup=False)
         while not self.stop.asked():

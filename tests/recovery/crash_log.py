@@ -20,7 +20,7 @@ import orjson
 
 from tests.support.live import T0, WORDS, Record, item
 
-__all__ = ["GAP_S", "ITEMS", "LATENESS_S", "MAX_WAITING", "Cohort", "SentRecord", "CrashLog", "versions"]
+__all__ = ["GAP_S", "ITEMS", "LATENESS_S", "MAX_WAITING", "Cohort", "CrashLog", "SentRecord", "versions"]
 
 ITEMS = 40
 """Items that are there from the beginning."""

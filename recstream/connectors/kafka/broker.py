@@ -10,15 +10,18 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
+
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from recstream.connectors.base import ConnectorError
-from recstream.connectors.kafka.admin import list_topics
-from recstream.connectors.kafka.client import KafkaFault
+from recstream.connectors.kafka.admin import ensure_topics, list_topics
+from recstream.connectors.kafka.client import NO_GROUP, KafkaFault, client_config, client_log
 
 __all__ = ["BrokerError", "EmbeddedBroker"]
 
@@ -68,6 +71,9 @@ class EmbeddedBroker:
         self._process: subprocess.Popen[bytes] | None = None
         self._bootstrap = ""
 
+    label: Final = "A Kafka-protocol broker (Tansu)"
+    """What it is, for people."""
+
     @property
     def bootstrap(self) -> str:
         """``host:port`` for ``bootstrap.servers``; empty before the start."""
@@ -103,6 +109,36 @@ class EmbeddedBroker:
             self.stop()
             raise
         return self
+
+    def create(self, topics: Mapping[str, int]) -> None:
+        """Create the topics that lack, with ``{name: partitions}``."""
+        ensure_topics(self._bootstrap, topics)
+
+    def settings(self, *, poll_max: int) -> dict[str, object]:
+        """Settings of a job that uses this broker, by dotted name."""
+        return {"kafka.bootstrap": self._bootstrap, "kafka.poll_max": poll_max}
+
+    def producer(self) -> Any:
+        """A confluent-kafka Producer with little delay and exactly one copy of each record."""
+        ours = client_config(self._bootstrap, linger_ms=5, acks="all", enable_idempotence=True)
+        return Producer(ours, logger=client_log)
+
+    def consumer(self, partitions: Iterable[tuple[str, int]]) -> Any:
+        """A confluent-kafka Consumer of these partitions (topic and number) from their beginning."""
+        ours = client_config(self._bootstrap, fetch_wait_max_ms=10, fetch_queue_backoff_ms=10)
+        fixed = {"group.id": NO_GROUP, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+        consumer = Consumer({**ours, **fixed}, logger=client_log)
+        consumer.assign([TopicPartition(topic, number, 0) for topic, number in partitions])
+        return consumer
+
+    def send_command(self, topic: str, key: str, record: Mapping[str, object]) -> str:
+        """Shell command that sends a record, for people to try."""
+        program = (
+            "import json; from confluent_kafka import Producer; "
+            f"p = Producer({{'bootstrap.servers': '{self._bootstrap}'}}); "
+            f"p.produce('{topic}', key='{key}', value=json.dumps({dict(record)})); p.flush()"
+        )
+        return f'python -c "{program}"'
 
     def stop(self, timeout_s: float = 0.5) -> None:
         """End the broker: SIGTERM, then SIGKILL; harmless when it does not run.

@@ -21,7 +21,7 @@ from recstream.connectors.kafka.broker import EmbeddedBroker
 
 _numbers = itertools.count()
 
-LONGEST_FIRST = ("tests/recovery/", "tests/flows/", "tests/evaluation/")
+LONGEST_FIRST = ("tests/recovery/", "tests/flows/", "tests/demo/", "tests/evaluation/", "tests/cli/")
 """Folders whose tests take longest: last in the order, one of them would keep all but one worker waiting."""
 
 

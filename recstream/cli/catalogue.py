@@ -1,42 +1,38 @@
-"""``recstream catalogue``: items in bulk."""
+"""``recstream catalogue``: load items in bulk, and fit how their texts are compared."""
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated
 
 import typer
 
-from recstream.cli import console as consoles
-from recstream.cli.errors import reporting_rejects
 from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
-from recstream.cli.progress import Reporter
-from recstream.cli.summary import print_summary
+from recstream.cli.output import (
+    EXIT_INTERRUPTED,
+    EXIT_REJECTS,
+    log_warnings,
+    print_summary,
+    reporting_rejects,
+    stderr_console,
+)
+from recstream.cli.progress import Progress
 from recstream.connectors import NAMED
 
-__all__ = ["app", "fit", "load"]
+__all__ = ["command", "fit", "load"]
 
-EXIT_INTERRUPTED = 130
-
-app = typer.Typer(help="Items in bulk, and how their texts are compared.", no_args_is_help=True)
+command = typer.Typer(help="Load items in bulk, and fit how their texts are compared.", no_args_is_help=True)
 
 
-@app.callback()
-def _catalogue() -> None:
-    """Items in bulk, and how their texts are compared."""
-
-
-@app.command()
+@command.command()
 def load(
     items: Annotated[str, typer.Argument(help=f"Items: .jsonl[.gz|.zst], .parquet, or {NAMED}.")],
     store: Store = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Encode items and store them; those that did not change are left as they are."""
-    named = {"backfill.items": items, "store.path": None if store is None else str(store)}
-    settings = load_settings(config, overrides, named)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    """Encode items and store them; unchanged items are skipped."""
+    settings = load_settings(config, overrides, {"backfill.items": items}, store=store)
+    log_warnings()
 
     from recstream.runtime.replay import load_items
     from recstream.runtime.signals import Stop
@@ -44,10 +40,10 @@ def load(
 
     stop = Stop(early_exit=EXIT_INTERRUPTED)
     stop.on_signals()
-    console = consoles.errors()
+    console = stderr_console()
     dead_letters = Wiring(settings).item_dead_letters
-    with reporting_rejects(lambda: {"items": dead_letters}), Reporter(console) as reporter:
-        summary = load_items(settings, stop, reporter.stage)
+    with reporting_rejects(lambda: {"items": dead_letters}), Progress(console) as progress:
+        summary = load_items(settings, stop, progress.stage)
     print_summary(console, summary)
     console.print(f"store    {settings.store_dir}")
     if stop.asked():
@@ -55,10 +51,10 @@ def load(
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.get("records_rejected"):
         console.print(f"some records were rejected, each with its reason, in {dead_letters} (exit 3)")
-        raise typer.Exit(3)
+        raise typer.Exit(EXIT_REJECTS)
 
 
-@app.command()
+@command.command()
 def fit(
     whitening: Annotated[
         float,
@@ -70,22 +66,21 @@ def fit(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Fit how texts are compared to the items stored now. A running job takes it up within seconds."""
-    from recstream.operations.model import Space, fit_transform
+    """Fit how texts are compared to the items stored now. A running job uses it within seconds."""
+    from recstream.operations.model import TextSpace, fit_transform
     from recstream.runtime.wiring import Wiring
 
-    named = {"store.path": None if store is None else str(store)}
-    settings = load_settings(config, overrides, named)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    settings = load_settings(config, overrides, store=store)
+    log_warnings()
 
-    def told(space: Space) -> str:
+    def described(space: TextSpace) -> str:
         if space.version:
-            made = f"transform {space.version}, fitted on {space.items:,} items, {space.dims} dimensions"
+            transform = f"transform {space.version}, fitted on {space.items:,} items, {space.dims} dimensions"
         else:
-            made = f"the encoder's own space, {space.dims} dimensions"
-        return f"{made}; two items are {space.alike:.2f} alike on average (0: not at all, 1: the same)"
+            transform = f"the encoder's own space, {space.dims} dimensions"
+        return f"{transform}; mean cosine of two items {space.mean_cosine:.2f} (0: unlike, 1: the same)"
 
-    fitted = fit_transform(Wiring(settings, create=False), whitening)
-    typer.echo(f"before: {told(fitted.before)}")
-    typer.echo(f"now:    {told(fitted.after)}")
-    typer.echo("a running job takes it up within seconds, another one when it starts")
+    result = fit_transform(Wiring(settings, create=False), whitening)
+    typer.echo(f"before: {described(result.before)}")
+    typer.echo(f"now:    {described(result.after)}")
+    typer.echo("a running job uses it within seconds, any other when it starts")

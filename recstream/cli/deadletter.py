@@ -1,4 +1,4 @@
-"""``recstream deadletter``: look at rejected records, and send the mended ones again."""
+"""``recstream deadletter``: show rejected records, and send mended ones again."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recstream.cli import console as consoles
 from recstream.cli.options import ConfigFile, Overrides, load_settings
+from recstream.cli.output import stderr_console, stdout_console
 from recstream.config import Settings
 from recstream.connectors import NAMED, connector_for
 from recstream.records.dead_letter import DeadLetter, DeadLetterError, dead_letter_from
@@ -22,18 +22,18 @@ from recstream.records.reject import REASONS
 if TYPE_CHECKING:
     from recstream.operations.dead_letters import Resend, Why
 
-__all__ = ["app", "list_dead_letters", "replay_dead_letters", "shown"]
+__all__ = ["command", "list_dead_letters", "printable", "replay_dead_letters"]
 
-EXIT_LEFT = 3
-"""Dead letters were left over."""
+EXIT_UNSENT = 3
+"""Exit code: some dead letters were not sent."""
 _NEWEST = 10
-"""Dead letters that `list` shows."""
+"""Dead letters that `list` shows by default."""
 _WIDTH = 100
-"""Characters of a record that are shown."""
+"""Longest part of a record that is shown, in characters."""
 _SHOWN = 5
-"""Unsent dead letters that are shown one by one for each reason."""
+"""Unsent dead letters that are reported one by one, for each reason."""
 
-app = typer.Typer(help="Rejected records: look at them, mend them, send them again.", no_args_is_help=True)
+command = typer.Typer(help="Show rejected records, and send mended ones again.", no_args_is_help=True)
 
 Reasons = Annotated[
     list[str] | None,
@@ -41,12 +41,7 @@ Reasons = Annotated[
 ]
 
 
-@app.callback()
-def _deadletter() -> None:
-    """Rejected records: look at them, mend them, send them again."""
-
-
-@app.command("list")
+@command.command("list")
 def list_dead_letters(
     source: Annotated[
         str | None,
@@ -58,7 +53,7 @@ def list_dead_letters(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Say how many records were rejected and why, and show the newest.
+    """Count rejected records by reason, and show the newest.
 
     With --json they come as they are, one a line. Mend what is in `raw` (a text, or the record itself
     as an object) with any tool, and give them to `recstream deadletter replay`.
@@ -79,15 +74,15 @@ def list_dead_letters(
             yield letter
 
     newest = _newest(counted(), _NEWEST if limit is None else limit)
-    console = consoles.output()
-    console.print(f"{counts.total():,} dead letters in {shown(where)}", markup=False)
+    console = stdout_console()
+    console.print(f"{counts.total():,} dead letters in {printable(where)}", markup=False)
     for name, count in counts.most_common():
         console.print(f"{count:>9,} {name}", markup=False)
     for letter in newest:
         console.print("\n" + _shown(letter), markup=False)
 
 
-@app.command("replay")
+@command.command("replay")
 def replay_dead_letters(
     source: Annotated[str, typer.Argument(help=f"A .jsonl[.gz|.zst] file, {NAMED}, or - (input).")],
     reason: Reasons = None,
@@ -133,29 +128,31 @@ def replay_dead_letters(
         reasons=_known(reason),
         dry_run=dry_run,
     )
-    console = consoles.errors()
+    console = stderr_console()
     for unsent in resend.run(read_lines(source, settings)):
-        sys.stdout.write((shown(unsent.text) if sys.stdout.isatty() else unsent.text) + "\n")
+        sys.stdout.write((printable(unsent.text) if sys.stdout.isatty() else unsent.text) + "\n")
         if resend.unsent[unsent.why] <= _SHOWN:
-            console.print(f"{shown(unsent.place)}: {unsent.why}: {shown(unsent.detail, 400)}", markup=False)
+            console.print(
+                f"{printable(unsent.place)}: {unsent.why}: {printable(unsent.detail, 400)}", markup=False
+            )
     sys.stdout.flush()
     console.print(_summary(resend), markup=False)
     if resend.unsent:
-        raise typer.Exit(EXIT_LEFT)
+        raise typer.Exit(EXIT_UNSENT)
 
 
-def shown(text: str, most: int | None = None) -> str:
-    r"""A text that can do nothing to a terminal: what does not print is escaped, and the end cut off.
+def printable(text: str, most: int | None = None) -> str:
+    r"""A text made safe for a terminal: unprintable characters are escaped, and it is cut to ``most``.
 
-    >>> shown("a\x1b[2Jb\u202ec\n"), shown("x" * 99, 4)
+    >>> printable("a\x1b[2Jb\u202ec\n"), printable("x" * 99, 4)
     ('a\\x1b[2Jb\\u202ec\\n', 'xxxx...')
     """
     cut = text if most is None or len(text) <= most else text[:most]
-    plain = cut if cut.isprintable() else "".join(map(_printable, cut))
+    plain = cut if cut.isprintable() else "".join(map(_escaped, cut))
     return plain if len(cut) == len(text) else plain + "..."
 
 
-def _printable(character: str) -> str:
+def _escaped(character: str) -> str:
     if character.isprintable():
         return character
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
@@ -170,46 +167,46 @@ def _known(reasons: list[str] | None) -> tuple[str, ...]:
 
 
 def _dead_letters(where: str, settings: Settings, reasons: tuple[str, ...]) -> Iterator[DeadLetter]:
-    """The dead letters of a place; what is none is reported and left out."""
+    """Dead letters at an address; other records are reported and left out."""
     from recstream.operations.dead_letters import read_lines
 
-    console = consoles.errors()
-    strange = 0
+    console = stderr_console()
+    others = 0
     for line in read_lines(where, settings):
         try:
             letter = dead_letter_from(line.content)
         except DeadLetterError as err:
-            strange += 1
-            if strange <= _SHOWN:
-                console.print(f"{shown(line.place)}: {shown(str(err), 400)}", markup=False)
+            others += 1
+            if others <= _SHOWN:
+                console.print(f"{printable(line.place)}: {printable(str(err), 400)}", markup=False)
             continue
         if not reasons or letter.reason in reasons:
             yield letter
-    if strange:
-        console.print(f"{strange:,} records of {shown(where)} are no dead letters and were left out")
+    if others:
+        console.print(f"{others:,} records of {printable(where)} are no dead letters and were left out")
 
 
 def _newest(letters: Iterator[DeadLetter], most: int) -> list[DeadLetter]:
-    """The newest, oldest first; of the same moment those that were read last."""
+    """The newest, oldest first; of those of one time, the last read."""
     numbers = itertools.count()
     found = heapq.nlargest(most, ((letter.at, next(numbers), letter) for letter in letters))
     return [letter for _, _, letter in reversed(found)]
 
 
 def _shown(letter: DeadLetter) -> str:
-    """A dead letter in three lines."""
+    """A dead letter in three lines: reason and source, detail, record."""
     raw = letter.raw[: 4 * _WIDTH].decode("utf-8", "backslashreplace")
     return (
-        f"{letter.reason}  {shown(letter.partition, 200)}:{letter.offset}\n"
-        f"    {shown(letter.detail, 400)}\n    {shown(raw, _WIDTH)}"
+        f"{letter.reason}  {printable(letter.partition, 200)}:{letter.offset}\n"
+        f"    {printable(letter.detail, 400)}\n    {printable(raw, _WIDTH)}"
     )
 
 
 def _summary(resend: Resend) -> str:
-    """One line: what became of the dead letters."""
+    """How many dead letters were sent where, and how many were not and why, in one line."""
     verb = "would be sent" if resend.dry_run else "sent"
     parts = [
-        f"{count:,} {verb} to {shown(_name(address, resend.settings), 200)}"
+        f"{count:,} {verb} to {printable(_name(address, resend.settings), 200)}"
         for address, count in resend.sent.items()
     ]
     special: dict[Why, str] = {

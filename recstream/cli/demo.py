@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from recstream.cli import errors
+from recstream.cli.output import print_fault
 
-__all__ = ["demo"]
+__all__ = ["command"]
 
 
-def demo(
+def command(
     events: Annotated[int, typer.Option(min=1, help="Ratings to replay, of 100,000.")] = 100_000,
     rate: Annotated[float, typer.Option(min=1.0, help="Events sent a second, at most.")] = 2_000.0,
     user: Annotated[
@@ -42,6 +42,6 @@ def demo(
     try:
         code = run_demo(options)
     except (DataError, FolderError, DataflowDiedError) as fault:
-        errors.report(fault)
+        print_fault(fault)
         raise typer.Exit(1) from None
     raise typer.Exit(code)

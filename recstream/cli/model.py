@@ -1,4 +1,4 @@
-"""``recstream model`` and ``recstream show --model``: what was learned of the signals."""
+"""``recstream model``: the learned weights of the signals, printed and reset."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ from rich.table import Table
 
 from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
 
-__all__ = ["app", "print_model", "reset"]
+__all__ = ["command", "print_model", "reset"]
 
-app = typer.Typer(help="What was learned of the signals.", no_args_is_help=True)
-
-
-@app.callback()
-def _model() -> None:
-    """What was learned of the signals (to see it: recstream show --model)."""
+command = typer.Typer(
+    help="The learned weights of the signals (to see them: recstream show --model).", no_args_is_help=True
+)
 
 
-@app.command()
+@command.command()
 def reset(store: Store = None, config: ConfigFile = None, overrides: Overrides = None) -> None:
-    """Forget what the signals were found to be worth: learning begins anew. No job may be running.
+    """Delete the learned weights of the signals: learning begins anew. No job may be running.
 
     Users, items, sessions and statistics stay as they are.
     """
@@ -30,25 +27,24 @@ def reset(store: Store = None, config: ConfigFile = None, overrides: Overrides =
     from recstream.runtime.locks import job_lock
     from recstream.runtime.wiring import Wiring
 
-    named = {"store.path": None if store is None else str(store)}
-    settings = load_settings(config, overrides, named)
+    settings = load_settings(config, overrides, store=store)
     with job_lock(settings.store_dir, "model reset", backend=settings.store.backend):
         wiring = Wiring(settings, create=False, alone=True)
         removed = reset_model(wiring.database.models, wiring)
     if not removed.workers:
-        typer.echo(f"nothing to do: {settings.store_dir} holds no weights that were learned")
+        typer.echo(f"nothing to do: {settings.store_dir} holds no learned weights")
         return
-    told = (
+    examples = (
         "written by another version" if removed.examples is None else f"of {removed.examples:,.0f} examples"
     )
-    typer.echo(f"removed: the weights of {removed.workers} worker(s), {told}; learning begins anew")
+    typer.echo(f"removed: the weights of {removed.workers} worker(s), {examples}; learning begins anew")
 
 
-def print_model(console: Console, seen: dict[str, Any]) -> None:
-    """Print the model as `recstream.operations.model.inspect_model` gives it."""
-    frozen = "" if seen["learns"] else " (frozen: ranking.learn is false)"
-    if seen["examples"]:
-        console.print(f"learned from {seen['examples']:,} choices by {seen['workers']} worker(s){frozen}")
+def print_model(console: Console, model: dict[str, Any]) -> None:
+    """Print a model as `recstream.operations.model.inspect_model` gives it."""
+    frozen = "" if model["learns"] else " (frozen: ranking.learn is false)"
+    if model["examples"]:
+        console.print(f"learned from {model['examples']:,} choices by {model['workers']} worker(s){frozen}")
     else:
         console.print(f"nothing was learned yet{frozen}")
     table = Table(box=None, pad_edge=False)
@@ -56,16 +52,16 @@ def print_model(console: Console, seen: dict[str, Any]) -> None:
     table.add_column("worth now", justify="right")
     table.add_column("at first", justify="right")
     table.add_column("measures")
-    for one in sorted(seen["signals"], key=lambda one: -abs(one["worth"])):
+    for one in sorted(model["signals"], key=lambda one: -abs(one["worth"])):
         table.add_row(one["signal"], f"{one['worth']:+.2f}", f"{one['start']:+.2f}", one["measures"])
     console.print(table)
-    transform = seen["transform"]
+    transform = model["transform"]
     if transform is None:
-        console.print("text: no transform is stored yet, the first lists will have it fitted")
+        console.print("text: no transform is stored yet; it is fitted for the first list")
     else:
         console.print(
             f"text: transform {transform['version']}, fitted on {transform['items']:,} items, "
             f"{transform['dims']} dimensions"
         )
-    console.print(f"sessions held: {seen['sessions']:,}")
-    console.print(f"repeats: {seen['repeats']:.1%} of engagements are with items the user had before")
+    console.print(f"sessions held: {model['sessions']:,}")
+    console.print(f"repeats: {model['repeats']:.1%} of engagements are with items the user had before")

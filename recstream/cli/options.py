@@ -30,12 +30,16 @@ def load_settings(
     config: Path | None,
     overrides: Sequence[str] | None = None,
     named: Mapping[str, object] | None = None,
+    *,
+    store: Path | None = None,
 ) -> Settings:
-    """Settings from the file, the environment, ``--set`` options and a command's own options.
+    """Settings from the file, the environment, ``--set`` and a command's own options; later ones override.
+
+    ``named`` gives the values of a command's own options by setting; None is an option that was not given.
 
     Raises:
-        typer.BadParameter: a ``--set`` without ``=``.
-        ConfigError: every other problem, all at once.
+        typer.BadParameter: A ``--set`` has no ``=``.
+        ConfigError: A setting is unknown or wrong; all problems are named at once.
     """
     values: dict[str, object] = {}
     for text in overrides or ():
@@ -44,5 +48,6 @@ def load_settings(
             msg = f"{text!r}: wanted SECTION.FIELD=VALUE, such as ranking.top_n=10"
             raise typer.BadParameter(msg)
         values[key.strip()] = value
-    values.update({key: value for key, value in (named or {}).items() if value is not None})
+    own = {**(named or {}), "store.path": None if store is None else str(store)}
+    values.update({key: value for key, value in own.items() if value is not None})
     return Settings.load(config, os.environ, values)

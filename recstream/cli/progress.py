@@ -1,4 +1,4 @@
-"""Progress of long work: a bar in a terminal, a plain line now and then anywhere else."""
+"""Progress of long work: a bar in a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-__all__ = ["Reporter"]
+__all__ = ["Progress"]
 
 _PLAIN_EVERY_S: Final = 5.0
+"""Time between two plain lines."""
 _LOOK_EVERY_S: Final = 0.2
+"""Time between two updates of the bar."""
 
 
-class Reporter:
-    """Follows stages of work from a thread of its own, for the work itself holds the main thread."""
+class Progress:
+    """Shows the stages of work and how much of each is done, from a thread of its own."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -26,18 +28,18 @@ class Reporter:
         self._name = ""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        self._bar: bars.Progress | None = None
+        self._task: bars.TaskID | None = None
 
-    def __enter__(self) -> Reporter:
+    def __enter__(self) -> Progress:
         if self._console.is_terminal:
             columns = (
-                TextColumn("{task.description:12}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeElapsedColumn(),
+                bars.TextColumn("{task.description:12}"),
+                bars.BarColumn(),
+                bars.TaskProgressColumn(),
+                bars.TimeElapsedColumn(),
             )
-            self._bar = Progress(*columns, console=self._console, transient=True)
+            self._bar = bars.Progress(*columns, console=self._console, transient=True)
             self._bar.start()
         self._thread.start()
         return self
@@ -51,7 +53,7 @@ class Reporter:
             self._bar.stop()
 
     def stage(self, name: str, share: Callable[[], float] | None) -> None:
-        """A stage begins; ``share`` tells how much of it is done, 0 to 1 (None: not known)."""
+        """Begin a stage; ``share`` gives how much of it is done, from 0 to 1 (None: not known)."""
         self._name, self._share = name, share
         if self._bar is not None:
             if self._task is not None:
@@ -61,7 +63,7 @@ class Reporter:
             self._console.print(f"{name} ...")
 
     def _follow(self) -> None:
-        begin = told = time.monotonic()
+        begin = printed_at = time.monotonic()
         while not self._ended.wait(_LOOK_EVERY_S):
             share = self._share
             if share is None:
@@ -69,6 +71,6 @@ class Reporter:
             done = share()
             if self._bar is not None and self._task is not None:
                 self._bar.update(self._task, completed=done)
-            elif time.monotonic() - told > _PLAIN_EVERY_S:
-                told = time.monotonic()
-                self._console.print(f"{self._name} {done:.0%} after {told - begin:.0f} s")
+            elif time.monotonic() - printed_at > _PLAIN_EVERY_S:
+                printed_at = time.monotonic()
+                self._console.print(f"{self._name} {done:.0%} after {printed_at - begin:.0f} s")

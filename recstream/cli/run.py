@@ -8,16 +8,15 @@ from typing import Annotated
 
 import typer
 
-from recstream.cli import console as consoles
 from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
-from recstream.cli.summary import print_summary
+from recstream.cli.output import print_summary, stderr_console
 from recstream.connectors import connector_for
 from recstream.metrics.accounting import accounting, merge_summaries
 
-__all__ = ["run"]
+__all__ = ["command"]
 
 
-def run(
+def command(
     config: ConfigFile = None,
     processes: Annotated[
         int | None, typer.Option("--processes", "-n", help="Worker processes (run.processes).")
@@ -34,14 +33,13 @@ def run(
     from recstream.runtime.signals import Stop
     from recstream.runtime.supervisor import Supervisor
 
-    named = {"run.processes": processes, "store.path": None if store is None else str(store)}
-    settings = load_settings(config, overrides, named)
+    settings = load_settings(config, overrides, {"run.processes": processes}, store=store)
     logging.basicConfig(
         level=settings.run.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     stop = Stop()
     stop.on_signals()
-    console = consoles.errors()
+    console = stderr_console()
     connector = connector_for(settings.live.lists, settings.options_of)
     events, items, lists = map(connector.name_of, settings.live[:3])
     console.print(

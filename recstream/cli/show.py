@@ -1,4 +1,4 @@
-"""``recstream show USER``: what is known of a user, and the list that follows from it; or the model."""
+"""``recstream show``: a user's state and list, or the model."""
 
 from __future__ import annotations
 
@@ -11,83 +11,81 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from recstream.cli import console as consoles
-from recstream.cli.lists import print_list
 from recstream.cli.model import print_model
 from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
+from recstream.cli.output import print_list, stdout_console
 
 if TYPE_CHECKING:
     from recstream.runtime.wiring import Wiring
 
-__all__ = ["show"]
+__all__ = ["command"]
 
 
-def show(
+def command(
     user: Annotated[str | None, typer.Argument(help="User id.", show_default=False)] = None,
     model: Annotated[
         bool,
-        typer.Option("--model", help="In place of a user: what each signal is worth, as learned so far."),
+        typer.Option("--model", help="In place of a user: the effect of each signal, as learned so far."),
     ] = False,
     search: Annotated[
         str | None,
-        typer.Option(help="Also the list as it would be after a search in these words; nothing is stored."),
+        typer.Option(help="Also the list after a search for these words; nothing is stored."),
     ] = None,
-    items: Annotated[int, typer.Option(help="Items shown.")] = 10,
+    items: Annotated[int, typer.Option(help="Number of items shown.")] = 10,
     json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
     store: Store = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Show a user's state, sessions and list with reasons, or the model; no job is disturbed."""
+    """Show a user's state, sessions and explained list, or the model. Does not disturb a running job."""
     from recstream.operations.inspect import inspect_user
     from recstream.runtime.wiring import Wiring
 
     if (user is None) != model:
         raise typer.BadParameter("wanted a user id, or --model: one of them")
-    named = {"store.path": None if store is None else str(store)}
-    settings = load_settings(config, overrides, named)
+    settings = load_settings(config, overrides, store=store)
     wiring = Wiring(settings, create=False)
     if user is None:
         _show_model(wiring, json=json)
         return
-    seen = inspect_user(wiring, user, search=search, now=time.time())
-    if seen is None:
+    found = inspect_user(wiring, user, search=search, now=time.time())
+    if found is None:
         typer.echo(f"user {user!r} is not in {settings.store_dir}", err=True)
         raise typer.Exit(1)
     if json:
-        typer.echo(orjson.dumps(seen, option=orjson.OPT_INDENT_2).decode())
+        typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
         return
-    _print(consoles.output(), seen, items)
+    _print(stdout_console(), found, items)
 
 
 def _show_model(wiring: Wiring, *, json: bool) -> None:
     from recstream.operations.model import inspect_model
 
-    seen = inspect_model(wiring)
+    found = inspect_model(wiring)
     if json:
-        typer.echo(orjson.dumps(seen, option=orjson.OPT_INDENT_2).decode())
+        typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
     else:
-        print_model(consoles.output(), seen)
+        print_model(stdout_console(), found)
 
 
-def _print(console: Console, seen: dict[str, Any], items: int) -> None:
-    titles: dict[str, str] = seen["titles"]
+def _print(console: Console, found: dict[str, Any], items: int) -> None:
+    titles: dict[str, str] = found["titles"]
     console.print(
-        f"user {escape(seen['user_id'])}: {seen['version']} events applied, {seen['seen']} items seen, "
-        f"{seen['hidden']} hidden, {seen['waiting']} events waiting for their item"
+        f"user {escape(found['user_id'])}: {found['version']} events applied, {found['seen']} items seen, "
+        f"{found['hidden']} hidden, {found['waiting']} events waiting for their item"
     )
-    for session in seen["sessions"][-3:]:
+    for session in found["sessions"][-3:]:
         begin, end = _time(session["start"]), _time(session["end"])
-        told = ", ".join(f"{n} {action}" for action, n in session["actions"].items())
-        console.print(f"session {begin} to {end}: {told}")
+        counts = ", ".join(f"{n} {action}" for action, n in session["actions"].items())
+        console.print(f"session {begin} to {end}: {counts}")
     console.print("latest:")
-    for entry in seen["recent"][:items]:
+    for entry in found["recent"][:items]:
         name = titles.get(entry["item_id"], entry["item_id"]) if entry["item_id"] else "(words)"
         console.print(f"  {_time(entry['ts'])}  {entry['action']} ({entry['weight']:+.1f})  {escape(name)}")
-    print_list(console, seen["list"], items=items, titles=titles, heading="list:")
-    if seen["after_search"] is not None:
-        heading = f"list after searching for {escape(repr(seen['search']))}:"
-        print_list(console, seen["after_search"], items=items, titles=titles, heading=heading)
+    print_list(console, found["list"], items=items, titles=titles, heading="list:")
+    if found["after_search"] is not None:
+        heading = f"list after searching for {escape(repr(found['search']))}:"
+        print_list(console, found["after_search"], items=items, titles=titles, heading=heading)
 
 
 def _time(ts: float) -> str:

@@ -1,4 +1,4 @@
-"""``recstream tail``: read the lists as a consumer would."""
+"""``recstream tail``: print lists as a consumer reads them."""
 
 from __future__ import annotations
 
@@ -9,31 +9,30 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from recstream.cli import console as consoles
-from recstream.cli.lists import print_list
 from recstream.cli.options import ConfigFile, Overrides, load_settings
+from recstream.cli.output import print_list, stdout_console
 
-__all__ = ["tail"]
+__all__ = ["command"]
 
 
-def tail(
+def command(
     user: Annotated[str | None, typer.Option("--user", "-u", help="Only this user's lists.")] = None,
     file: Annotated[
         Path | None, typer.Option(help="Read lists from a .jsonl file instead of the topic.")
     ] = None,
     from_start: Annotated[
-        bool, typer.Option("--from-start", help="All lists still in the topic, not only new ones.")
+        bool, typer.Option("--from-start", help="Print all lists in the topic, not only new ones.")
     ] = False,
-    count: Annotated[int | None, typer.Option("-n", help="Stop after so many lists.")] = None,
-    idle_s: Annotated[float | None, typer.Option(help="Stop after so long without a list.")] = None,
+    count: Annotated[int | None, typer.Option("-n", help="Stop after this many lists.")] = None,
+    idle_s: Annotated[float | None, typer.Option(help="Stop after this many seconds without a list.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the records as they are.")] = False,
     items: Annotated[int, typer.Option(help="Items shown of each list.")] = 5,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
     """Print recommendation lists as they arrive."""
-    console = consoles.output()
-    shown = 0
+    console = stdout_console()
+    printed = 0
     for raw in _records(file, config, overrides, from_start=from_start, idle_s=idle_s):
         record: dict[str, Any] = orjson.loads(raw)
         if user is not None and record["user_id"] != user:
@@ -42,10 +41,10 @@ def tail(
             typer.echo(raw.decode())
         else:
             print_list(console, record, items=items)
-        shown += 1
-        if shown == count:
+        printed += 1
+        if printed == count:
             return
-    if not shown:
+    if not printed:
         typer.echo("no list" + (f" of user {user!r}" if user is not None else ""), err=True)
         raise typer.Exit(1)
 

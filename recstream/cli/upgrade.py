@@ -1,4 +1,4 @@
-"""``recstream upgrade``: a store of an older layout, or counted by other rules, is brought up to date."""
+"""``recstream upgrade``: bring a store to the layout and rules of counting of this release."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import typer
 
 from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
 
-__all__ = ["upgrade"]
+__all__ = ["command"]
 
 
-def upgrade(
+def command(
     store: Store = None,
     accept: Annotated[
         bool,
@@ -31,14 +31,13 @@ def upgrade(
 
     Exit codes: 0 done, or nothing to do, 1 a fault, 2 settings are wrong or do not fit the store.
     """
-    from recstream.operations.upgrade import upgrade as steps
+    from recstream.operations.upgrade import upgrade
     from recstream.runtime.wiring import SCHEMA
 
-    named = {"store.path": None if store is None else str(store)}
-    settings = load_settings(config, overrides, named)
-    done = 0
-    for what in steps(settings, accept=accept, dry_run=dry_run):
-        typer.echo(f"{'would do' if dry_run else 'done'}: {what}")
-        done += 1
-    if not done:
+    settings = load_settings(config, overrides, store=store)
+    count = 0
+    for step in upgrade(settings, accept=accept, dry_run=dry_run):
+        typer.echo(f"{'would do' if dry_run else 'done'}: {step}")
+        count += 1
+    if not count:
         typer.echo(f"nothing to do: {settings.store_dir} has layout {SCHEMA} and these rules of counting")

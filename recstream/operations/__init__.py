@@ -1,1 +1,1 @@
-"""What the commands do."""
+"""Operations on a set-up or a store, behind the commands: check, inspect, compare, mend, upgrade."""

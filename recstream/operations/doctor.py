@@ -1,7 +1,6 @@
-"""What is wrong with a set-up, and how to mend it: settings, topics, model, store, cache, disk, port.
+"""Diagnosis of a set-up: settings, topics, encoder, store, cache, disk and port, each with how to mend it.
 
-Nothing here changes anything or raises for a broken set-up, and every check runs whatever the others found,
-but for those that would make no sense (topics of a broker that does not answer).
+No check changes anything or raises for a broken set-up, and every check runs whatever the others found.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from recstream.encoders.base import Encoder
 __all__ = ["Finding", "diagnose"]
 
 FREE_MB = 1024
-"""Less free disk than this is a finding: a store that cannot grow stops the job."""
+"""Free disk space, in MiB, below which the disk is reported: a store that cannot grow stops the job."""
 
 
 def diagnose(settings: Settings | Callable[[], Settings], *, timeout_s: float = 5.0) -> list[Finding]:
-    """Look at everything; ``settings`` may be what loads them, so that a ConfigError becomes findings too.
+    """Run every check. ``settings`` may be a function that loads them, so that a ConfigError is a finding.
 
-    Where a setting is wrong the other checks go on with its default. ``timeout_s`` is for each answer.
+    Where a setting is wrong, the other checks use its default. ``timeout_s`` limits the wait for each answer.
     """
     problems: list[str] = []
     if not isinstance(settings, Settings):
@@ -40,10 +39,10 @@ def diagnose(settings: Settings | Callable[[], Settings], *, timeout_s: float = 
         except ConfigError as err:
             problems = err.problems
             settings = err.usable if isinstance(err.usable, Settings) else Settings()
-    return _looked_at(settings, problems, timeout_s)
+    return _run_checks(settings, problems, timeout_s)
 
 
-def _looked_at(settings: Settings, problems: list[str], timeout_s: float) -> list[Finding]:
+def _run_checks(settings: Settings, problems: list[str], timeout_s: float) -> list[Finding]:
     findings = list(_settings(problems))
     findings += _guarded("broker", lambda: _places(settings, timeout_s))
     encoders: list[Encoder] = []
@@ -62,7 +61,7 @@ def _looked_at(settings: Settings, problems: list[str], timeout_s: float) -> lis
 def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from check()
-    except Exception as err:  # a doctor reports what nobody foresaw, and goes on with the other checks
+    except Exception as err:  # a fault that no check expects is a finding, too, and the other checks go on
         yield Finding(
             name,
             False,
@@ -73,15 +72,19 @@ def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Find
 
 def _settings(problems: Sequence[str]) -> Iterator[Finding]:
     for problem in problems:
-        what, asks, meant = problem.partition("; did you mean ")
-        mend = f"rename it to {meant.rstrip('?')}" if asks else "correct it; `recstream config` explains each"
+        what, suggests, meant = problem.partition("; did you mean ")
+        mend = (
+            f"rename it to {meant.rstrip('?')}"
+            if suggests
+            else "correct it; `recstream config` explains each"
+        )
         yield Finding("settings", False, what, mend)
     if not problems:
         yield Finding("settings", True, "all known and in range")
 
 
 def _places(settings: Settings, timeout_s: float) -> Iterator[Finding]:
-    """What the live job reads and writes, looked at by the connectors of these places."""
+    """Checks of what the live job reads and writes, by the connectors of these places."""
     by_scheme: dict[str, dict[str, str]] = {}
     for setting, address in settings.live_settings().items():
         by_scheme.setdefault(scheme_of(address), {})[setting] = address
@@ -98,8 +101,8 @@ def _model(settings: Settings, timeout_s: float, opened: list[Encoder]) -> Itera
     chosen = settings.encoder
     name = f"{chosen.backend}:{chosen.model}"
     try:
-        patient = encoder_spec(settings)
-        encoder = open_encoder(replace(patient, retries=0, timeout_s=min(timeout_s, patient.timeout_s)))
+        spec = encoder_spec(settings)
+        encoder = open_encoder(replace(spec, retries=0, timeout_s=min(timeout_s, spec.timeout_s)))
         encoder.identity  # noqa: B018 - a server is asked for its dimension here
     except EncoderError as err:
         yield Finding(
@@ -155,9 +158,7 @@ def _store(settings: Settings, encoder: Encoder | None) -> Iterator[Finding]:
     for name, problem, mend in differing:
         yield Finding(f"store {name}", False, f"{path} {problem}", mend)
     if not differing:
-        checked = (
-            "" if encoder is not None else "; whether with this encoder is not known, for it does not open"
-        )
+        checked = "" if encoder is not None else "; whether by the same encoder is unknown: it does not open"
         yield Finding("store contents", True, f"{path} was made with these settings{checked}")
 
 
@@ -190,7 +191,7 @@ def _cache(settings: Settings) -> Iterator[Finding]:
 
 
 def _writable(name: str, path: Path, setting: str) -> Iterator[Finding]:
-    """Whether files can be made in a folder, or in the one it would be made in; leaves nothing behind."""
+    """Whether files can be made in a folder, or in its nearest ancestor that exists; leaves no file."""
     nearest = _nearest(path)
     if not nearest.is_dir():
         mend = f"set {setting} to a folder, or move the file away"

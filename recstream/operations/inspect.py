@@ -1,4 +1,4 @@
-"""Looking into a store without disturbing it: one user's state, and the list that follows from it."""
+"""Inspection of one user in a store: the state, and the list made from it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["inspect_user"]
 
 
 def inspect_user(wiring: Wiring, user_id: str, *, search: str | None, now: float) -> dict[str, Any] | None:
-    """What the store knows of a user, as plain JSON; None when it knows nothing.
+    """State, sessions and list of a user, as plain JSON; None when the user is not in the store.
 
-    With ``search``, also the list as it would be after that search, by the code of the live job;
-    nothing is written, but for rows that a job which died has left in its journal.
+    With ``search``, also the list after that search, made by the code of the live job. Nothing is written but
+    rows that a job left in its journal when it died.
     """
     row = wiring.database.users.fetch([user_id]).get(user_id)
     if row is None:
@@ -32,7 +32,7 @@ def inspect_user(wiring: Wiring, user_id: str, *, search: str | None, now: float
     user_state = user_state_of(row, catalogue)
     ids = catalogue.ids
     sessions = sessions_of(user_state.recent, worker.rules.session_gap_s)
-    seen: dict[str, Any] = {
+    found: dict[str, Any] = {
         "user_id": user_id,
         "version": user_state.version,
         "seen": len(user_state.seen),
@@ -79,18 +79,12 @@ def inspect_user(wiring: Wiring, user_id: str, *, search: str | None, now: float
             vector=worker.encoder.encode([search])[0],
         )
         user_state.observe(event, catalogue, worker.rules.user_state, now)
-        seen["after_search"] = _list_of(worker, user_state, now)
-    shown = {item["item_id"] for key in ("list", "after_search") if seen[key] for item in seen[key]["items"]}
-    shown |= {
-        cause
-        for key in ("list", "after_search")
-        if seen[key]
-        for i in seen[key]["items"]
-        for cause in i["because"]
-    }
-    shown |= {entry["item_id"] for entry in seen["recent"] if entry["item_id"]}
-    seen["titles"] = {i: catalogue.titles[catalogue.intern(i)] for i in sorted(shown)}
-    return seen
+        found["after_search"] = _list_of(worker, user_state, now)
+    items = [item for key in ("list", "after_search") if found[key] for item in found[key]["items"]]
+    listed = {item["item_id"] for item in items} | {cause for item in items for cause in item["because"]}
+    listed |= {entry["item_id"] for entry in found["recent"] if entry["item_id"]}
+    found["titles"] = {i: catalogue.titles[catalogue.intern(i)] for i in sorted(listed)}
+    return found
 
 
 def _list_of(worker: Worker, user_state: UserState, now: float) -> Any:

@@ -1,4 +1,4 @@
-"""A replay beside a store: is every user what the log says (guarantee G8)?"""
+"""Verification of a store: a replay of the log must give every user the same state (guarantee G8)."""
 
 from __future__ import annotations
 
@@ -20,66 +20,65 @@ from recstream.stores.base import UserStore
 from recstream.users.codec import UserRow, user_state_of
 from recstream.users.state_diff import differences
 
-__all__ = ["NAMES", "Comparison", "Difference", "compare_users", "verify"]
+__all__ = ["NAMES", "Comparison", "Difference", "compare_users", "replay_and_compare"]
 
 NAMES: Final = ("the replay", "the store")
-"""What the two sides of a comparison are called."""
+"""Names of the two sides in descriptions of differences."""
 _CHUNK: Final = 1000
 """Users fetched at once."""
 
 
 class Difference(NamedTuple):
-    """A user whose two states are not the same."""
+    """A user whose state differs between the two stores."""
 
     user_id: str
     what: list[str]
-    """A line for each part that differs."""
+    """One line for each part of the state that differs."""
 
 
 @dataclass
 class Comparison:
-    """What came of comparing two stores, user by user."""
+    """Result of comparing two stores user by user."""
 
     equal: int = 0
     only_here: int = 0
-    """Users that only the replay has."""
+    """Users found only in the replay."""
     only_there: int = 0
-    """Users that only the store has."""
+    """Users found only in the store."""
     different: int = 0
-    """Users of both whose states are not the same."""
+    """Users of both whose states differ."""
     first: list[Difference] = field(default_factory=list)
-    """The first of those that are not equal, in order of user id."""
+    """The first users that are not equal, in order of user id."""
 
     @property
     def users(self) -> int:
-        """Users compared."""
+        """Number of users compared."""
         return self.equal + self.only_here + self.only_there + self.different
 
     @property
     def same(self) -> bool:
-        """Whether every user is in both, and equal."""
+        """Whether every user is in both stores and equal."""
         return self.equal == self.users
 
 
-def verify(
+def replay_and_compare(
     settings: Settings, store: Path, stop: Stop, on_stage: Stage
 ) -> tuple[Replayed, Comparison | None]:
     """Replay as `recstream.runtime.replay.replay` does, then compare every user with those of ``store``.
 
-    Nothing is compared (None) when the replay was interrupted. The store is held until the end, and stays
-    as it is; texts come from its cache (unless ``cache.path`` names another), so that they are not encoded
-    again.
+    The comparison is None when the replay was interrupted. The store is locked until the end and not changed.
+    Texts come from its cache, unless ``cache.path`` names another, so that they are not encoded again.
 
     Raises:
-        StoreBusyError: a job is running on one of the stores.
-        StoreError: there is no store, or it was made with other settings.
+        StoreBusyError: A job is running on one of the stores.
+        StoreError: There is no store, or it was made with other settings.
         ConnectorError, EncoderError: as for a replay.
     """
     there = settings.model_copy(update={"store": settings.store.model_copy(update={"path": str(store)})})
     cache = settings.cache.model_copy(update={"path": str(there.cache_dir)})
     here = settings.model_copy(update={"cache": cache})
     with _users(there):
-        pass  # what is wrong with it is said before the replay, and before a lock makes its folder
+        pass  # faults of the store are raised before the replay, and before a lock makes its folder
     with job_lock(store, "backfill --verify"):
         done = replay(here, stop, on_stage)
         if done.interrupted:
@@ -94,15 +93,15 @@ def verify(
 
 
 def compare_users(here: UserStore, there: UserStore, *, first: int = 10) -> Comparison:
-    """Compare every user of two stores, a thousand at a time; nobody may write to them meanwhile.
+    """Compare every user of two stores. Neither may be written to meanwhile.
 
-    ``first`` limits how many of those that are not equal are named.
+    At most ``first`` differences are described.
     """
     found = Comparison()
     ids = (user_id for user_id, _ in groupby(heapq.merge(here.ids(), there.ids())))
     while chunk := list(islice(ids, _CHUNK)):
         mine, theirs = here.fetch(chunk), there.fetch(chunk)
-        names = Catalogue(0)  # for handles alone, and for this chunk alone, so that it stays small
+        names = Catalogue(0)  # only for handles, and only for this chunk, so that it stays small
         for user_id in chunk:
             what = _between(mine.get(user_id), theirs.get(user_id), names, found)
             if what and len(found.first) < first:
@@ -111,7 +110,7 @@ def compare_users(here: UserStore, there: UserStore, *, first: int = 10) -> Comp
 
 
 def _between(one: UserRow | None, other: UserRow | None, names: Catalogue, found: Comparison) -> list[str]:
-    """What differs between two rows of a user, counted in ``found``."""
+    """Differences between two rows of a user, which are counted in ``found``."""
     if other is None:
         found.only_here += 1
         return [f"only in {NAMES[0]}"]
@@ -129,7 +128,7 @@ def _between(one: UserRow | None, other: UserRow | None, names: Catalogue, found
 
 @contextmanager
 def _users(settings: Settings) -> Iterator[UserStore]:
-    """The users of a store that must exist."""
+    """Users of a store, which must exist."""
     wiring = Wiring(settings, maintains=False, create=False)
     try:
         yield wiring.database.users

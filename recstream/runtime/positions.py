@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from recstream.config import Settings
-from recstream.connectors import Connector, connector_for
+from recstream.connectors import connector_for
+from recstream.connectors.base import Connector
 from recstream.runtime.bytewax_internals import (
     make_recovery_store,
     recovery_store_error,

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from recstream.config import ConfigError, Settings
-from recstream.connectors import FILES, Connector, connector_for, scheme_of
-from recstream.connectors.base import MessageSink, NullSink, ReadOptions, RecordSource
+from recstream.connectors import FILES, connector_for, scheme_of
+from recstream.connectors.base import Connector, MessageSink, NullSink, ReadOptions, RecordSource
 from recstream.dataflow.outputs import Inputs, Outputs
 from recstream.dataflow.services import DataflowRules, IdleRefreshRules, Services
 from recstream.encoders.base import Encoder, EncoderSpec

@@ -1,1 +1,1 @@
-"""Tests of whole flows, of the commands that run them, and of the job through a broker."""
+"""Tests of whole flows and of the job through a broker."""

@@ -27,7 +27,7 @@ from typing import Final
 
 import orjson
 
-IMPORTS: Final = ("lance_namespace", "scipy.linalg", "recstream.cli")
+IMPORTS: Final = ("lance_namespace", "scipy.linalg", "recstream.runtime.faults", "recstream.cli")
 """Not `lancedb` itself: it starts a thread, which a fork would lack."""
 OWN: Final = ("RECSTREAM_", "PYTEST_", "LANCE_", "TMPDIR")
 """Beginnings of the variables that no import reads: each command has its own."""

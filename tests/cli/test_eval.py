@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from recstream.cli import app
-from recstream.cli.evaluate import _points
+from recstream.cli.eval import _points
 from recstream.config import Settings
 from recstream.ranking.signals import DEFAULT_WEIGHTS
 from recstream.runtime.faults import known_fault
@@ -50,7 +50,7 @@ def test_settings_to_write_keep_to_the_evaluated_policy_but_not_to_the_length(re
     assert written.ranking.mmr == 0.1
 
 
-def test_a_study_prints_tables_and_writes_its_page_and_the_best_settings(folder: Path) -> None:
+def test_an_experiment_prints_tables_and_writes_its_page_and_the_best_settings(folder: Path) -> None:
     done = recstream(
         *arguments(folder),
         *("--when", "both", "--against", "recent,sessionknn", "--jobs", "2"),

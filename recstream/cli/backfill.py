@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,11 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from recstream.cli import console as consoles
-from recstream.cli.errors import reporting_rejects
 from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
-from recstream.cli.progress import Reporter
-from recstream.cli.summary import print_summary
+from recstream.cli.output import (
+    EXIT_INTERRUPTED,
+    EXIT_REJECTS,
+    log_warnings,
+    print_summary,
+    reporting_rejects,
+    stderr_console,
+)
+from recstream.cli.progress import Progress
 from recstream.config.settings import START
 from recstream.connectors import NAMED
 
@@ -25,16 +29,13 @@ if TYPE_CHECKING:
     from recstream.config import Settings
     from recstream.operations.verify import Comparison
 
-__all__ = ["backfill"]
+__all__ = ["command"]
 
-EXIT_REJECTS = 3
-"""More records were rejected than ``--max-rejects`` allows."""
 EXIT_DIFFERENT = 5
-"""``--verify`` found users that are not as the store has them."""
-EXIT_INTERRUPTED = 130
+"""Exit code: ``--verify`` found users whose state differs from that in the store."""
 
 
-def backfill(
+def command(
     events: Annotated[str, typer.Option(help=f"Event log: .jsonl[.gz|.zst], .parquet, or {NAMED}.")],
     items: Annotated[
         str | None, typer.Option(help=f"Items to load first: a file as above, or {NAMED}.")
@@ -49,7 +50,7 @@ def backfill(
         ),
     ] = None,
     store: Store = None,
-    limit: Annotated[int | None, typer.Option(help="Read only the first so many events.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Read only this many events.")] = None,
     top_n: Annotated[int | None, typer.Option(help="Items in a list (ranking.top_n).")] = None,
     start: Annotated[
         str | None, typer.Option(help="Of a topic: earliest, latest, ts=... or offsets={...}.")
@@ -65,11 +66,11 @@ def backfill(
         Path | None,
         typer.Option(
             metavar="STORE",
-            help="Compare the users that result with those of this store, exit with 5 when they differ. "
+            help="Compare the resulting users with those of this store; exit with 5 when they differ. "
             "Give the items that the store knows, too (--items). "
-            "Without --state, the replay is into a temporary store. Events that wait for their items in the "
-            "store are rejects in the replay. Of a job that did not begin at earliest, give where it began "
-            "by --start (ts=... or offsets={...}).",
+            "Without --state, a temporary store is used. Events that wait for their items in the store are "
+            "rejects in the replay. If the job did not begin at earliest, give its beginning by --start "
+            "(ts=... or offsets={...}).",
         ),
     ] = None,
     config: ConfigFile = None,
@@ -77,15 +78,15 @@ def backfill(
 ) -> None:
     """Replay an event log into a store, and write lists. Interrupted, the same command resumes it.
 
-    After settings were changed use `recstream deadletter replay`: replaying the log into the same store does
-    not bring rejected records back.
+    To process rejected records after settings were changed, use `recstream deadletter replay`: replaying the
+    log into the same store skips them.
 
     Exit codes: 0 done, 1 a fault, 2 settings are wrong or not those of the store, 3 more were rejected than
     --max-rejects allows, 4 the reject limit (too many rejects), 5 --verify found a difference, 130
     interrupted.
     """
     if verify is not None and out is None and refresh is None:
-        refresh = "end"  # when lists are made does not change the state, and nobody asked for any
+        refresh = "end"  # state does not depend on when lists are made, and no lists are wanted
     with ExitStack() as stack:
         is_temporary = verify is not None and store is None
         if is_temporary:
@@ -100,33 +101,32 @@ def backfill(
             "backfill.stop": stop_at,
             START: start,
             "ranking.top_n": top_n,
-            "store.path": None if store is None else str(store),
         }
-        settings = load_settings(config, overrides, named)
+        settings = load_settings(config, overrides, named, store=store)
         if verify is not None and verify.resolve() == settings.store_dir.resolve():
             msg = f"{verify} is also the store to replay into: name another --state, or none"
             raise typer.BadParameter(msg, param_hint="--verify")
-        logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+        log_warnings()
         _run(settings, verify, is_temporary=is_temporary)
 
 
 def _run(settings: Settings, verify: Path | None, *, is_temporary: bool) -> None:
-    from recstream.operations.verify import verify as verified
+    from recstream.operations.verify import replay_and_compare
     from recstream.runtime.replay import replay
     from recstream.runtime.signals import Stop
 
     stop = Stop(early_exit=EXIT_INTERRUPTED)
     stop.on_signals()
-    console = consoles.errors()
-    compared = None
+    console = stderr_console()
+    comparison = None
     with (
         reporting_rejects(lambda: _places(settings, is_temporary=is_temporary)),
-        Reporter(console) as reporter,
+        Progress(console) as progress,
     ):
         if verify is None:
-            done = replay(settings, stop, reporter.stage)
+            done = replay(settings, stop, progress.stage)
         else:
-            done, compared = verified(settings, verify, stop, reporter.stage)
+            done, comparison = replay_and_compare(settings, verify, stop, progress.stage)
     print_summary(console, done.summary)
     rejects = sum(done.summary.get("records_rejected", {}).values())
     _print_places(console, settings, rejects, done.dead_letters, is_temporary=is_temporary)
@@ -145,9 +145,9 @@ def _run(settings: Settings, verify: Path | None, *, is_temporary: bool) -> None
     if not done.account.balanced:
         console.print("the account does not balance: this is a bug in recstream, please report it")
         raise typer.Exit(1)
-    if compared is not None:
-        _print_comparison(console, compared, done.unknown_items)
-        if not compared.same:
+    if comparison is not None:
+        _print_comparison(console, comparison, done.unknown_items)
+        if not comparison.same:
             raise typer.Exit(EXIT_DIFFERENT)
     elif rejects > settings.backfill.max_rejects:
         console.print(
@@ -160,7 +160,7 @@ def _run(settings: Settings, verify: Path | None, *, is_temporary: bool) -> None
 def _print_places(
     console: Console, settings: Settings, rejects: int, dead_letters: str, *, is_temporary: bool
 ) -> None:
-    """Where the state, the lists and the rejected records are."""
+    """Print where the state, the lists and the rejected records are."""
     from recstream.runtime.wiring import Wiring
 
     chosen = settings.backfill
@@ -175,7 +175,7 @@ def _print_places(
 
 
 def _places(settings: Settings, *, is_temporary: bool) -> dict[str, str]:
-    """Where rejects are; of a temporary store only what is not in it."""
+    """Addresses of the dead letters by kind of record, but for those inside a temporary store."""
     from recstream.runtime.positions import replay_place
     from recstream.runtime.wiring import Wiring
 
@@ -190,20 +190,21 @@ def _places(settings: Settings, *, is_temporary: bool) -> dict[str, str]:
     }
 
 
-def _print_comparison(console: Console, compared: Comparison, unknown_items: int) -> None:
-    if unknown_items and not compared.same:
+def _print_comparison(console: Console, comparison: Comparison, unknown_items: int) -> None:
+    if unknown_items and not comparison.same:
         console.print(
             f"{unknown_items:,} events were rejected in the replay as unknown_item: give the items that the "
             f"store knows (--items FILE or --items {NAMED})"
         )
     console.print(
-        f"users    {compared.users:,} compared: {compared.equal:,} equal, {compared.different:,} different, "
-        f"{compared.only_here:,} only in the replay, {compared.only_there:,} only in the store"
+        f"users    {comparison.users:,} compared: {comparison.equal:,} equal, "
+        f"{comparison.different:,} different, {comparison.only_here:,} only in the replay, "
+        f"{comparison.only_there:,} only in the store"
     )
-    for user_id, what in compared.first:
+    for user_id, what in comparison.first:
         console.print(f"         {escape(repr(user_id))}: {escape(what[0])}")
         for line in what[1:]:
             console.print(f"             {escape(line)}")
-    unnamed = compared.users - compared.equal - len(compared.first)
+    unnamed = comparison.users - comparison.equal - len(comparison.first)
     if unnamed:
         console.print(f"         and {unnamed:,} more")

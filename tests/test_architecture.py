@@ -266,6 +266,11 @@ def test_every_folder_stands_in_the_table_and_no_module_beside_it() -> None:
     assert folders == set(MAY_IMPORT)
 
 
+def test_every_folder_has_tests_in_a_folder_of_its_name() -> None:
+    tested = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+    assert set(MAY_IMPORT) - tested == set()
+
+
 def test_a_forbidden_import_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "sample.py").write_text("from recstream.stores.lance.users import X")
     (name,) = own_imports(tmp_path / "sample.py")

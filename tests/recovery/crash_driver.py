@@ -57,8 +57,9 @@ class Kill(NamedTuple):
     """One ``kill -9``."""
 
     at: str
-    """A point of `tests.recovery.fault_injection`; ``random`` (a process, at any moment of a cohort); ``starting`` (at any
-    moment of its start); ``supervisor``, or ``child`` (whom the supervisor starts again)."""
+    """A point of the fault injection; ``random`` (a process, at any moment of a cohort); ``starting`` (at any
+    moment of its start); ``supervisor``, or ``child`` (whom the supervisor starts again).
+    """
     nth: int = 1
     process: int | None = None
     """Which of them; None is the first to pass the point, or one by chance."""

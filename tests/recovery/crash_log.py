@@ -61,7 +61,7 @@ class CrashLog:
         self._count = 0
 
     def cohort(self, number: int, *, items_missing: bool = True) -> Cohort:
-        """The records of one cohort; without ``items_missing`` no event waits for an item that never comes."""
+        """The records of one cohort; with ``items_missing`` some events wait for items that never come."""
         rng = random.Random(f"trouble {self._seed} {number}")
         later = [
             SentRecord("items", f"late{number}-{k}", _item(f"late{number}-{k}"), "other") for k in range(4)

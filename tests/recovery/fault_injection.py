@@ -1,7 +1,7 @@
 """Fault injection: a process of the job that kills itself at a chosen point, or that lacks a mechanism.
 
-``python -m tests.recovery.fault_injection`` is ``python -m recstream.runtime.process`` with wrappers around the
-methods that crash tests are about. Two variables of the environment give it its orders:
+``python -m tests.recovery.fault_injection`` is ``python -m recstream.runtime.process`` with wrappers around
+the methods that crash tests are about. Two variables of the environment give it its orders:
 
 * ``CRASH_ORDERS``: a file, looked at whenever one of `POINTS` is passed. It holds ``point n delay_ms``: the
   process kills itself (SIGKILL) when the point is passed for the n-th time since the file came. At points

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from recstream.config import Settings
 from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.records.dead_letter import raw_of
-from recstream.runtime.signals import Stop
-from recstream.runtime.supervisor import Supervisor
 from tests.support.live import (
     HASHING,
     Reader,
@@ -107,13 +103,6 @@ def test_the_rejects_of_a_temporary_store_are_not_named(tmp_path: Path) -> None:
     kept = recstream(*verify, "--set", "backfill.dead_letter=letters.jsonl", cwd=tmp_path)
     assert kept.returncode == 4, kept.stderr
     assert "events rejected so far: recstream deadletter list letters.jsonl" in kept.stderr
-
-
-def test_the_process_to_blame_may_be_the_last_to_end() -> None:
-    supervisor = Supervisor(Settings.load(None, {}), Stop(), {})
-    ends = ("exit 1", "sleep 0.7; exit 4")
-    supervisor._children = [subprocess.Popen(["sh", "-c", end]) for end in ends]
-    assert supervisor._last_words() == [1, 4]
 
 
 @pytest.mark.kafka

@@ -4,33 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-<<<<<<< HEAD
 from pathlib import Path
-=======
->>>>>>> 64375f3 (A command is one module and one line of COMMANDS; --help, schema and config import nothing heavy; erasure is an operation; the demo and the commands in plain words)
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-if TYPE_CHECKING:  # it imports bytewax, which commands that only print do without
+if TYPE_CHECKING:  # the base imports bytewax, which commands that only print do without
     from recstream.connectors.base import Connector
-
-<<<<<<< HEAD
-if TYPE_CHECKING:
     from recstream.connectors.kafka.broker import EmbeddedBroker
 
 __all__ = [
     "CONNECTORS",
     "FILES",
     "NAMED",
-    "Connector",
     "EmbeddedBroker",
     "OptionsOf",
     "connector_for",
     "embedded_broker",
     "scheme_of",
 ]
-=======
-__all__ = ["CONNECTORS", "FILES", "NAMED", "OptionsOf", "connector_for", "scheme_of"]
->>>>>>> 64375f3 (A command is one module and one line of COMMANDS; --help, schema and config import nothing heavy; erasure is an operation; the demo and the commands in plain words)
 
 CONNECTORS: Final[dict[str, str]] = {
     "kafka": "recstream.connectors.kafka.connector:KafkaConnector",

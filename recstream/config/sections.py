@@ -367,11 +367,22 @@ class RankingSettings(Section):
     @classmethod
     def _signals_exist(cls, value: dict[str, float]) -> dict[str, float]:
         if value:
-            from recstream.ranking.signals import SIGNALS  # compiles kernels: only when needed
+            from recstream.ranking.signals.table import SIGNALS  # imports numpy: only when needed
 
             unknown = sorted(value.keys() - SIGNALS.keys())
             if unknown:
                 raise ValueError(f"unknown {', '.join(unknown)}, wanted names among {', '.join(SIGNALS)}")
+        return value
+
+    model: str = Field(default="shallow_network", description="Model that scores items of their signals.")
+
+    @field_validator("model")
+    @classmethod
+    def _model_exists(cls, value: str) -> str:
+        from recstream.ranking.models.table import MODELS  # compiles kernels: only when another one is named
+
+        if value not in MODELS:
+            raise ValueError(f"unknown {value}, wanted one of {', '.join(MODELS)}")
         return value
 
     learn: bool = Field(default=True, description="Learn weights online; false: keep those learned so far.")

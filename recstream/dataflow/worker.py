@@ -87,7 +87,7 @@ class Worker:
             refresh_s=rules.refresh_s,
         )
         self.recommender = Recommender(self.replica.catalogue, self.replica.statistics, rules.ranking)
-        self.learner = OnlineLearner(self.recommender, rules.learning)
+        self.learner = OnlineLearner(self.recommender, rules.learning, clock=services.steady)
         self.models = ModelState(services, rules, self.replica.catalogue, self.recommender, self.learner)
         self.users = UserCache(
             services.users(),

@@ -6,30 +6,17 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from recstream.config import ConfigError, Settings
-from recstream.ranking.signals import DEFAULT_WEIGHTS, SIGNALS
+from recstream.ranking.signals.table import SIGNALS, default_weights, signal_groups
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]  # only installed on 3.10
 
-__all__ = ["GROUPS", "Point", "ablated_settings", "grid_points", "signals_of"]
-
-GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
-    "text": ("words", "short_term", "long_term", "disliked", "lexical", "lexical_last"),
-    "embeddings": ("words", "short_term", "long_term", "disliked"),
-    "lexicon": ("lexical", "lexical_last"),
-    "transitions": ("followed", "followed_last"),
-    "neighbours": ("sessions", "sessions_next"),
-    "sequence": ("followed", "followed_last", "sessions", "sessions_next"),
-    "trends": ("rising", "trending", "lasting", "popular"),
-    "novelty": ("fresh", "upcoming", "newcomer", "untried"),
-    "aversion": ("disliked", "turned_away", "passed_over"),
-}
-"""Signals that draw on the same kind of events or texts, by the name of the group; groups may overlap."""
+__all__ = ["Point", "ablated_settings", "grid_points", "signals_of"]
 
 Point = dict[str, object]
 """Values by the dotted name of the setting."""
@@ -44,10 +31,11 @@ def signals_of(name: str) -> tuple[str, ...]:
     >>> signals_of("trends"), signals_of("words")
     (('rising', 'trending', 'lasting', 'popular'), ('words',))
     """
-    if name in GROUPS:
-        return GROUPS[name]
+    groups = signal_groups()
+    if name in groups:
+        return groups[name]
     if name not in SIGNALS:
-        wanted = f"wanted all, groups, a group ({', '.join(GROUPS)}), or a signal ({', '.join(SIGNALS)})"
+        wanted = f"wanted all, groups, a group ({', '.join(groups)}), or a signal ({', '.join(SIGNALS)})"
         raise ConfigError([f"--ablate {name!r}: {wanted}"])
     return (name,)
 
@@ -62,8 +50,9 @@ def ablated_settings(settings: Settings, names: Sequence[str]) -> dict[str, Sett
     """
     chosen: dict[str, None] = {}
     for name in names:
-        chosen |= dict.fromkeys({"all": SIGNALS, "groups": GROUPS}.get(name, (name,)))
-    weights = {**DEFAULT_WEIGHTS, **settings.ranking.weights}
+        meant = {"all": tuple(SIGNALS), "groups": tuple(signal_groups())}
+        chosen |= dict.fromkeys(meant.get(name, (name,)))
+    weights = {**default_weights(), **settings.ranking.weights}
     ablated = {}
     for name in chosen:
         used = [signal for signal in signals_of(name) if weights[signal]]

@@ -14,7 +14,7 @@ from recstream.evaluation.experiment import PairedDifference
 from recstream.evaluation.metrics import gains
 from recstream.evaluation.plots import Series, line_plot
 from recstream.evaluation.runs import RunResult
-from recstream.ranking.signals import SIGNALS
+from recstream.ranking.signals.table import SIGNALS
 
 __all__ = ["by_prior_events", "effects_over_time", "html_report", "over_time"]
 
@@ -173,7 +173,7 @@ def _learned(result: RunResult) -> list[str]:
     first, last = learned.effects[0][1], learned.effects[-1][1]
     rows = [
         f"<tr><td>{escape(name)}</td><td>{first[name]:+.2f}</td><td>{worth:+.2f}</td>"
-        f'<td class="words">{escape(SIGNALS[name])}</td></tr>'
+        f'<td class="words">{escape(SIGNALS[name].meaning)}</td></tr>'
         for name, worth in sorted(last.items(), key=lambda pair: -abs(pair[1]))
     ]
     head = "<th>signal</th><th>at first</th><th>in the end</th><th>measures</th>"

@@ -79,7 +79,7 @@ class WorkerDriver:
     def effects(self) -> dict[str, float]:
         """Score of an item that has one signal alone and in full, for each signal with a weight."""
         used = self.worker.recommender.rules.weights
-        effect = self.worker.recommender.model.effect
+        effect = self.worker.recommender.model.feature_effects
         return {name: worth for name, worth in effect.items() if used[name] != 0.0}
 
     @property

@@ -8,7 +8,7 @@ import orjson
 
 from recstream.config import Settings
 from recstream.connectors import connector_for
-from recstream.dataflow.model_state.replay_buffer import LESSONS
+from recstream.dataflow.model_state.replay_buffer import REPLAY_BUFFER
 from recstream.dataflow.model_state.session_index import row_of_user, without_user
 from recstream.records.transport import Message
 from recstream.runtime.locks import job_lock
@@ -31,7 +31,7 @@ def erase_user(settings: Settings, user_id: str) -> bool:
         database = Wiring(settings, create=False, alone=True).database
         is_known = bool(database.users.fetch([user_id]))
         database.users.delete([user_id])
-        database.models.delete([LESSONS])
+        database.models.delete([REPLAY_BUFFER])
         return _erase_sessions(database.models, user_id, settings.store.shards) or is_known
 
 

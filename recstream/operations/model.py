@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recstream.dataflow.model_state.replay_buffer import LESSONS
+from recstream.dataflow.model_state.replay_buffer import REPLAY_BUFFER
 from recstream.dataflow.model_state.session_index import SESSIONS, sessions_in
 from recstream.dataflow.model_state.text_transform import TRANSFORM
 from recstream.dataflow.model_state.weights import WEIGHTS, mean_of, stored_weights
@@ -16,8 +16,9 @@ from recstream.dataflow.worker import Worker
 from recstream.items.catalogue import Catalogue
 from recstream.items.codec import RowFormatError
 from recstream.items.text_transform import TextTransform, plain
-from recstream.ranking.model import RankingModel
-from recstream.ranking.signals import CEILINGS, SIGNALS
+from recstream.ranking.models.base import RankingModel
+from recstream.ranking.models.table import new_model
+from recstream.ranking.signals.table import SIGNALS
 from recstream.runtime.wiring import Wiring
 from recstream.stores.base import ModelRow, ModelStore, StoreError
 
@@ -59,7 +60,7 @@ def inspect_model(wiring: Wiring) -> dict[str, Any]:
     """The model in a store, as plain JSON. Read-only, also beside a running job."""
     rows = wiring.database.models.fetch()
     model = _initial_model(wiring)
-    start = model.effect
+    start = model.feature_effects
     stored = stored_weights(rows, model)
     repeats = 0.0
     if stored:
@@ -78,8 +79,8 @@ def inspect_model(wiring: Wiring) -> dict[str, Any]:
         "learns": wiring.settings.ranking.learn,
         "repeats": repeats,
         "signals": [
-            {"signal": name, "worth": worth, "start": start[name], "measures": SIGNALS[name]}
-            for name, worth in model.effect.items()
+            {"signal": name, "worth": worth, "start": start[name], "measures": SIGNALS[name].meaning}
+            for name, worth in model.feature_effects.items()
         ],
         "transform": None
         if transform is None
@@ -116,14 +117,14 @@ def reset_model(models: ModelStore, wiring: Wiring) -> ResetResult:
         stored: Mapping[str, Any] = stored_weights(rows, _initial_model(wiring))
     except RowFormatError:
         stored = {}
-    models.delete([*names, LESSONS])
+    models.delete([*names, REPLAY_BUFFER])
     examples = mean_of(list(stored.values())).model.examples if len(stored) == len(names) > 0 else None
     return ResetResult(len(names), examples)
 
 
 def _initial_model(wiring: Wiring) -> RankingModel:
-    weights = wiring.rules().ranking.weights
-    return RankingModel({name: weights[name] for name in SIGNALS}, ceilings=CEILINGS)
+    ranking = wiring.rules().ranking
+    return new_model(ranking.weights, ranking.model)
 
 
 def _space(transform: TextTransform, catalogue: Catalogue) -> TextSpace:

@@ -1,16 +1,15 @@
-"""Evidence: what speaks for and against each item that may be in a user's list, every signal in [0, 1]."""
+"""Candidates of users' lists and their features: every signal of every candidate, a share from 0 to 1."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from recstream.items.catalogue import Catalogue
-from recstream.items.jit import compiled, top_k_threshold
+from recstream.items.jit import top_k_threshold
 from recstream.items.session_index import SessionIndex
 from recstream.items.statistics import ItemStatistics
 from recstream.items.terms import BUCKETS
@@ -18,57 +17,44 @@ from recstream.ranking.kernels import features as kernels
 from recstream.ranking.kernels.candidates import MORE, NO_MORE
 from recstream.ranking.kernels.features import NEAREST_SESSIONS
 from recstream.ranking.kernels.structs import (
-    DENSE,
-    SPARSE,
+    PER_CANDIDATE,
+    PER_ITEM,
+    POPULARITY,
+    TEXT,
+    CandidateFeatures,
     CatalogueArrays,
     Neighbours,
+    SignalColumns,
     UserBatchArrays,
     Workspace,
 )
 from recstream.ranking.query import Query
-from recstream.ranking.signals import SIGNALS
-from recstream.records.arrays import AnyArray, Handles, Matrix
+from recstream.ranking.signals.base import CandidateBlock, Signal
+from recstream.ranking.signals.table import SIGNALS
+from recstream.records.arrays import AnyArray, Handles
 
-__all__ = ["CandidateFeatures", "FeatureExtractor", "text_directions"]
+__all__ = ["FeatureExtractor", "text_directions"]
 
 _EACH: Final = 32
 """Best items of each signal that are candidates of a list: their union is some 250 items."""
-_MANY: Final = 16
-"""From so many lists at once on it is worth while to sort the most popular items for all of them:"""
-_TOPS: Final = 400
-"""so many at each scale, so that enough are left that a user has not seen."""
-_NO_TOPS: Final = np.zeros((0, 0), np.int32)
-_PRODUCTS: Final = len(DENSE) - 1
-"""Most products of a list with all texts: what is disliked is asked of the candidates alone."""
+_MANY_LISTS: Final = 16
+"""From so many lists at once on, the most popular items are sorted once for all of them."""
+_TOP_ITEMS: Final = 400
+"""How many of the most popular items are sorted at each scale: enough that some are left which a user has not
+seen."""
+_NO_TOP_ITEMS: Final = np.zeros((0, 0), np.int32)
 _BLOCK_FLOATS: Final = 1 << 21
-"""Text scores held at once: users are worked off in blocks whose scores stay in the caches."""
-
-
-class CandidateFeatures(NamedTuple):
-    """The candidates of some lists, and what speaks for each. Views: true until the next are asked for."""
-
-    items: Handles
-    """Shape ``(candidates,)``: those of one list after those of the one before; of each list distinct, in no
-    order that means anything."""
-    signals: Matrix
-    """Shape ``(candidates, signals)``, float32, columns as in `SIGNALS`; each column is contiguous."""
-    ends: npt.NDArray[np.int64]
-    """Shape ``(lists + 1,)``: list k's candidates are from ``ends[k]`` up to ``ends[k + 1]``."""
-    users: UserBatchArrays
-    sessions: npt.NDArray[np.int32]
-    """Shape ``(lists, some)``: slots of the sessions that were found most like each user's own;"""
-    likeness: npt.NDArray[np.float32]
-    """how like each of them is;"""
-    found: npt.NDArray[np.int64]
-    """and how many they are, ``(lists,)``."""
-
-    def of(self, k: int) -> slice:
-        """Where a list's candidates are."""
-        return slice(int(self.ends[k]), int(self.ends[k + 1]))
+"""Text scores held at once: a block has as many lists as keep their scores in the processor's caches."""
+_FULL: Final = 1.001
+"""Greatest value of a signal, give or take rounding."""
 
 
 class FeatureExtractor:
-    """Gathers evidence by the catalogue, the statistics and the sessions as they are when it is asked to."""
+    """Finds candidates and computes their features, by catalogue, statistics and sessions as they are now.
+
+    ``weights`` are those of the signals: the ones of weight 0 are not computed. ``wanted`` is how many
+    candidates a list needs at least.
+    """
 
     def __init__(
         self,
@@ -76,7 +62,7 @@ class FeatureExtractor:
         statistics: ItemStatistics,
         sessions: SessionIndex,
         *,
-        used: npt.NDArray[np.bool_],
+        weights: Mapping[str, float],
         wanted: int = 20,
     ) -> None:
         self.catalogue = catalogue
@@ -84,15 +70,24 @@ class FeatureExtractor:
         self.sessions = sessions
         self.repeats = False
         """Whether items that users have seen may be listed."""
-        self._used = used
+        signals = list(SIGNALS.values())
+        self.columns = _columns_of(signals, weights)
+        """Which column of the features is a signal's."""
+        self._own = [
+            (column, signal.name, signal.compute)
+            for column, signal in enumerate(signals)
+            if signal.compute is not None and weights[signal.name] != 0.0
+        ]
+        self._nominating_texts = self.columns.nominates[self.columns.text]
+        self._signals = len(signals)
         self._wanted = wanted
         self._each = max(_EACH, wanted // 2)
-        self._raw = np.zeros((len(SPARSE), 0), np.float32)
-        self._found = np.zeros(0, np.int64)
+        self._measures = np.zeros((len(PER_ITEM), 0), np.float32)
+        self._sessions_found = np.zeros(0, np.int64)
         self._items = np.zeros(0, np.int32)
 
-    def _look(self, lists: int = 1) -> None:
-        """See the world as it is now, for so many lists."""
+    def _refresh(self, lists: int) -> None:
+        """Take the catalogue, the statistics and the sessions as they are now, for so many lists."""
         items = len(self.catalogue)
         self.catalogue.refresh_transform()
         self.text = self.catalogue.text()
@@ -102,34 +97,34 @@ class FeatureExtractor:
             popularity=popularity,
             since=self.statistics.since(items),
             published=self.catalogue.published,
-            filling=self.catalogue.tiebreak,
-            tops=self._tops(popularity, items) if lists >= _MANY else _NO_TOPS,
+            tiebreak=self.catalogue.tiebreak,
+            top_items=self._top_items(popularity, items) if lists >= _MANY_LISTS else _NO_TOP_ITEMS,
             discounts=self.statistics.discounts,
             tick=self.statistics.tick,
-            near=Neighbours(*self.statistics.tables, self.statistics.scales),
+            neighbours=Neighbours(*self.statistics.tables, self.statistics.scales),
             lexicon=self.catalogue.lexicon.postings,
             categories=self.catalogue.categories.postings,
             sessions=self.sessions.arrays,
             text=self.text,
         )
-        if (
-            items >= self._raw.shape[1]
-        ):  # never all of the room is used: a loop is compiled for parts of arrays
+        if items >= self._measures.shape[1]:
+            # Never all of the room is used: kernels are compiled for parts of arrays, not for whole ones.
             room = max(1024, 2 * items)
-            self._raw = np.zeros((len(SPARSE), room), np.float32)
-            self._scratch = Workspace(
+            self._measures = np.zeros((len(PER_ITEM), room), np.float32)
+            self._workspace = Workspace(
                 terms=np.zeros(BUCKETS, np.float32),
                 slots=np.zeros(self.sessions.capacity, np.float32),
-                touched=np.zeros(self.sessions.capacity + 1, np.int32),
+                slots_met=np.zeros(self.sessions.capacity + 1, np.int32),
                 places=np.zeros(room, np.int32),
                 rows=np.zeros(room, np.int32),
                 marks=np.zeros(room, np.int8),
             )
-            self._products = np.zeros(max(_BLOCK_FLOATS, _PRODUCTS * room), np.float32)
+            self._products = np.zeros(max(_BLOCK_FLOATS, self._most_products * room), np.float32)
 
-    def _tops(self, popularity: npt.NDArray[np.float64], items: int) -> Handles:
-        tops = np.empty((len(popularity) + 1, min(_TOPS, items)), np.int32)
-        for top, scores in zip(tops, (*popularity, self.statistics.since(items)), strict=True):
+    def _top_items(self, popularity: npt.NDArray[np.float64], items: int) -> Handles:
+        """The most popular items of each scale and the newest ones: see `CatalogueArrays`."""
+        top_items = np.empty((len(popularity) + 1, min(_TOP_ITEMS, items)), np.int32)
+        for top, scores in zip(top_items, (*popularity, self.statistics.since(items)), strict=True):
             shown = np.where(self.catalogue.available, scores, 0.0)
             bound = top_k_threshold(shown, 3 * len(top) // 4, len(top))
             best = np.flatnonzero(shown >= bound) if bound else np.flatnonzero(shown)
@@ -139,89 +134,144 @@ class FeatureExtractor:
                 best = np.flatnonzero(shown > bound)
             top[len(best) :] = MORE if bound else NO_MORE
             top[: len(best)] = best[np.lexsort((-self.catalogue.tiebreak[best], -shown[best]))]
-        return tops
+        return top_items
 
     @property
     def workspace(self) -> Workspace:
-        """Room for the compiled loops; zeros between their calls."""
-        return self._scratch
+        """Room for the kernels; zeros between their calls."""
+        return self._workspace
 
-    def gather(self, queries: Sequence[Query]) -> Iterator[CandidateFeatures]:
-        """The evidence of the queries' lists, in their order, some lists at a time."""
-        self._look(len(queries))
-        block = max(1, _BLOCK_FLOATS // (_PRODUCTS * len(self.text)))
+    @property
+    def _most_products(self) -> int:
+        """Most products of a list with all texts: signals that nominate need them."""
+        return max(1, int(self._nominating_texts.sum()))
+
+    def extract(self, queries: Sequence[Query]) -> Iterator[CandidateFeatures]:
+        """The features of the queries' lists, in their order, a block of lists at a time.
+
+        Raises:
+            ValueError: a signal's own ``compute`` wrote something that is no share from 0 to 1.
+        """
+        self._refresh(len(queries))
+        block = max(1, _BLOCK_FLOATS // (self._most_products * len(self.text)))
         for at in range(0, len(queries), block):
-            yield self._gather(queries[at : at + block])
+            yield self._extract(queries[at : at + block])
 
-    def _gather(self, queries: Sequence[Query]) -> CandidateFeatures:
+    def _extract(self, queries: Sequence[Query]) -> CandidateFeatures:
         users = self._users(queries)
-        is_told = users.strengths[:, :-1] > 0.0
-        products = self.catalogue.likeness(users.directions[:, :-1][is_told], self._products)
-        np.copyto(users.products, np.cumsum(is_told).reshape(is_told.shape) - 1, where=is_told)
+        needed = (users.strengths > 0.0) & self._nominating_texts
+        products = self.catalogue.likeness(users.directions[needed], self._products)
+        np.copyto(users.products, np.cumsum(needed).reshape(needed.shape) - 1, where=needed)
         lists = len(queries)
-        most = lists * min(self._each * (len(SIGNALS) + 1) + self._wanted, len(self.text))
-        if lists > len(self._found) or most > len(self._items):
-            self._found = np.zeros(lists, np.int64)
+        most = lists * min(self._each * (self._signals + 1) + self._wanted, len(self.text))
+        if lists > len(self._sessions_found) or most > len(self._items):
+            self._sessions_found = np.zeros(lists, np.int64)
             self._ends = np.zeros(lists + 1, np.int64)
             self._slots = np.zeros((lists, NEAREST_SESSIONS), np.int32)
             self._likeness = np.zeros((lists, NEAREST_SESSIONS), np.float32)
             self._items = np.zeros(most, np.int32)
-            self._columns = np.zeros((len(SIGNALS), most + 1), np.float32)  # likewise never used up
-        found, ends = self._found[:lists], self._ends[: lists + 1]
-        kernels.extract_all(
+            self._columns = np.zeros((self._signals, most + 1), np.float32)  # never all of it is used, too
+        sessions_found, ends = self._sessions_found[:lists], self._ends[: lists + 1]
+        kernels.extract_features(
             users,
             self.arrays,
+            self.columns,
             products,
-            self._raw[:, : len(self.text)],
+            self._measures[:, : len(self.text)],
             self._each,
             self._wanted,
-            self._used,
-            self._scratch,
+            self._workspace,
             self._slots,
             self._likeness,
-            found,
+            sessions_found,
             self._items,
             self._columns,
             ends,
         )
         count = int(ends[-1])
-        items, signals = self._items[:count], self._columns[:, :count].T
+        items = self._items[:count]
+        if self._own:
+            self._compute_own(CandidateBlock(queries, items, ends, self.catalogue, self.statistics))
         return CandidateFeatures(
-            items, signals, ends, users, self._slots[:lists], self._likeness[:lists], found
+            items=items,
+            signals=self._columns[:, :count].T,
+            ends=ends,
+            users=users,
+            sessions=self._slots[:lists],
+            likeness=self._likeness[:lists],
+            sessions_found=sessions_found,
         )
+
+    def _compute_own(self, block: CandidateBlock) -> None:
+        """Fill in the columns of signals that have a ``compute`` of their own."""
+        for column, name, compute in self._own:
+            values = self._columns[column, : len(block.items)]
+            compute(block, values)
+            bad = ~((values >= 0.0) & (values <= _FULL))  # NaN is bad
+            if bad.any():
+                place = int(bad.argmax())
+                item = self.catalogue.ids[block.items[place]]
+                msg = (
+                    f"signal {name!r} is {values[place]} for item {item!r}, wanted a share from 0 to 1: "
+                    "mend its compute"
+                )
+                raise ValueError(msg)
 
     def _users(self, queries: Sequence[Query]) -> UserBatchArrays:
         recent, recent_ends = _joined([query.recent for query in queries])
         weights, _ = _joined([query.recent_weights for query in queries])
         directions, strengths = text_directions(queries, recent, weights, recent_ends, self.catalogue)
-        turned, turned_ends = _joined([query.turned for query in queries])
-        again, again_ends = _joined([query.again[: self._again] for query in queries])
-        passed, passed_ends = _joined([query.passed for query in queries])
-        excluded = [query.hidden if self.repeats else query.excluded for query in queries]
+        disliked, disliked_ends = _joined([query.disliked_items for query in queries])
+        repeatable, repeatable_ends = _joined([query.repeatable[: self._repeatable] for query in queries])
+        passed_over, passed_over_ends = _joined([query.passed_over for query in queries])
+        excluded, excluded_ends = _joined(
+            [query.hidden if self.repeats else query.excluded for query in queries]
+        )
         return UserBatchArrays(
-            recent,
-            weights,
-            recent_ends,
-            turned,
-            turned_ends,
-            np.array([query.turned_strength for query in queries]),
-            again,
-            _joined([query.again_weights[: self._again] for query in queries])[0],
-            again_ends,
-            passed,
-            passed_ends,
-            *_joined(excluded),
-            np.array([self.sessions.current(query.user_id) for query in queries], np.int64),
-            np.array([query.as_of.ts for query in queries]),
-            directions,
-            strengths,
-            np.full((len(queries), _PRODUCTS), -1, np.int64),
+            recent=recent,
+            recent_weights=weights,
+            recent_ends=recent_ends,
+            disliked_items=disliked,
+            disliked_ends=disliked_ends,
+            dislike_strengths=np.array([query.dislike_strength for query in queries]),
+            repeatable=repeatable,
+            repeatable_weights=_joined([query.repeatable_weights[: self._repeatable] for query in queries])[
+                0
+            ],
+            repeatable_ends=repeatable_ends,
+            passed_over=passed_over,
+            passed_over_ends=passed_over_ends,
+            excluded=excluded,
+            excluded_ends=excluded_ends,
+            sessions=np.array([self.sessions.current(query.user_id) for query in queries], np.int64),
+            now=np.array([query.as_of.ts for query in queries]),
+            directions=directions,
+            strengths=strengths,
+            products=np.full((len(queries), len(TEXT)), -1, np.int64),
         )
 
     @property
-    def _again(self) -> int | None:
-        """Where to cut the items of their own that users may get again: all count (None), or none."""
+    def _repeatable(self) -> int | None:
+        """How many of their own items users may get again: all (None), or none."""
         return None if self.repeats else 0
+
+
+def _columns_of(signals: Sequence[Signal], weights: Mapping[str, float]) -> SignalColumns:
+    column = {signal.name: at for at, signal in enumerate(signals)}
+    return SignalColumns(
+        text=np.array([column[name] for name in TEXT]),
+        per_item=np.array([column[name] for name in PER_ITEM]),
+        per_candidate=np.array([column[name] for name in PER_CANDIDATE]),
+        popularity=np.array([column[name] for name in POPULARITY]),
+        fresh=column["fresh"],
+        upcoming=column["upcoming"],
+        newcomer=column["newcomer"],
+        untried=column["untried"],
+        repeat=column["repeat"],
+        passed_over=column["passed_over"],
+        nominates=np.array([signal.nominates for signal in signals]),
+        used=np.array([weights[signal.name] != 0.0 for signal in signals]),
+    )
 
 
 def _joined(parts: Sequence[AnyArray]) -> tuple[AnyArray, npt.NDArray[np.int64]]:
@@ -237,10 +287,9 @@ def _joined(parts: Sequence[AnyArray]) -> tuple[AnyArray, npt.NDArray[np.int64]]
     return np.concatenate(parts), ends
 
 
-_WORDS: Final = DENSE.index("words")
-_SHORT_TERM: Final = DENSE.index("short_term")
-_LONG_TERM: Final = DENSE.index("long_term")
-_DISLIKED: Final = DENSE.index("disliked")
+_WORDS: Final = TEXT.index("words")
+_LONG_TERM: Final = TEXT.index("long_term")
+_DISLIKED: Final = TEXT.index("disliked")
 
 
 def text_directions(
@@ -250,16 +299,16 @@ def text_directions(
     ends: npt.NDArray[np.int64],
     catalogue: Catalogue,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """The users' tastes as unit directions in the space of `Catalogue.text`, ``(queries, 4, dims)``.
+    """The users' tastes as unit directions in the space of `Catalogue.text`, ``(queries, TEXT, dims)``.
 
-    In the order of `DENSE`; zeros where there is no evidence. With them how much evidence there is, 0 to 1,
-    ``(queries, 4)``: that of ``words`` falls as items follow the words. ``recent`` and ``weights`` are the
+    They are zeros where nothing is known. The second array says how much is known, 0 to 1,
+    ``(queries, TEXT)``: that of ``words`` falls as items follow the words. ``recent`` and ``weights`` are the
     queries' own, one after the other, query k's from ``ends[k]`` up to ``ends[k + 1]``.
     """
     text = catalogue.text()
-    directions = np.zeros((len(queries), len(DENSE), text.shape[1]), np.float32)
-    strengths = np.zeros((len(queries), len(DENSE)), np.float32)
-    told = [
+    directions = np.zeros((len(queries), len(TEXT), text.shape[1]), np.float32)
+    strengths = np.zeros((len(queries), len(TEXT)), np.float32)
+    known = [
         (k, at, total, weight)
         for k, query in enumerate(queries)
         for at, total, weight in (
@@ -269,38 +318,9 @@ def text_directions(
         )
         if total is not None
     ]
-    if told:
-        users, kinds, sums, held = map(np.array, zip(*told, strict=True))
+    if known:
+        users, kinds, sums, held = map(np.array, zip(*known, strict=True))
         directions[users, kinds] = catalogue.transform.apply(sums, held)
         strengths[users, kinds] = np.where(kinds == _LONG_TERM, 1.0, np.minimum(held, 1.0))
-    _finish(directions, strengths, recent, weights, ends, text)
+    kernels.finish_directions(directions, strengths, recent, weights, ends, text)
     return directions, strengths
-
-
-@compiled
-def _finish(
-    directions: AnyArray,
-    strengths: AnyArray,
-    recent: AnyArray,
-    weights: AnyArray,
-    ends: AnyArray,
-    text: AnyArray,
-) -> None:
-    """Add the short term, and make all of them unit vectors; there is no evidence in one of zeros."""
-    for k in range(len(directions)):
-        mine = directions[k]
-        for at in range(ends[k], ends[k + 1]):
-            row, weight = text[recent[at]], weights[at]
-            for d in range(len(row)):
-                mine[_SHORT_TERM, d] += weight * row[d]
-            strengths[k, _SHORT_TERM] = 1.0
-        for one in range(len(mine)):
-            length = np.float32(0.0)
-            for d in range(mine.shape[1]):
-                length += mine[one, d] * mine[one, d]
-            length = math.sqrt(length)
-            if length > 1e-6:
-                for d in range(mine.shape[1]):
-                    mine[one, d] /= length
-            else:
-                strengths[k, one] = 0.0

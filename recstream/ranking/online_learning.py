@@ -1,8 +1,7 @@
-"""Which events the ranking learns from, and when: a sample, at no time dominated by one user."""
+"""Online learning: a sample of the events becomes training examples, never dominated by one user."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,17 +16,17 @@ from recstream.users.state import AsOf, UserState
 __all__ = ["LearningRules", "OnlineLearner", "SamplingState"]
 
 _SHARES: Final = ((64, 8), (1024, 32))
-"""Among so many of the newest lessons a user may have so many at full weight. Further ones weigh less, the
-less the more there are: so neither a busy hour of one person nor a robot turns the weights."""
+"""Pairs ``(n, most)``: of the newest n examples, a user has at most so many at full weight. Each further one
+weighs less, so that neither a busy hour of one person nor a robot moves the weights."""
 _NEWEST: Final = max(newest for newest, _ in _SHARES)
 _ATTRIBUTED: Final = 2.0
-"""Weight of a lesson that answers a list of ours: what stood before the user is certain."""
+"""Weight of an example that answers a list of ours, for it is certain which items the user saw."""
 _FORGETTING: Final = 0.999
-"""By how much the share of repeats forgets with each engagement."""
+"""Factor by which the share of repeats forgets with each engagement."""
 _SAVED_S: Final = 0.2
-"""So much of the time for lessons that a quiet stream has not used is kept for a busy one."""
+"""Most seconds of learning that a quiet stream saves for a busy one."""
 _REPEATERS: Final = 0.05
-"""From this share of repeats on, people come back to items, and lists may hold what was seen."""
+"""Share of repeats above which lists may hold items that users have seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,35 +36,39 @@ class LearningRules:
     enabled: bool = True
     """Whether the weights of the signals follow what users choose; else they stay as they are."""
     all_of: int = 2_000
-    """So many first lessons are all taken; then"""
+    """Number of examples up to which every event offered is taken."""
     every: int = 4
-    """one in so many, until there were"""
+    """After ``all_of`` examples, one in so many events is taken."""
     settled: int = 25_000
-    """so many: from then on"""
+    """Number of examples up to which one in ``every`` events is taken."""
     seldom: int = 128
-    """one in so many: what an event costs is a fraction of a lesson, and would be lost among many of them."""
+    """After ``settled`` examples, one in so many events is taken: an example costs several times an event."""
     time_share: float | None = None
-    """Of the time no more than this share is spent on lessons; None: as much as they take, for what a replay
-    learns shall not depend on the time."""
+    """Greatest share of the time spent on learning; None: no limit, so that the result of a replay does not
+    depend on the time."""
 
 
 class SamplingState(NamedTuple):
-    """Which lessons there were to take."""
+    """What decides which events become examples."""
 
     offers: int
+    """Events offered so far."""
     newest: Sequence[int]
-    """Whose the newest taken were, as checksums of the users' ids."""
+    """Users of the newest examples, as checksums of their ids."""
 
 
 class OnlineLearner:
-    """Shows the recommender what users chose, as they stood just before."""
+    """Lets the recommender learn what users chose, by their state of just before.
+
+    ``clock`` gives seconds that only grow, to keep to ``rules.time_share``.
+    """
 
     def __init__(
         self,
         recommender: Recommender,
         rules: LearningRules,
         *,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float],
     ) -> None:
         self._recommender = recommender
         self._clock = clock
@@ -85,35 +88,35 @@ class OnlineLearner:
 
     @property
     def offered(self) -> SamplingState:
-        """By what it is decided which lesson is taken next, and how much it weighs."""
+        """What decides which event is taken next, and how much it weighs."""
         return SamplingState(self._offered, list(self._newest))
 
     def go_on(self, before: SamplingState) -> None:
-        """Decide from here on as where ``before`` was noted."""
+        """Go on from a state noted before."""
         self._offered = before.offers
         for user in before.newest:
             self._share(user)
 
     def forget(self) -> None:
-        """Forget whose the newest lessons were."""
+        """Forget which users the newest examples are of."""
         self._newest.clear()
         for of in self._of:
             of.clear()
 
     def begin(self) -> None:
-        """A micro-batch begins: of the time since the one before, a share is for lessons."""
+        """Begin a micro-batch: a share of the time since the last one may be spent on learning."""
         now = self._clock()
         if self._rules.time_share is not None:
             self._left_s = min(self._left_s + self._rules.time_share * (now - self._began), _SAVED_S)
         self._began = now
 
     def meet(self, event: Event, item: int, user_state: UserState) -> bool:
-        """An engagement with an item that the user's profile does not hold yet; whether it was a lesson."""
+        """Offer an engagement that ``user_state`` does not hold yet; whether it was learned from."""
         seen_before = item in user_state.seen
         self.resume(_FORGETTING * self.repeats + (1.0 - _FORGETTING) * seen_before)
         if not self._rules.enabled or user_state.as_of is None:
             return False
-        # Of one moment, as of one late event, it is not known what came before.
+        # Of a late event, and of two at the same time, it is not known what came before.
         if not user_state.recent or event.ts <= user_state.recent[-1].ts:
             return False
         self._offered += 1
@@ -121,23 +124,23 @@ class OnlineLearner:
         if self._left_s <= 0.0 or self._offered % self._every(examples):
             return False
         begin = self._clock()
-        moment = AsOf(event.ts, event.partition.name, event.offset)
+        as_of = AsOf(event.ts, event.partition.name, event.offset)
         weight = self._share(crc32(event.user_id.encode())) * (1.0 if event.rec is None else _ATTRIBUTED)
-        is_lesson = self._recommender.learn(query_of(user_state, moment, "event", 0.0), item, weight=weight)
+        is_learned = self._recommender.learn(query_of(user_state, as_of, "event", 0.0), item, weight=weight)
         if self._rules.time_share is not None:
-            # One that was held up, by a swap or a loop compiled, does not stop the learning for long.
+            # One that was held up, by a swap or a kernel being compiled, does not stop the learning for long.
             self._left_s = max(self._left_s - (self._clock() - begin), -_SAVED_S)
-        return is_lesson
+        return is_learned
 
     def _every(self, examples: float) -> int:
-        """One in how many events is a lesson now."""
+        """One in how many events is taken now."""
         rules = self._rules
         if examples < rules.all_of:
             return 1
         return rules.every if examples < rules.settled else rules.seldom
 
     def _share(self, user: int) -> float:
-        """Count a lesson of a user among the newest; gives what it weighs for being one of so many."""
+        """Count an example among the newest ones of its user; gives its weight, less if they are many."""
         weight = 1.0
         have = len(self._newest)
         for (newest, most), of in zip(_SHARES, self._of, strict=True):

@@ -1,14 +1,16 @@
-"""What ranking needs of one user: a view that later events do not change."""
+"""What ranking needs of one user, copied from the user's state."""
 
 from __future__ import annotations
 
 import math
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from recstream.ranking.kernels.structs import RECENCY_WEIGHTS
+from recstream.ranking.signals.table import SIGNALS
 from recstream.records.actions import OPINIONS
 from recstream.records.arrays import Handles, Vector
 from recstream.records.recommendation import Trigger
@@ -17,16 +19,21 @@ from recstream.users.state import RECENT_ITEMS, AsOf, UserState
 
 __all__ = ["Query", "query_of"]
 
-_TURNED_ITEMS: Final = 5
-_DISLIKE: Final = 2.0
-_PASSED_ITEMS: Final = 50
-_AGAIN_ITEMS: Final = 40
-_AGAIN_WINDOW: Final = 10.0
+_DISLIKED_ITEMS: Final = 5
+"""How many of the last items that the user turned away from count."""
+_DISLIKE_WEIGHT: Final = 2.0
+"""Weight of an action, below 0, that counts as a full dislike."""
+_PASSED_OVER_ITEMS: Final = 50
+"""How many of the items shown last may count as passed over."""
+_REPEATABLE_ITEMS: Final = 40
+"""Most of a user's own items that may be listed again."""
+_REPEAT_WINDOW: Final = 10.0
+"""Events after which an item counts e times less as one to repeat."""
 _PLACE_WEIGHTS: Final = tuple(RECENCY_WEIGHTS[:RECENT_ITEMS].tolist())
 
 
 class Query(NamedTuple):
-    """What ranking needs of one user: a view that later events do not change."""
+    """What ranking needs of one user. Later events do not change it."""
 
     user_id: str
     version: int
@@ -50,32 +57,34 @@ class Query(NamedTuple):
     excluded: Handles
     """Hidden and seen items."""
     words_weight: float
-    turned: Handles
+    disliked_items: Handles
     """Items the user turned away from, newest first, distinct."""
-    turned_strength: float
+    dislike_strength: float
     """How decidedly, 0 to 1: a dislike is 1."""
-    again: Handles
-    """Items of the newest events, those that weigh most first, whether they may be shown again or not."""
-    again_weights: npt.NDArray[np.float32]
-    passed: Handles
+    repeatable: Handles
+    """Items of the newest events, those that weigh most first, whether repeats are allowed or not."""
+    repeatable_weights: npt.NDArray[np.float32]
+    passed_over: Handles
     """Items shown to the user and not touched since."""
+    captured: Mapping[str, Any]
+    """What signals with a ``capture`` took of the user, by the signal's name."""
 
 
 def query_of(user_state: UserState, as_of: AsOf, trigger: Trigger, received_at: float) -> Query:
-    """A user's view for ranking, copied so that it stays true to ``profile.version``."""
+    """Copy what ranking needs of a user, so that it stays true to ``user_state.version``."""
     items: dict[int, float] = {}
-    turned: dict[int, float] = {}
-    again: dict[int, float] = {}
+    disliked_items: dict[int, float] = {}
+    repeatable: dict[int, float] = {}
     words: Vector | None = None
     words_weight = 0.0
-    spoken = 0
+    words_found = 0
     for place, entry in enumerate(reversed(user_state.recent)):
         if entry.weight < 0.0 and entry.action not in OPINIONS:
-            if entry.item != NO_ITEM and len(turned) < _TURNED_ITEMS and entry.item not in items:
-                turned.setdefault(entry.item, min(-entry.weight / _DISLIKE, 1.0))
+            if entry.item != NO_ITEM and len(disliked_items) < _DISLIKED_ITEMS and entry.item not in items:
+                disliked_items.setdefault(entry.item, min(-entry.weight / _DISLIKE_WEIGHT, 1.0))
             continue
         if entry.item != NO_ITEM:
-            again[entry.item] = again.get(entry.item, 0.0) + math.exp(-place / _AGAIN_WINDOW)
+            repeatable[entry.item] = repeatable.get(entry.item, 0.0) + math.exp(-place / _REPEAT_WINDOW)
         if len(items) == RECENT_ITEMS or place >= 2 * RECENT_ITEMS:
             continue
         # A rating at the middle of its scale, or below, says "engaged with", if nothing about liking.
@@ -83,12 +92,12 @@ def query_of(user_state: UserState, as_of: AsOf, trigger: Trigger, received_at: 
         if entry.item != NO_ITEM:
             items.setdefault(entry.item, weight)
         elif entry.digest in user_state.words:
-            weight *= 0.5**spoken  # what was said last is what is meant now
-            spoken += 1
+            weight *= 0.5**words_found  # the newest words count in full, each earlier ones half as much
+            words_found += 1
             part = np.float32(weight) * user_state.words[entry.digest]
             words = part if words is None else words + part
             words_weight += weight
-    again = dict(sorted(again.items(), key=lambda one: -one[1])[:_AGAIN_ITEMS])
+    repeatable = dict(sorted(repeatable.items(), key=lambda one: -one[1])[:_REPEATABLE_ITEMS])
     hidden = np.fromiter(user_state.hidden, np.int32, len(user_state.hidden))
     seen = np.fromiter(user_state.seen, np.int32, len(user_state.seen))
     long_term, disliked = user_state.long_term, user_state.disliked
@@ -108,15 +117,18 @@ def query_of(user_state: UserState, as_of: AsOf, trigger: Trigger, received_at: 
         hidden=hidden,
         excluded=np.concatenate([seen, hidden]),
         words_weight=words_weight,
-        turned=np.fromiter(turned, np.int32, len(turned)),
-        turned_strength=max(turned.values(), default=0.0),
-        again=np.fromiter(again, np.int32, len(again)),
-        again_weights=np.fromiter(again.values(), np.float32, len(again)),
-        passed=_passed_over(user_state),
+        disliked_items=np.fromiter(disliked_items, np.int32, len(disliked_items)),
+        dislike_strength=max(disliked_items.values(), default=0.0),
+        repeatable=np.fromiter(repeatable, np.int32, len(repeatable)),
+        repeatable_weights=np.fromiter(repeatable.values(), np.float32, len(repeatable)),
+        passed_over=_passed_over(user_state),
+        captured={
+            name: signal.capture(user_state) for name, signal in SIGNALS.items() if signal.capture is not None
+        },
     )
 
 
 def _passed_over(user_state: UserState) -> Handles:
-    newest = sorted(user_state.shown.items(), key=lambda one: -one[1])[:_PASSED_ITEMS]
+    newest = sorted(user_state.shown.items(), key=lambda one: -one[1])[:_PASSED_OVER_ITEMS]
     passed = [item for item, ts in newest if user_state.seen.get(item, -math.inf) < ts]
     return np.array(passed, np.int32)

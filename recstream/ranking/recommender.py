@@ -1,4 +1,4 @@
-"""Ranking: users' lists by all signals, how much each is worth being learned from what users choose next."""
+"""The recommender: makes users' lists, and learns what each signal is worth from what users choose next."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from recstream.items.catalogue import Catalogue
-from recstream.items.jit import compiled
 from recstream.items.session_index import SessionIndex
 from recstream.items.statistics import Interaction, ItemStatistics
 from recstream.items.terms import pack, text_terms
-from recstream.ranking.explain import reasons
-from recstream.ranking.features import CandidateFeatures, FeatureExtractor
-from recstream.ranking.model import RankingModel
+from recstream.ranking.explain import explain
+from recstream.ranking.features import FeatureExtractor
+from recstream.ranking.kernels.candidates import best_places
+from recstream.ranking.kernels.structs import CandidateFeatures
+from recstream.ranking.models.table import DEFAULT_MODEL, new_model
 from recstream.ranking.query import Query, query_of
 from recstream.ranking.rerank import Diversity, diversified
-from recstream.ranking.signals import CEILINGS, DEFAULT_WEIGHTS, SIGNALS
-from recstream.records.arrays import AnyArray, Handles, Matrix
+from recstream.ranking.signals.table import SIGNALS, default_weights
+from recstream.records.arrays import Handles, Matrix
 from recstream.users.sessions import RecentEvent
 from recstream.users.state import AsOf, UserState
 
@@ -30,14 +31,12 @@ __all__ = ["RankedItem", "RankingRules", "Recommender", "rank", "warm_up"]
 
 _CAUSES: Final = 2
 """Most items named in ``because``."""
-_REMEMBERED: Final = 512
-"""Newest lessons kept to learn from again."""
-_ENOUGH: Final = 16
-"""From so many on: to learn a few by heart would turn the weights by chance."""
+_REPLAY_BUFFER: Final = 512
+"""Training examples kept to learn from again, the newest."""
+_REPLAY_FROM: Final = 16
+"""Examples from which on they are replayed: to learn a few by heart would move the weights by chance."""
 _REPLAYED: Final = 2
-"""So many of them with each new one."""
-_NAMES: Final = np.array([*SIGNALS, ""], object)
-"""Names of the signals by column; the last one stands for none."""
+"""Examples of the buffer learned from again with each new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +44,13 @@ class RankingRules:
     """How lists are made."""
 
     top_n: int = 20
-    weights: Mapping[str, float] = field(default_factory=lambda: DEFAULT_WEIGHTS)
-    """What each signal weighs before anything was learned; those of weight 0 are not used at all."""
+    weights: Mapping[str, float] = field(default_factory=default_weights)
+    """What each signal weighs before anything was learned; those of weight 0 are not computed."""
     repeats: bool | None = False
     """Whether items the user has seen may be recommended again; None: if the stream shows that people do."""
     diversity: Diversity = field(default_factory=Diversity)
+    model: str = DEFAULT_MODEL
+    """Name of the ranking model in `MODELS`."""
 
 
 class RankedItem(NamedTuple):
@@ -59,13 +60,13 @@ class RankedItem(NamedTuple):
     """Catalogue handle."""
     score: float
     signals: dict[str, float]
-    """What the greatest signals contributed, and ``other``: they add up to ``score`` (each is rounded)."""
+    """What the signals that count most contributed, and ``other``: they add up to ``score``, each rounded."""
     because: tuple[int, ...]
     """Handles of the user's own items that contributed most, strongest first."""
 
 
 class Recommender:
-    """Makes lists by what is known of items, and learns from what users chose.
+    """Makes lists by what is known of items and users, and learns from what users chose.
 
     A query's list does not depend on the other queries of a batch (BLAS rounding apart).
     """
@@ -82,15 +83,18 @@ class Recommender:
         self.statistics = statistics
         self.sessions = SessionIndex() if sessions is None else sessions
         self.rules = rules
-        self.model = RankingModel({name: rules.weights[name] for name in SIGNALS}, ceilings=CEILINGS)
-        self.replay_buffer: deque[tuple[Matrix, int, float]] = deque(maxlen=_REMEMBERED)
-        """Newest lessons, to learn from again: the candidates' signals, which was chosen, and its weight."""
+        self.model = new_model(rules.weights, rules.model)
+        self.replay_buffer: deque[tuple[Matrix, int, float]] = deque(maxlen=_REPLAY_BUFFER)
+        """Newest training examples: the candidates' signals, which of them was chosen, and the weight."""
         self.picked = 1
-        """What the next lessons to learn from again are picked by."""
-        used = np.array([rules.weights[name] != 0.0 for name in SIGNALS])
+        """State of the generator that picks the examples to learn from again."""
         wanted = rules.diversity.pool(rules.top_n) if rules.diversity else rules.top_n
-        self.extractor = FeatureExtractor(catalogue, statistics, self.sessions, used=used, wanted=wanted)
+        self.extractor = FeatureExtractor(
+            catalogue, statistics, self.sessions, weights=rules.weights, wanted=wanted
+        )
         self.extractor.repeats = bool(rules.repeats)
+        self._names = np.array([*SIGNALS, ""], object)
+        """Names of the signals by column; the last one, at -1, stands for none."""
 
     @property
     def people_repeat(self) -> bool:
@@ -99,7 +103,7 @@ class Recommender:
 
     @people_repeat.setter
     def people_repeat(self, they_do: bool) -> None:
-        """Say so; it changes something only where the rules leave it to the stream."""
+        """Allow repeats or not, where the rules leave it to the stream."""
         if self.rules.repeats is None:
             self.extractor.repeats = they_do
 
@@ -111,20 +115,20 @@ class Recommender:
         if not queries or not len(self.catalogue):
             return [[] for _ in queries]
         lists: list[list[RankedItem]] = []
-        for features in self.extractor.gather(queries):
-            some = queries[len(lists) : len(lists) + len(features.found)]
+        for features in self.extractor.extract(queries):
+            some = queries[len(lists) : len(lists) + len(features.sessions_found)]
             lists += self._lists(some, features)
         return lists
 
     def learn(self, query: Query, chosen: int, *, weight: float = 1.0) -> bool:
-        """Learn from an item that a user chose, given how they stood just before; whether there was a lesson.
+        """Learn from an item that a user chose, by the query of just before; False: nothing was learned.
 
-        There is none where the item was no candidate: to add it would teach that items without evidence are
-        good ones.
+        Nothing is learned where the item was no candidate: to add it would teach that items of which nothing
+        is known are good ones.
         """
         if not len(self.catalogue):
             return False
-        (features,) = self.extractor.gather([query])
+        (features,) = self.extractor.extract([query])
         (places,) = np.nonzero(features.items == chosen)
         if not len(places):
             return False
@@ -135,12 +139,12 @@ class Recommender:
         return True
 
     def _replay(self) -> None:
-        """Learn again from earlier lessons, picked by a fixed rule: far cheaper than gathering new ones.
+        """Learn again from earlier examples, picked by a fixed rule: far cheaper than extracting new ones.
 
         Experience replay (Lin, Machine Learning 8, 1992): with two replayed, one event in four teaches as
         much as all of them.
         """
-        for _ in range(_REPLAYED if len(self.replay_buffer) >= _ENOUGH else 0):
+        for _ in range(_REPLAYED if len(self.replay_buffer) >= _REPLAY_FROM else 0):
             self.picked = (self.picked * 6364136223846793005 + 1442695040888963407) % (1 << 64)  # Knuth
             signals, chosen, weight = self.replay_buffer[(self.picked >> 33) % len(self.replay_buffer)]
             self.model.learn(signals, chosen, weight=weight, is_new=False)
@@ -150,20 +154,20 @@ class Recommender:
             return [[] for _ in queries]
         scores = self.model.score(features.signals)
         places = self._best(features, scores)
-        why = reasons(features, self.extractor, self.model, places, _CAUSES)
-        is_used = places >= 0
-        used = places[is_used]
+        why = explain(features, self.extractor, self.model, places, _CAUSES)
+        is_listed = places >= 0
+        listed_places = places[is_listed]
         listed = zip(
-            features.items[used].tolist(),
-            scores[used].tolist(),
-            _NAMES[why.signals[is_used]].tolist(),
-            why.values[is_used].tolist(),
-            why.others[is_used].tolist(),
-            why.causes[is_used].tolist(),
+            features.items[listed_places].tolist(),
+            scores[listed_places].tolist(),
+            self._names[why.signals[is_listed]].tolist(),
+            why.values[is_listed].tolist(),
+            why.others[is_listed].tolist(),
+            why.causes[is_listed].tolist(),
             strict=True,
         )
         lists = []
-        for query, count in zip(queries, is_used.sum(axis=1).tolist(), strict=True):
+        for query, count in zip(queries, is_listed.sum(axis=1).tolist(), strict=True):
             mine = query.recent.tolist()
             lists.append(
                 [
@@ -174,7 +178,7 @@ class Recommender:
         return lists
 
     def _best(self, features: CandidateFeatures, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-        """Places of the lists' items in ``evidence``, best first; ties break by id; -1: no more.
+        """Places of the lists' items in ``features``, best first; ties break by id; -1: no more.
 
         Shape ``(lists, top_n)``.
         """
@@ -205,7 +209,7 @@ class Recommender:
 
 
 def _named(names: list[str], values: list[float], other: float) -> dict[str, float]:
-    """What the greatest signals contributed, and what the rest adds up to as ``other``: none that is 0."""
+    """What the signals contributed, by name, and the sum of the rest as ``other``; nothing that is 0."""
     signals = dict(zip(names, values, strict=True))
     if not all(values):
         signals = {name: value for name, value in signals.items() if value}
@@ -215,53 +219,19 @@ def _named(names: list[str], values: list[float], other: float) -> dict[str, flo
 
 
 def _caused(places: list[int], mine: list[int]) -> tuple[int, ...]:
-    """The items in these places of a user's own, -1 being none."""
+    """The user's own items at these places; -1 is none."""
     return tuple([mine[place] for place in places if place >= 0])
-
-
-@compiled
-def best_places(
-    scores: AnyArray, ends: AnyArray, most: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Places of the greatest scores of each list, greatest first, ``(lists, most)``; -1: no more.
-
-    List k's scores are those from ``ends[k]`` up to ``ends[k + 1]``. With them which lists hold a score
-    twice, among those places or just behind them.
-
-    >>> best_places(np.array([1.0, 3.0, 2.0, 5.0, 5.0], "f4"), np.array([0, 3, 5]), 2)
-    (array([[1, 2],
-           [3, 4]]), array([False,  True]))
-    """
-    best = np.full((len(ends) - 1, most), -1, np.int64)
-    tied = np.zeros(len(best), np.bool_)
-    places = np.empty(most + 1, np.int64)
-    for k in range(len(best)):
-        count = 0
-        for place in range(ends[k], ends[k + 1]):
-            if count > most and scores[place] <= scores[places[most]]:
-                continue
-            at = min(count, most)
-            while at > 0 and scores[places[at - 1]] < scores[place]:
-                places[at] = places[at - 1]
-                at -= 1
-            places[at] = place
-            count = min(count + 1, most + 1)
-        for at in range(min(count, most)):
-            best[k, at] = places[at]
-        for at in range(1, count):
-            tied[k] = tied[k] or scores[places[at]] == scores[places[at - 1]]
-    return best, tied
 
 
 def rank(
     queries: Sequence[Query], catalogue: Catalogue, statistics: ItemStatistics, rules: RankingRules
 ) -> list[list[RankedItem]]:
-    """Lists of these users by a recommender that has learned nothing yet, and knows no sessions."""
+    """Lists of these users by a recommender that has learned nothing and knows no sessions."""
     return Recommender(catalogue, statistics, rules).rank(queries)
 
 
 def warm_up() -> None:
-    """Compile or load the compiled loops, so that the first list does not wait for them."""
+    """Compile or load the kernels, so that the first list does not wait for them."""
     catalogue = Catalogue(2)
     words = pack(text_terms("one word"))
     one, other, _ = (

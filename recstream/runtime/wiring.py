@@ -19,7 +19,7 @@ from recstream.metrics.prometheus import PrometheusMeters
 from recstream.ranking.online_learning import LearningRules
 from recstream.ranking.recommender import RankingRules
 from recstream.ranking.rerank import Diversity
-from recstream.ranking.signals import DEFAULT_WEIGHTS
+from recstream.ranking.signals.table import default_weights
 from recstream.records.actions import DecodeRules, actions_with
 from recstream.records.item import TEMPLATE
 from recstream.records.reject_limit import RejectLimitRules
@@ -177,9 +177,10 @@ class Wiring:
         )
         ranking = RankingRules(
             top_n=settings.ranking.top_n,
-            weights={**DEFAULT_WEIGHTS, **settings.ranking.weights},
+            weights={**default_weights(), **settings.ranking.weights},
             repeats={"auto": None, "always": True, "never": False}[settings.ranking.repeats],
             diversity=Diversity(settings.ranking.mmr, settings.ranking.category_cap),
+            model=settings.ranking.model,
         )
         return DataflowRules(
             user_state=user_state,

@@ -3,9 +3,9 @@
 Run: ``python -m tests.bench.bench_ranking [--quick]``; prints one JSON line.
 
 ``rank`` is `Recommender.rank` with all default signals, weights learned; ``emitted`` adds the record's JSON;
-``learn`` is lessons a second. ``product`` is the matrix product of the encoder's vectors with as many tastes;
-``argpartition`` the same product and numpy's top-n of its rows: no signals, nothing left out, no reasons. All
-on one BLAS thread, as the job runs.
+``examples_per_s`` is training examples a second. ``product`` is the matrix product of the encoder's vectors
+with as many tastes; ``argpartition`` the same product and numpy's top-n of its rows: no signals, nothing left
+out, no explanations. All on one BLAS thread, as the job runs.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from recstream.dataflow import lists as list_building
 from recstream.items.catalogue import Catalogue
 from recstream.items.statistics import Interaction, ItemStatistics
 from recstream.items.terms import pack, text_terms
-from recstream.ranking import features as evidence
+from recstream.ranking import features
 from recstream.ranking import recommender as ranking
-from recstream.ranking.kernels import features as evidence_kernels
-from recstream.ranking.model import RankingModel
+from recstream.ranking.kernels import features as kernels
+from recstream.ranking.models.shallow_network import ShallowNetwork
 from recstream.ranking.query import Query, query_of
 from recstream.ranking.recommender import RankingRules, Recommender
 from recstream.records.actions import DecodeRules
@@ -52,7 +52,7 @@ class World(NamedTuple):
     recommender: Recommender
     queries: list[Query]
     chosen: list[int]
-    """What each of them touches next."""
+    """What each of them chooses next."""
 
 
 def catalogue_of(random: np.random.Generator, groups: list[int]) -> Catalogue:
@@ -77,7 +77,7 @@ def catalogue_of(random: np.random.Generator, groups: list[int]) -> Catalogue:
 
 
 class People:
-    """Who touches what: mostly items of three groups of their own, popular ones more."""
+    """Who chooses what: mostly items of three groups of their own, popular ones more."""
 
     def __init__(self, random: np.random.Generator, groups: list[int], users: int) -> None:
         self._random = random
@@ -86,7 +86,7 @@ class People:
         self._tastes = random.integers(0, GROUPS, (users, 3))
 
     def interactions(self, user: int, count: int) -> list[int]:
-        """Handles of what the user touches in turn."""
+        """Handles of what the user chooses in turn."""
         random, found = self._random, []
         for group in random.choice(self._tastes[user], count):
             rows, share = self._members[group if random.random() < 0.8 else random.integers(0, GROUPS)]
@@ -94,8 +94,8 @@ class People:
         return found
 
 
-def world(*, items: int, users: int, interactions: int, replay_buffer: int) -> World:
-    """A stream of so many touches by a thousand people, then ``users`` with a history each."""
+def world(*, items: int, users: int, interactions: int, examples: int) -> World:
+    """A stream of so many interactions by a thousand people, then ``users`` with a history each."""
     random = np.random.default_rng(1)
     groups = random.integers(0, GROUPS, items).tolist()
     catalogue, statistics = catalogue_of(random, groups), ItemStatistics(NEIGHBOURS)
@@ -115,7 +115,7 @@ def world(*, items: int, users: int, interactions: int, replay_buffer: int) -> W
     statistics.count(batch)
     found = [_asked(random, people.interactions(1000 + k, HISTORY + 1), catalogue, k) for k in range(users)]
     queries, chosen = [query for query, _ in found], [item for _, item in found]
-    for k in range(replay_buffer):
+    for k in range(examples):
         recommender.learn(queries[k % users], chosen[k % users])
     return World(recommender, queries, chosen)
 
@@ -123,7 +123,7 @@ def world(*, items: int, users: int, interactions: int, replay_buffer: int) -> W
 def _asked(
     random: np.random.Generator, items: list[int], catalogue: Catalogue, number: int
 ) -> tuple[Query, int]:
-    """A user with a history, some with words, lists shown and dislikes; and what they touch next."""
+    """A user with a history, some with words, lists shown and dislikes; and what they choose next."""
     user_state, rules = UserState(f"user-{number}"), UserStateRules(DecodeRules())
     *history, following = items
     for at, item in enumerate(history):
@@ -158,12 +158,12 @@ def _asked(
 
 
 STAGES: dict[str, tuple[Any, str]] = {
-    "directions": (evidence, "text_directions"),
+    "directions": (features, "text_directions"),
     "products": (Catalogue, "likeness"),
-    "evidence": (evidence_kernels, "gather_all"),
-    "score": (RankingModel, "score"),
+    "features": (kernels, "extract_features"),
+    "score": (ShallowNetwork, "score"),
     "select": (Recommender, "_best"),
-    "reasons": (ranking, "reasons"),
+    "explain": (ranking, "explain"),
     "json": (list_building, "encoded_list"),
 }
 """Functions whose time is told apart; the rest is what is done in Python."""
@@ -182,7 +182,7 @@ def stopwatches(spent: dict[str, float]) -> Iterator[None]:
 
         return timed
 
-    kept = {name: (owner.__dict__[attribute]) for name, (owner, attribute) in STAGES.items()}
+    kept = {name: owner.__dict__[attribute] for name, (owner, attribute) in STAGES.items()}
     for name, (owner, attribute) in STAGES.items():
         work = watched(name, getattr(owner, attribute))
         setattr(owner, attribute, work)
@@ -205,7 +205,7 @@ def breakdown(work: Callable[[], object], lists: int) -> Figures:
 def measure(*, items: int, users: int, interactions: int, least: int, rounds: int) -> dict[str, Any]:
     """All figures; ``least`` lists are made a measurement."""
     recommender, queries, chosen = world(
-        items=items, users=users, interactions=interactions, replay_buffer=2 * users
+        items=items, users=users, interactions=interactions, examples=2 * users
     )
     catalogue = recommender.catalogue
     matrix: Matrix = np.array([catalogue.vector(row) for row in range(items)])
@@ -253,7 +253,7 @@ def measure(*, items: int, users: int, interactions: int, least: int, rounds: in
             "us_a_list": breakdown(emitted, lists),
         }
 
-    def replay_buffer() -> None:
+    def learned() -> None:
         for query, item in zip(queries, chosen, strict=True):
             recommender.learn(query, item)
 
@@ -261,19 +261,19 @@ def measure(*, items: int, users: int, interactions: int, least: int, rounds: in
         "items": items,
         "dim": DIM,
         "top_n": TOP,
-        "touches": interactions,
-        "candidates": round(sum(len(one.items) for one in recommender.extractor.gather(queries)) / users),
+        "interactions": interactions,
+        "candidates": round(sum(len(one.items) for one in recommender.extractor.extract(queries)) / users),
         "rounds": rounds,
         "by_batch": found,
-        "lessons_per_s": spread([users / seconds(replay_buffer) for _ in range(rounds)]),
+        "examples_per_s": spread([users / seconds(learned) for _ in range(rounds)]),
     }
 
 
 def main() -> None:
     """Print one JSON line."""
-    sizes = {"items": 10_000, "users": 256, "touches": 50_000, "least": 1024, "rounds": 5}
+    sizes = {"items": 10_000, "users": 256, "interactions": 50_000, "least": 1024, "rounds": 5}
     if is_quick(__doc__):
-        sizes = {"items": 2000, "users": 256, "touches": 5000, "least": 256, "rounds": 1}
+        sizes = {"items": 2000, "users": 256, "interactions": 5000, "least": 256, "rounds": 1}
     with threadpool_limits(1, "blas"):
         figures = measure(**sizes)
     emit("ranking", figures, "numpy", "numba")

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from recstream.cli import app
 from recstream.cli.eval import _points
 from recstream.config import Settings
-from recstream.ranking.signals import DEFAULT_WEIGHTS
+from recstream.ranking.signals.table import default_weights
 from recstream.runtime.faults import known_fault
 from tests.evaluation.logs import items_of, log_of, write
 from tests.support.live import recstream
@@ -78,8 +78,8 @@ def test_an_experiment_prints_tables_and_writes_its_page_and_the_best_settings(f
     found = orjson.loads(alone.stdout)
     assert found["tests"] > 20
     assert found["model"]["examples"] > 20
-    assert found["model"]["effects"].keys() == DEFAULT_WEIGHTS.keys()
-    assert found["model"]["effects"] != DEFAULT_WEIGHTS
+    assert found["model"]["effects"].keys() == default_weights().keys()
+    assert found["model"]["effects"] != default_weights()
     assert f"learned from {found['model']['examples']:,} choices; worth most: " in done.stdout
     for method in ("recstream", "recent"):
         assert f"{found['methods'][method]['ndcg@5']:.4f}" in done.stdout
@@ -88,7 +88,7 @@ def test_an_experiment_prints_tables_and_writes_its_page_and_the_best_settings(f
 def test_without_a_signal_it_is_run_again(folder: Path) -> None:
     kept = [
         word
-        for name in DEFAULT_WEIGHTS
+        for name in default_weights()
         if name != "followed"
         for word in ("--set", f"ranking.weights.{name}=0")
     ]

@@ -12,7 +12,7 @@ from recstream.cli import app
 from recstream.cli.options import load_settings
 from recstream.dataflow.model_state.session_index import SESSIONS
 from recstream.dataflow.worker import Worker
-from recstream.ranking.signals import SIGNALS
+from recstream.ranking.signals.table import SIGNALS
 from recstream.runtime.locks import StoreBusyError, job_lock
 from recstream.runtime.wiring import Wiring
 from recstream.stores.base import StoreError

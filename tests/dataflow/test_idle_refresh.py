@@ -15,7 +15,7 @@ from recstream.dataflow.idle_refresh.idle_users import IdleUsers
 from recstream.dataflow.messages import BatchResult, EncodedList
 from recstream.dataflow.services import IdleRefreshRules
 from recstream.ranking.recommender import RankingRules
-from recstream.ranking.signals import SIGNALS
+from recstream.ranking.signals.table import SIGNALS
 from recstream.records.event import Event
 from recstream.records.transport import shard_of
 from tests.support.builders import Bench, Clock, arrived, decoded, event, idle_refresh_rules, item_row

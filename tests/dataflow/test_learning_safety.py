@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from recstream.ranking.model import RankingModel
+from recstream.ranking.models.shallow_network import ShallowNetwork
 from recstream.ranking.online_learning import LearningRules
 from tests.support.builders import Bench, event
 from tests.support.learning_workers import ITEMS, effect, habitual_log, learning_bench, model, play
@@ -39,7 +39,9 @@ def test_a_flood_by_one_user_moves_the_weights_less_than_all_others_did() -> Non
     learned, examples = effect(bench), model(bench).examples
     flood(bench, 1500)
     assert model(bench).examples > 2.5 * examples, "it is a flood"
-    assert moved(effect(bench), learned) < moved(learned, list(model(bench).twin().effect.values()))
+    assert moved(effect(bench), learned) < moved(
+        learned, list(model(bench).untrained().feature_effects.values())
+    )
 
 
 def test_a_flood_within_one_micro_batch_moves_them_no_further() -> None:
@@ -78,10 +80,10 @@ replay_buffer = st.lists(st.tuples(signals, st.integers(0, 5), st.floats(0.0, 2.
 
 @given(replay_buffer, st.integers(1, 40))
 @settings(max_examples=60)
-def test_whatever_is_learned_weights_stay_finite_bounded_and_under_their_ceilings(
+def test_whatever_is_learned_weights_stay_finite_bounded_and_under_their_greatest(
     taught: list[tuple[np.ndarray[tuple[int, int], np.dtype[np.float32]], int, float]], times: int
 ) -> None:
-    model = RankingModel({"a": 0.5, "b": 0.5, "c": 0.5, "d": -0.5}, ceilings={"d": 0.0})
+    model = ShallowNetwork({"a": 0.5, "b": 0.5, "c": 0.5, "d": -0.5}, max_weights={"d": 0.0})
     for _ in range(times):
         for rows, chosen, weight in taught:
             model.learn(rows, chosen % len(rows), weight=weight)
@@ -92,7 +94,7 @@ def test_whatever_is_learned_weights_stay_finite_bounded_and_under_their_ceiling
 
 
 def test_a_weight_stops_at_the_bound() -> None:
-    model = RankingModel({"a": BOUND - 0.01, "b": BOUND - 0.01})
+    model = ShallowNetwork({"a": BOUND - 0.01, "b": BOUND - 0.01})
     for _ in range(20):
         model.learn(np.eye(2, dtype=np.float32), 0)
     assert model.linear[0] == BOUND
@@ -101,7 +103,7 @@ def test_a_weight_stops_at_the_bound() -> None:
 @given(st.sampled_from([np.nan, np.inf, -np.inf, 1e30, -7.0, 1.5]), st.integers(0, 3))
 @settings(max_examples=20)
 def test_nothing_is_learned_from_an_outlier(value: float, place: int) -> None:
-    model = RankingModel(dict.fromkeys("abcd", 0.5))
+    model = ShallowNetwork(dict.fromkeys("abcd", 0.5))
     rows = np.full((3, 4), 0.5, np.float32)
     rows[1, place] = value
     before = model.to_bytes()

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -16,12 +17,16 @@ from recstream.dataflow.worker import Worker
 from recstream.items.codec import RowFormatError
 from recstream.items.text_transform import TextTransform
 from recstream.ranking.recommender import RankingRules
+from recstream.ranking.signals.base import CandidateBlock, Column, Signal
+from recstream.ranking.signals.table import SIGNALS
+from recstream.records.arrays import Matrix
 from recstream.records.event import Event
 from recstream.stores.base import ModelRow
 from tests.support.builders import Bench
 from tests.support.learning_workers import (
     FROZEN,
     ITEMS,
+    REPEATS,
     TwoWorkers,
     effect,
     habitual_log,
@@ -42,7 +47,7 @@ def test_after_a_clean_stop_the_weights_are_exactly_those_there_were() -> None:
     stop(bench)
     before, examples, repeats = effect(bench), model(bench).examples, bench.worker.learner.repeats
     assert examples > 20
-    assert before != list(Bench().worker.recommender.model.effect.values())
+    assert before != list(Bench().worker.recommender.model.feature_effects.values())
     bench.again()
     assert effect(bench) == before
     assert (model(bench).examples, bench.worker.learner.repeats) == (examples, repeats)
@@ -101,16 +106,79 @@ def test_frozen_weights_are_used_but_neither_changed_nor_written() -> None:
     assert bench.models.rows["weights/0"] == row
 
 
-def test_weights_of_other_signals_are_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_weights_of_a_signal_that_is_gone_are_dropped_and_all_others_kept() -> None:
+    bench = learning_bench()
+    play(bench, habitual_log(150))
+    stop(bench)
+    learned, examples = dict(model(bench).feature_effects), model(bench).examples
+    row = bench.models.rows["weights/0"]
+    bench.models.upsert([row._replace(state=row.state.replace(b"lasting", b"l4sting"))])
+    bench.again()
+    start = model(bench).untrained().feature_effects
+    assert model(bench).examples == examples
+    assert model(bench).feature_effects == learned | {"lasting": pytest.approx(start["lasting"], abs=1.0)}
+    assert model(bench).linear[list(start).index("lasting")] == pytest.approx(start["lasting"])
+
+
+def half(block: CandidateBlock, column: Column) -> None:
+    column[:] = 0.5
+
+
+EXTRA = Signal("extra", "one half for every item", 0.7, compute=half)
+
+
+def test_a_signal_that_comes_and_goes_leaves_what_was_learned_of_all_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Weights and replay buffer written with 23 signals are read with 24, and those again with 23."""
+    bench = learning_bench()
+    play(bench, habitual_log(150))
+    stop(bench)
+    before, buffer = model(bench), list(bench.worker.recommender.replay_buffer)
+    rows = random_rows(len(before.names))
+    with monkeypatch.context() as patch:
+        patch.setitem(SIGNALS, "extra", EXTRA)
+        bench.rules = dataclasses.replace(bench.rules, ranking=RankingRules(top_n=5, repeats=True))
+        bench.again()
+        more = model(bench)
+        assert (more.names, more.examples) == ((*before.names, "extra"), before.examples)
+        without = np.hstack([rows, np.zeros((len(rows), 1), np.float32)])
+        np.testing.assert_allclose(more.score(without), before.score(rows), atol=1e-5)
+        for (signals, *chosen), (kept, *mine) in zip(
+            buffer, bench.worker.recommender.replay_buffer, strict=True
+        ):
+            np.testing.assert_array_equal(kept[:, :-1], signals)
+            assert not kept[:, -1].any()
+            assert mine == chosen
+        play(bench, habitual_log(100, seed=1, begin=150))
+        stop(bench)
+        assert more.examples > before.examples
+        assert more.feature_effects["extra"] == pytest.approx(0.7, abs=0.5)
+    bench.rules = dataclasses.replace(bench.rules, ranking=REPEATS)
+    bench.again()
+    assert (model(bench).names, model(bench).examples) == (before.names, more.examples)
+    np.testing.assert_allclose(model(bench).score(rows), more.score(without), atol=1e-5)
+
+
+def random_rows(signals: int) -> Matrix:
+    return np.random.default_rng(3).random((20, signals)).astype(np.float32)
+
+
+def test_weights_of_another_model_are_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     bench = learning_bench()
     play(bench, habitual_log(150))
     stop(bench)
     row = bench.models.rows["weights/0"]
-    bench.models.upsert([row._replace(state=row.state.replace(b"lasting", b"l4sting"))])
+    raw, *others = msgspec.msgpack.decode(row.state[1:])
+    another = msgspec.msgpack.encode(["another model", *msgspec.msgpack.decode(raw)[1:]])
+    bench.models.upsert([row._replace(state=row.state[:1] + msgspec.msgpack.encode([another, *others]))])
     with caplog.at_level(logging.WARNING):
         bench.again()
-    assert "knows other signals" in caplog.text
-    assert (model(bench).examples, effect(bench)) == (0.0, list(model(bench).twin().effect.values()))
+    assert "was written by another ranking model than ShallowNetwork" in caplog.text
+    assert (model(bench).examples, effect(bench)) == (
+        0.0,
+        list(model(bench).untrained().feature_effects.values()),
+    )
 
 
 def test_weights_of_another_layout_stop_the_start_and_say_how_to_mend_it() -> None:

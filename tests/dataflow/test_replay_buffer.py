@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from recstream.dataflow.messages import EventBatch
-from recstream.dataflow.model_state.replay_buffer import LESSONS
+from recstream.dataflow.model_state.replay_buffer import REPLAY_BUFFER
 from recstream.records.actions import DecodeRules
 from recstream.records.item import Item, item_from
 from recstream.users.state import UserState
@@ -36,21 +36,21 @@ def test_lessons_are_written_at_the_end_only_and_leave_once_newer_ones_came() ->
     """A crash would else bring them back when they are long outdated."""
     bench = learning_bench()
     play(bench, habitual_log(150))
-    assert LESSONS not in bench.models.rows
+    assert REPLAY_BUFFER not in bench.models.rows
     stop(bench)
-    assert LESSONS in bench.models.rows
+    assert REPLAY_BUFFER in bench.models.rows
     bench.again()
     bench.flush()
-    assert LESSONS in bench.models.rows, "nothing was learned since"
+    assert REPLAY_BUFFER in bench.models.rows, "nothing was learned since"
     play(bench, habitual_log(20, seed=1, begin=150))
-    assert LESSONS not in bench.models.rows
+    assert REPLAY_BUFFER not in bench.models.rows
 
 
 def test_lessons_of_another_layout_are_passed_over() -> None:
     bench = learning_bench()
     play(bench, habitual_log(150))
     stop(bench)
-    bench.models.upsert([bench.models.rows[LESSONS]._replace(state=b"\x63")])
+    bench.models.upsert([bench.models.rows[REPLAY_BUFFER]._replace(state=b"\x63")])
     bench.again()
     assert bench.worker.learner.offered == (0, [])
 
@@ -60,14 +60,14 @@ def test_where_nothing_is_learned_or_several_learn_no_lessons_are_kept() -> None
     for bench in (frozen, pair.one):
         play(bench, habitual_log(150))
         stop(bench)
-        assert LESSONS not in bench.models.rows
+        assert REPLAY_BUFFER not in bench.models.rows
 
 
 def test_lessons_carry_no_names() -> None:
     bench = learning_bench()
     play(bench, habitual_log(150, name="somebody-"))
     stop(bench)
-    state = zlib.decompress(bench.models.rows[LESSONS].state[1:])
+    state = zlib.decompress(bench.models.rows[REPLAY_BUFFER].state[1:])
     assert len(state) > 1000
     assert b"somebody" not in state
 
@@ -82,10 +82,10 @@ def test_an_erased_user_leaves_no_lessons() -> None:
     play(bench, [event(1000.0, "forget", user="u0", offset=1000)])
     assert not bench.worker.recommender.replay_buffer
     assert bench.worker.learner.offered.newest == []
-    assert LESSONS not in bench.models.rows
+    assert REPLAY_BUFFER not in bench.models.rows
 
 
-def test_lessons_of_other_signals_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_columns_are_found_by_the_names_of_their_signals(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = learning_bench()
     play(bench, habitual_log(150))
     stop(bench)
@@ -94,8 +94,14 @@ def test_lessons_of_other_signals_are_passed_over(monkeypatch: pytest.MonkeyPatc
         then.setattr(model(bench), "names", ("another", *model(bench).names[1:]))
         bench.worker.learner.meet(event(2000.0, "view", "i1", user="u1"), 1, loaded(bench, "u1"))
         stop(bench)
+    written = list(bench.worker.recommender.replay_buffer)
     bench.again()
-    assert not bench.worker.recommender.replay_buffer
+    for (signals, *chosen), (kept, *mine) in zip(
+        written, bench.worker.recommender.replay_buffer, strict=True
+    ):
+        assert not kept[:, 0].any(), "it is not known what the example had of this signal"
+        np.testing.assert_array_equal(kept[:, 1:], signals[:, 1:])
+        assert mine == chosen
 
 
 def loaded(bench: Bench, user_id: str) -> UserState:

@@ -15,7 +15,7 @@ import pytest
 
 from recstream.config import Settings
 from recstream.metrics.names import METRICS
-from recstream.ranking.signals import SIGNALS
+from recstream.ranking.signals.table import SIGNALS
 from recstream.records.actions import DEFAULT_ACTIONS
 from recstream.records.reject import REASONS
 from recstream.records.schema import all_schemas

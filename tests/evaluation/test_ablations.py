@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from recstream.config import ConfigError, Settings
-from recstream.evaluation.ablations import GROUPS, ablated_settings, grid_points
-from recstream.ranking.signals import DEFAULT_WEIGHTS, SIGNALS
+from recstream.evaluation.ablations import ablated_settings, grid_points
+from recstream.ranking.signals.table import SIGNALS, default_weights, signal_groups
 
 
 def test_each_signal_that_weighs_anything_is_left_out_once() -> None:
     settings = Settings.load(None, {}, {"ranking.weights.rising": 0.0, "ranking.weights.words": 2.0})
     found = ablated_settings(settings, ["all"])
-    assert set(found) == {name for name, weight in DEFAULT_WEIGHTS.items() if weight} - {"rising"}
+    assert set(found) == {name for name, weight in default_weights().items() if weight} - {"rising"}
     assert found["followed"].ranking.weights == {"rising": 0.0, "words": 2.0, "followed": 0.0}
 
 
@@ -26,12 +26,12 @@ def test_groups_and_signals_are_left_out_as_they_are_named() -> None:
         "lexicon": {"lexical": 0.0, "lexical_last": 0.0},
         "fresh": {"lexical": 0.0, "fresh": 0.0},
     }
-    assert list(ablated_settings(Settings.load(None, {}), ["groups"])) == list(GROUPS)
+    assert list(ablated_settings(Settings.load(None, {}), ["groups"])) == list(signal_groups())
 
 
 def test_groups_are_of_signals_and_named_like_none() -> None:
-    assert {name for group in GROUPS.values() for name in group} <= SIGNALS.keys()
-    assert not {*GROUPS, "all", "groups"} & SIGNALS.keys()
+    assert {name for group in signal_groups().values() for name in group} <= SIGNALS.keys()
+    assert not {*signal_groups(), "all", "groups"} & SIGNALS.keys()
 
 
 def test_a_name_that_is_no_signal_is_refused_with_those_that_are() -> None:

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from recstream.config import Settings
-from recstream.evaluation.ablations import GROUPS
 from recstream.evaluation.baselines import BASELINES
 from recstream.evaluation.log import read_log
 from recstream.evaluation.protocol import Protocol
 from recstream.evaluation.replay_loop import OWN
 from recstream.evaluation.runs import EvaluationRun, RunResult, evaluate
 from recstream.evaluation.worker_driver import WorkerDriver, evaluation_rules
+from recstream.ranking.signals.table import signal_groups
 from recstream.runtime.wiring import Wiring
 from tests.evaluation.logs import Record, write
 from tests.support.planted_worlds import PlantedWorld, sequence_world, text_world, trend_world
@@ -54,11 +54,12 @@ def evaluated(name: str, seed: int) -> RunResult:
 def test_the_signals_that_carry_a_world_are_found_out_and_the_others_lose(name: str, seed: int) -> None:
     effects = evaluated(name, seed).replay.learned.effects
     first, last = effects[0][1], effects[-1][1]
-    gained = {group: sum(last[signal] - first[signal] for signal in GROUPS[group]) for group in WORLDS}
+    groups = signal_groups()
+    gained = {group: sum(last[signal] - first[signal] for signal in groups[group]) for group in WORLDS}
     assert gained[name] > 1.0
     assert all(gained[other] < gained[name] - 1.0 for other in WORLDS if other != name), gained
     moved = {signal: worth for signal, worth in last.items() if signal != "words"}  # nobody searches here
-    assert max(moved, key=lambda signal: moved[signal]) in GROUPS[name]
+    assert max(moved, key=lambda signal: moved[signal]) in groups[name]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

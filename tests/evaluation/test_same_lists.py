@@ -13,7 +13,7 @@ from recstream.evaluation.log import Log, read_log
 from recstream.evaluation.protocol import Plan, Protocol, When, plan_of
 from recstream.evaluation.replay_loop import OWN, run_replay_loop
 from recstream.evaluation.worker_driver import WorkerDriver, evaluation_rules
-from recstream.ranking.signals import DEFAULT_WEIGHTS
+from recstream.ranking.signals.table import default_weights
 from recstream.runtime.replay import replay
 from recstream.runtime.signals import Stop
 from recstream.runtime.wiring import Wiring
@@ -77,7 +77,7 @@ def test_lists_at_request_time_are_those_of_a_backfill_of_the_log_with_requests(
         driver.learn(read.events[fed : trial.place])
         fed = trial.place
         made.append((trial.user_id, driver.request(trial.user_id, trial.ts)))
-    moved = max(abs(worth - DEFAULT_WEIGHTS[name]) for name, worth in driver.effects.items())
+    moved = max(abs(worth - default_weights()[name]) for name, worth in driver.effects.items())
     assert driver.examples > EVENTS // 4
     assert moved > 1.0  # by what was learned, lists are others than they would be
     lists = backfilled(tmp_path, with_requests(log, places))

@@ -13,14 +13,14 @@ from bytewax.testing import TestingSource
 from recstream.encoders import open_encoder
 from recstream.items.statistics import SCALES
 from recstream.ranking.online_learning import LearningRules
-from recstream.ranking.signals import DEFAULT_WEIGHTS
+from recstream.ranking.signals.table import default_weights
 from recstream.records.dead_letter import raw_of
 from tests.support.builders import encoder_spec
 from tests.support.live import T0, Record, assert_same_users, events, versions_after
 from tests.support.memory_jobs import DIM, ITEMS, WORKERS, MemoryJob, Run, ScriptedSource, raw_batches, view
 
 TEXT_ONLY = {
-    name: weight if name in ("short_term", "long_term") else 0.0 for name, weight in DEFAULT_WEIGHTS.items()
+    name: weight if name in ("short_term", "long_term") else 0.0 for name, weight in default_weights().items()
 }
 EVER = SCALES.index(math.inf)
 """Where a row of statistics counts everything."""

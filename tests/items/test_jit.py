@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import recstream
 from recstream.items import jit
 from recstream.items.jit import dot, top_k_threshold
-from recstream.ranking.recommender import best_places
+from recstream.ranking.kernels.candidates import best_places
 
 numbers = st.lists(st.floats(-4.0, 1e6, width=32), min_size=1, max_size=60)
 

@@ -1,4 +1,4 @@
-"""Reasons: a score's parts go to the items they come from, and no further."""
+"""Explanations: a score's parts go to the items they come from, and no further."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from recstream.items.catalogue import Catalogue
 from recstream.items.session_index import SessionIndex
 from recstream.items.statistics import Interaction, ItemStatistics
 from recstream.items.terms import pack, text_terms
-from recstream.ranking.kernels.attribution import contributions
+from recstream.ranking.kernels.attribution import attribute_to_items
 from recstream.ranking.kernels.structs import user_arrays_of
 from recstream.ranking.recommender import RankedItem, RankingRules, Recommender, rank
-from recstream.ranking.signals import DEFAULT_WEIGHTS, SIGNALS
+from recstream.ranking.signals.table import SIGNALS, default_weights
 from recstream.records.arrays import Matrix
 from recstream.records.event import Event
 from tests.support.builders import DIM, arrived, catalogue_of, event, popular, query, unit, user_state_after
-from tests.support.random_catalogues import Scene, scene
+from tests.support.random_catalogues import Scene, random_scene
 
 seeds = st.integers(0, 2**32 - 1)
 OF_ITEMS = (
@@ -35,19 +35,20 @@ OF_ITEMS = (
 """Signals that come of the user's recent items."""
 
 
-def shares(arrays: Scene, names: tuple[str, ...]) -> list[tuple[Matrix, Matrix]]:
+def shares(scene: Scene, names: tuple[str, ...]) -> list[tuple[Matrix, Matrix]]:
     """What the recent items contributed to every candidate where these signals alone count, and the parts."""
-    extractor, found = arrays.extractor(), []
-    for asked in arrays.queries:
-        (got,) = extractor.gather([asked])
+    extractor, found = scene.extractor(), []
+    for asked in scene.queries:
+        (got,) = extractor.extract([asked])
         columns = np.isin(list(SIGNALS), names).astype(np.float32)
         parts: Matrix = got.signals * columns
-        shared = contributions(
+        shared = attribute_to_items(
             got.items,
             parts,
             user_arrays_of(got.users, 0),
             extractor.arrays,
-            got.sessions[0, : got.found[0]],
+            extractor.columns,
+            got.sessions[0, : got.sessions_found[0]],
             got.likeness[0],
             extractor.workspace,
         )
@@ -59,7 +60,7 @@ def shares(arrays: Scene, names: tuple[str, ...]) -> list[tuple[Matrix, Matrix]]
 @settings(max_examples=40)
 def test_a_signals_part_goes_to_recent_items_whole(seed: int, name: str) -> None:
     """None is negative where the part is not, and together they are the part."""
-    for shared, parts in shares(scene(seed), (name,)):
+    for shared, parts in shares(random_scene(seed), (name,)):
         assert (shared >= -1e-6).all()
         if shared.shape[1]:
             np.testing.assert_allclose(shared.sum(axis=1), parts.sum(axis=1), atol=1e-3)
@@ -68,7 +69,7 @@ def test_a_signals_part_goes_to_recent_items_whole(seed: int, name: str) -> None
 @given(seeds)
 @settings(max_examples=20)
 def test_what_comes_from_no_item_goes_to_none(seed: int) -> None:
-    for shared, parts in shares(scene(seed), tuple(SIGNALS.keys() - set(OF_ITEMS))):
+    for shared, parts in shares(random_scene(seed), tuple(SIGNALS.keys() - set(OF_ITEMS))):
         assert not shared.any()
         assert parts.any() or not len(parts)
 
@@ -76,7 +77,7 @@ def test_what_comes_from_no_item_goes_to_none(seed: int) -> None:
 @given(seeds)
 @settings(max_examples=20)
 def test_of_a_list_no_more_is_given_to_items_than_its_parts(seed: int) -> None:
-    for shared, parts in shares(scene(seed), tuple(SIGNALS)):
+    for shared, parts in shares(random_scene(seed), tuple(SIGNALS)):
         if shared.shape[1]:
             columns = np.isin(list(SIGNALS), OF_ITEMS)
             assert (shared.sum(axis=1) <= parts[:, columns].sum(axis=1) + 1e-3).all()
@@ -84,7 +85,7 @@ def test_of_a_list_no_more_is_given_to_items_than_its_parts(seed: int) -> None:
 
 def only(*names: str) -> RankingRules:
     """Rules by which these signals alone count."""
-    return RankingRules(top_n=30, weights=dict.fromkeys(DEFAULT_WEIGHTS, 0.0) | dict.fromkeys(names, 1.0))
+    return RankingRules(top_n=30, weights=dict.fromkeys(default_weights(), 0.0) | dict.fromkeys(names, 1.0))
 
 
 def viewed(*items: str) -> list[Event]:

@@ -1,4 +1,4 @@
-"""Evidence: each signal against a slow reading of its definition, on random worlds."""
+"""Features: each signal against a slow reading of its definition, on random catalogues."""
 
 from __future__ import annotations
 
@@ -13,30 +13,27 @@ from hypothesis import strategies as st
 from recstream.items.session_index import SessionIndex
 from recstream.items.statistics import SCALES, Interaction, ItemStatistics
 from recstream.items.tfidf_index import TfidfIndex
-from recstream.ranking import explain as why
-from recstream.ranking import features as directions
 from recstream.ranking import features as module
-from recstream.ranking.kernels import candidates
+from recstream.ranking.kernels import attribution, candidates
 from recstream.ranking.kernels import features as kernels
 from recstream.ranking.kernels.structs import (
-    DENSE,
-    LATER,
+    PER_CANDIDATE,
+    PER_ITEM,
+    POPULARITY,
     RECENCY_WEIGHTS,
-    SPARSE,
+    TEXT,
     CatalogueArrays,
     Workspace,
 )
+from recstream.ranking.models.shallow_network import split_scores
 from recstream.ranking.query import Query
-from recstream.ranking.recommender import RankingRules, Recommender, best_places
-from recstream.ranking.signals import SIGNALS
+from recstream.ranking.recommender import RankingRules, Recommender
+from recstream.ranking.signals.table import SIGNALS
 from recstream.records.arrays import AnyArray
 from tests.support.builders import catalogue_of, event, query, user_state_after
-from tests.support.random_catalogues import Scene, gathered, scene
+from tests.support.random_catalogues import Scene, extracted, random_scene
 
 seeds = st.integers(0, 2**32 - 1)
-POPULARITY = ("rising", "trending", "lasting", "popular")
-NO_SOURCES = {"category", "disliked", "turned_away", "lexical_last", "followed_last", "sessions_next"}
-"""Signals that bring no candidates: they speak against an item, or of those that others bring."""
 
 
 def faded(count: int) -> AnyArray:
@@ -58,10 +55,10 @@ def unit_terms(index: TfidfIndex, items: int) -> AnyArray:
     return rows / np.where(lengths > 0.0, lengths, 1.0)
 
 
-def dense_by_hand(arrays: Scene, asked: Query) -> dict[str, tuple[AnyArray, float]]:
-    """Products of the items' texts with the users' directions, and how much evidence there is."""
-    arrays.catalogue.refresh_transform()
-    text, transform = arrays.catalogue.text().astype(np.float64), arrays.catalogue.transform
+def dense_by_hand(scene: Scene, asked: Query) -> dict[str, tuple[AnyArray, float]]:
+    """Products of the items' texts with the users' directions, and how much is known of each, 0 to 1."""
+    scene.catalogue.refresh_transform()
+    text, transform = scene.catalogue.text().astype(np.float64), scene.catalogue.transform
     found = {"short_term": (asked.recent_weights @ text[asked.recent], 1.0 if len(asked.recent) else 0.0)}
     for name, total, weight in (
         ("words", asked.words, asked.words_weight),
@@ -79,21 +76,21 @@ def dense_by_hand(arrays: Scene, asked: Query) -> dict[str, tuple[AnyArray, floa
     }
 
 
-def sparse_by_hand(arrays: Scene, asked: Query) -> dict[str, AnyArray]:
+def sparse_by_hand(scene: Scene, asked: Query) -> dict[str, AnyArray]:
     """Raw measures, ``(items,)`` each."""
-    items, recent = len(arrays.catalogue), asked.recent.tolist()
-    raw = {name: np.zeros(items) for name in (*SPARSE, *LATER)}
+    items, recent = len(scene.catalogue), asked.recent.tolist()
+    raw = {name: np.zeros(items) for name in (*PER_ITEM, *PER_CANDIDATE)}
     weights = faded(len(recent))
     terms, labels = (
-        unit_terms(index, items) for index in (arrays.catalogue.lexicon, arrays.catalogue.categories)
+        unit_terms(index, items) for index in (scene.catalogue.lexicon, scene.catalogue.categories)
     )
     for k, item in enumerate(recent):
         raw["lexical"] += weights[k] * (terms @ terms[item])
         raw["category"] += weights[k] * (labels @ labels[item])
         if k == 0:
             raw["lexical_last"] += terms @ terms[item]
-    neighbours, followed_by, together_with = arrays.statistics.tables
-    audience = np.sqrt(arrays.statistics.weights(max(items, len(neighbours))) + 1.0)
+    neighbours, followed_by, together_with = scene.statistics.tables
+    audience = np.sqrt(scene.statistics.weights(max(items, len(neighbours))) + 1.0)
 
     def pairs(item: int, table: AnyArray) -> AnyArray:
         row = np.zeros(items)
@@ -109,34 +106,34 @@ def sparse_by_hand(arrays: Scene, asked: Query) -> dict[str, AnyArray]:
             if k == 0:
                 raw["followed_last"] += follows / follows.sum()
         raw["together"] += weights[k] * pairs(item, together_with) / audience[item] / audience[:items]
-    for k, item in enumerate(asked.turned.tolist()):
+    for k, item in enumerate(asked.disliked_items.tolist()):
         with_it = pairs(item, together_with) / audience[item] / audience[:items]
-        raw["turned_away"] += faded(len(asked.turned))[k] * (with_it + terms @ terms[item])
-    raw["sessions"], raw["sessions_next"] = sessions_by_hand(arrays, asked)
+        raw["turned_away"] += faded(len(asked.disliked_items))[k] * (with_it + terms @ terms[item])
+    raw["sessions"], raw["sessions_next"] = sessions_by_hand(scene, asked)
     return raw
 
 
-def sessions_by_hand(arrays: Scene, asked: Query) -> tuple[AnyArray, AnyArray]:
+def sessions_by_hand(scene: Scene, asked: Query) -> tuple[AnyArray, AnyArray]:
     """V-STAN in plain Python: every session of another user's, item by item."""
-    items, recent, tick = len(arrays.catalogue), asked.recent.tolist(), arrays.statistics.tick
-    counts = arrays.statistics.popularity(items, SCALES.index(math.inf))
+    items, recent, tick = len(scene.catalogue), asked.recent.tolist(), scene.statistics.tick
+    counts = scene.statistics.popularity(items, SCALES.index(math.inf))
     near, after = np.zeros(items), np.zeros(items)
     for number in range(10_000):
-        session = arrays.sessions.items_of(number)
+        session = scene.sessions.items_of(number)
         shared = [item for item in recent if item in session]
-        if not shared or number == arrays.sessions.current(asked.user_id):
+        if not shared or number == scene.sessions.current(asked.user_id):
             continue
         likeness = sum(
             RECENCY_WEIGHTS[recent.index(item)] * math.log(1 + tick / (1 + counts[item])) for item in shared
         ) / math.sqrt(len(session))
-        age = (arrays.sessions.tick_of(number) + kernels._YOUNG) / (tick + kernels._YOUNG)
+        age = (scene.sessions.tick_of(number) + kernels._YOUNG) / (tick + kernels._YOUNG)
         likeness *= age**2.5
         here = session.index(shared[0])
         for place, item in enumerate(session):
             value = likeness / (1.0 + counts[item]) ** 0.25
             near[item] += value * RECENCY_WEIGHTS[abs(place - here)]
             if place > here:
-                after[item] += value * kernels._NEXT_FADES[place - here]
+                after[item] += value * kernels._NEXT_WEIGHTS[place - here]
     return near, after
 
 
@@ -146,56 +143,57 @@ def normalised(measure: AnyArray, strength: float = 1.0) -> AnyArray:
     return strength * np.sqrt(np.maximum(measure, 0.0) / largest) if largest > 0.0 else np.zeros(len(measure))
 
 
-def signals_by_hand(arrays: Scene, asked: Query, rows: AnyArray, *, repeats: bool) -> AnyArray:
+def signals_by_hand(scene: Scene, asked: Query, rows: AnyArray, *, repeats: bool) -> AnyArray:
     """Shape ``(rows, signals)``."""
     found = {
         name: normalised(measure[rows], strength)
-        for name, (measure, strength) in dense_by_hand(arrays, asked).items()
+        for name, (measure, strength) in dense_by_hand(scene, asked).items()
     }
-    found |= {name: normalised(measure[rows]) for name, measure in sparse_by_hand(arrays, asked).items()}
-    found["turned_away"] *= asked.turned_strength
-    items, tick = len(arrays.catalogue), arrays.statistics.tick
+    found |= {name: normalised(measure[rows]) for name, measure in sparse_by_hand(scene, asked).items()}
+    found["turned_away"] *= asked.dislike_strength
+    items, tick = len(scene.catalogue), scene.statistics.tick
     for k, name in enumerate(POPULARITY):
-        found[name] = normalised(arrays.statistics.popularity(items, k)[rows])
-    years = (asked.as_of.ts - arrays.catalogue.published[rows]) / candidates._YEAR_S
+        found[name] = normalised(scene.statistics.popularity(items, k)[rows])
+    years = (asked.as_of.ts - scene.catalogue.published[rows]) / kernels._YEAR_S
     found["fresh"] = np.array([1 / math.sqrt(1 + year) if year >= 0 else 0.0 for year in years])
     found["upcoming"] = np.array([1.0 if year < 0 else 0.0 for year in years])
-    since = arrays.statistics.since(items)[rows]
+    since = scene.statistics.since(items)[rows]
     found["untried"] = (since == 0.0).astype(float)
     met = np.where(since == 0.0, -np.inf, since)
-    found["newcomer"] = np.sqrt(np.exp((met - tick) / candidates._NEWCOMER_TICKS))
-    again = dict(zip(asked.again.tolist(), asked.again_weights.tolist(), strict=True)) if repeats else {}
+    found["newcomer"] = np.sqrt(np.exp((met - tick) / kernels._NEWCOMER_TICKS))
+    repeatable = dict(zip(asked.repeatable.tolist(), asked.repeatable_weights.tolist(), strict=True))
+    again = repeatable if repeats else {}
     found["repeat"] = normalised(np.array([again.get(row, 0.0) for row in rows.tolist()]))
-    found["passed_over"] = np.isin(rows, asked.passed).astype(float)
+    found["passed_over"] = np.isin(rows, asked.passed_over).astype(float)
     return np.stack([found[name] for name in SIGNALS], axis=1)
 
 
 @given(seeds, st.booleans())
 @settings(max_examples=30)
 def test_every_signal_is_that_of_its_definition(seed: int, repeats: bool) -> None:
-    arrays = scene(seed)
+    scene = random_scene(seed)
     asked = 0
     for one, got in zip(
-        arrays.queries, gathered(arrays.extractor(repeats=repeats), arrays.queries), strict=True
+        scene.queries, extracted(scene.extractor(repeats=repeats), scene.queries), strict=True
     ):
-        wanted = signals_by_hand(arrays, one, got.items, repeats=repeats)
+        wanted = signals_by_hand(scene, one, got.items, repeats=repeats)
         for column, name in enumerate(SIGNALS):
             np.testing.assert_allclose(
                 got.signals[:, column], wanted[:, column], atol=2e-3, err_msg=f"{name} of {one.user_id}"
             )
         asked += 1
-    assert asked == len(arrays.queries)
+    assert asked == len(scene.queries)
 
 
 @pytest.mark.parametrize("name", SIGNALS)
 def test_every_signal_is_met_somewhere(name: str) -> None:
     """Or the test above would hold nothing of it."""
     column = list(SIGNALS).index(name)
-    worlds = (scene(seed) for seed in range(40))
+    scenes = (random_scene(seed) for seed in range(40))
     assert any(
         got.signals[:, column].any()
-        for arrays in worlds
-        for got in gathered(arrays.extractor(repeats=True), arrays.queries)
+        for scene in scenes
+        for got in extracted(scene.extractor(repeats=True), scene.queries)
     )
 
 
@@ -204,14 +202,14 @@ def test_every_signal_is_met_somewhere(name: str) -> None:
 def test_candidates_may_be_shown_and_are_distinct_and_every_signal_is_a_share(
     seed: int, repeats: bool
 ) -> None:
-    arrays = scene(seed)
+    scene = random_scene(seed)
     for user_state, got in zip(
-        arrays.user_states, gathered(arrays.extractor(repeats=repeats), arrays.queries), strict=True
+        scene.user_states, extracted(scene.extractor(repeats=repeats), scene.queries), strict=True
     ):
         items = got.items.tolist()
         barred = set(user_state.hidden) | (set() if repeats else set(user_state.seen))
         assert len(set(items)) == len(items)
-        assert arrays.catalogue.available[got.items].all()
+        assert scene.catalogue.available[got.items].all()
         assert not barred & set(items)
         assert got.signals.shape == (len(items), len(SIGNALS))
         assert (got.signals >= 0.0).all()
@@ -222,17 +220,19 @@ def test_candidates_may_be_shown_and_are_distinct_and_every_signal_is_a_share(
 @settings(max_examples=6)
 def test_the_best_of_each_signal_are_candidates(seed: int) -> None:
     """Of many items so many of each: but not of what speaks against an item."""
-    arrays = scene(seed, items=200, interactions=800)
-    items = len(arrays.catalogue)
-    scales = {name: arrays.statistics.popularity(items, k) for k, name in enumerate(POPULARITY)}
-    since = arrays.statistics.since(items)
-    for one, got in zip(arrays.queries, gathered(arrays.extractor(), arrays.queries), strict=True):
-        dense = {name: m for name, (m, strength) in dense_by_hand(arrays, one).items() if strength}
-        measures = dense | sparse_by_hand(arrays, one) | scales
+    scene = random_scene(seed, items=200, interactions=800)
+    items = len(scene.catalogue)
+    scales = {name: scene.statistics.popularity(items, k) for k, name in enumerate(POPULARITY)}
+    since = scene.statistics.since(items)
+    for one, got in zip(scene.queries, extracted(scene.extractor(), scene.queries), strict=True):
+        dense = {name: m for name, (m, strength) in dense_by_hand(scene, one).items() if strength}
+        measures = dense | sparse_by_hand(scene, one) | scales
         measures["newcomer"] = since
-        free = arrays.catalogue.available.copy()
+        free = scene.catalogue.available.copy()
         free[one.excluded] = False
-        for name in measures.keys() - NO_SOURCES:
+        for name in measures.keys():
+            if not SIGNALS[name].nominates:
+                continue
             measure = np.where(free, measures[name], 0.0)
             least = np.sort(measure)[-module._EACH]
             best = np.flatnonzero(measure > max(least, 1e-6) * (1 + 1e-4))
@@ -249,20 +249,20 @@ def test_the_best_of_many_are_those_of_a_sort(seed: int, count: int, away: float
         scores = np.sort(scores)
     available = random.random(count) >= away
     marks = (random.random(count) < 0.2).astype(np.int8)  # 1: excluded
-    items, filling = np.zeros(9, np.int32), random.random(count).astype(np.float32)
-    found = candidates._add_best(scores, 5, a_world(available, filling), room(marks), items, 2) - 2
+    items, tiebreak = np.zeros(9, np.int32), random.random(count).astype(np.float32)
+    found = candidates._add_best(scores, 5, arrays_with(available, tiebreak), room(marks), items, 2) - 2
     may = np.where(available & (marks != 1), scores, 0.0)
-    wanted = np.lexsort((-filling, -may))[:5]
+    wanted = np.lexsort((-tiebreak, -may))[:5]
     assert set(items[2 : 2 + found].tolist()) == {row for row in wanted.tolist() if may[row] > 0.0}
     assert found == min(5, int((may > 0.0).sum()))
 
 
-def a_world(available: AnyArray, filling: AnyArray) -> CatalogueArrays:
-    """One of which nothing else matters."""
-    some = scene(0)
+def arrays_with(available: AnyArray, tiebreak: AnyArray) -> CatalogueArrays:
+    """A catalogue of which nothing else matters."""
+    some = random_scene(0)
     extractor = some.extractor()
-    gathered(extractor, some.queries[:1])
-    return extractor.arrays._replace(available=available, filling=filling)
+    extracted(extractor, some.queries[:1])
+    return extractor.arrays._replace(available=available, tiebreak=tiebreak)
 
 
 def room(marks: AnyArray) -> Workspace:
@@ -275,26 +275,26 @@ def room(marks: AnyArray) -> Workspace:
 @given(seeds)
 @settings(max_examples=15)
 def test_a_list_does_not_depend_on_the_others_of_its_batch(seed: int) -> None:
-    arrays = scene(seed, users=5)
-    extractor = arrays.extractor()
-    together = gathered(extractor, arrays.queries)
-    for one, batch in zip(arrays.queries, together, strict=True):
-        (alone,) = gathered(extractor, [one])
+    scene = random_scene(seed, users=5)
+    extractor = scene.extractor()
+    together = extracted(extractor, scene.queries)
+    for one, batch in zip(scene.queries, together, strict=True):
+        (alone,) = extracted(extractor, [one])
         mine = dict(zip(alone.items.tolist(), alone.signals, strict=True))
         theirs = dict(zip(batch.items.tolist(), batch.signals, strict=True))
         for item in mine.keys() & theirs.keys():
             np.testing.assert_allclose(mine[item], theirs[item], atol=2e-3)
         for item in mine.keys() ^ theirs.keys():  # only where BLAS rounding decides what is above zero
-            assert (mine.get(item, theirs.get(item)))[: len(DENSE)].max() < 1e-2  # type: ignore[index]  # one has it
+            assert (mine.get(item, theirs.get(item)))[: len(TEXT)].max() < 1e-2  # type: ignore[index]  # one has it
 
 
 @given(seeds)
 @settings(max_examples=15)
 def test_asked_twice_it_answers_the_same(seed: int) -> None:
     """What is kept between queries is clean again: terms, marks, places, sessions."""
-    arrays = scene(seed)
-    extractor = arrays.extractor(repeats=True)
-    first, second = (gathered(extractor, arrays.queries) for _ in range(2))
+    scene = random_scene(seed)
+    extractor = scene.extractor(repeats=True)
+    first, second = (extracted(extractor, scene.queries) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         assert one.items.tolist() == other.items.tolist()
         assert one.signals.tolist() == other.signals.tolist()
@@ -302,19 +302,20 @@ def test_asked_twice_it_answers_the_same(seed: int) -> None:
 
 
 def test_signals_that_are_not_used_are_zeros() -> None:
-    arrays = scene(1)
-    extractor = arrays.extractor()
-    extractor._used = np.array([name in ("popular", "short_term") for name in SIGNALS])
+    scene = random_scene(1)
+    extractor = scene.extractor()
+    used = np.array([name in ("popular", "short_term") for name in SIGNALS])
+    extractor.columns = extractor.columns._replace(used=used)
     met = np.zeros(len(SIGNALS), np.bool_)
-    for got in gathered(extractor, arrays.queries):
+    for got in extracted(extractor, scene.queries):
         met |= got.signals.any(axis=0)
     assert {name for name, is_met in zip(SIGNALS, met, strict=True) if is_met} == {"popular", "short_term"}
 
 
 def test_items_and_events_that_come_are_seen_by_the_next_list() -> None:
     catalogue, statistics, sessions = catalogue_of(["a", "b"]), ItemStatistics(4), SessionIndex()
-    arrays = Scene(catalogue, statistics, sessions, [], [])
-    extractor = arrays.extractor()
+    scene = Scene(catalogue, statistics, sessions, [], [])
+    extractor = scene.extractor()
     asked = query(user_state_after([event(1.0, "view", "a")], catalogue))
     for k in range(1500):
         name = f"new{k}"
@@ -324,7 +325,7 @@ def test_items_and_events_that_come_are_seen_by_the_next_list() -> None:
             statistics.count([Interaction(row, (0,))])
             sessions.add("somebody", 0, statistics.tick)
             sessions.add("somebody", row, statistics.tick)
-            (got,) = gathered(extractor, [asked])
+            (got,) = extracted(extractor, [asked])
             (place,) = np.flatnonzero(got.items == row)
             signals = dict(zip(SIGNALS, got.signals[place].tolist(), strict=True))
             assert min(signals[one] for one in ("followed", "together", "sessions", "rising")) > 0.0
@@ -340,11 +341,11 @@ def test_only_the_sessions_most_like_the_users_own_speak() -> None:
             sessions.add(f"user {k}", item, float(k))
     for item in (1, 2, 35):
         sessions.add("u1", item, 500.0)
-    arrays = Scene(catalogue, statistics, sessions, [], [])
+    scene = Scene(catalogue, statistics, sessions, [], [])
     user_state = user_state_after(
         [event(1.0, "view", "i1", offset=1), event(2.0, "view", "i2", offset=2)], catalogue
     )
-    (got,) = gathered(arrays.extractor(), [query(user_state)])
+    (got,) = extracted(scene.extractor(), [query(user_state)])
     numbers = sessions._numbers[got.sessions].tolist()
     assert len(set(numbers)) == kernels.NEAREST_SESSIONS
     assert sessions.current("u1") not in numbers
@@ -358,14 +359,14 @@ def test_many_asked_together_get_the_candidates_they_get_alone_where_many_items_
     catalogue = catalogue_of([f"i{k}" for k in range(900)])
     statistics = ItemStatistics(4)
     statistics.count([Interaction(k, ()) for k in np.random.default_rng(0).permutation(900)[:600].tolist()])
-    arrays = Scene(catalogue, statistics, SessionIndex(), [], [])
+    scene = Scene(catalogue, statistics, SessionIndex(), [], [])
     asked = [
         query(user_state_after([event(1.0, "view", f"i{50 * k}", user=f"u{k}")], catalogue, user=f"u{k}"))
-        for k in range(module._MANY)
+        for k in range(module._MANY_LISTS)
     ]
-    extractor = arrays.extractor()
-    for one, together in zip(asked, gathered(extractor, asked), strict=True):
-        (alone,) = gathered(extractor, [one])
+    extractor = scene.extractor()
+    for one, together in zip(asked, extracted(extractor, asked), strict=True):
+        (alone,) = extracted(extractor, [one])
         assert set(alone.items.tolist()) == set(together.items.tolist())
 
 
@@ -386,7 +387,7 @@ def test_which_of_equally_like_sessions_speak_does_not_depend_on_where_they_stan
     user_state = user_state_after([event(1.0, "view", "i0"), event(2.0, "view", "i1", offset=2)], catalogue)
     found = []
     for window in (sessions, again):
-        (got,) = gathered(Scene(catalogue, statistics, window, [], []).extractor(), [query(user_state)])
+        (got,) = extracted(Scene(catalogue, statistics, window, [], []).extractor(), [query(user_state)])
         found.append({window._users[number] for number in window._numbers[got.sessions].tolist()})
     assert len(found[0]) == kernels.NEAREST_SESSIONS
     assert found[0] == found[1]
@@ -408,6 +409,12 @@ def test_the_loops_are_compiled_for_one_kind_of_arrays() -> None:
     assert nothing.rank(
         [query(user_state_after([event(1.0, "search", text="jazz")], nothing.catalogue))]
     ) == [[]]
-    loops: list[Any] = [directions._finish, kernels.extract_all, why._find_reasons, best_places]
+    loops: list[Any] = [
+        kernels.finish_directions,
+        kernels.extract_features,
+        attribution.explain_lists,
+        candidates.best_places,
+        split_scores,
+    ]
     for loop in loops:
         assert len(loop.signatures) == 1

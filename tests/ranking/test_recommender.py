@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from recstream.items.catalogue import Catalogue
 from recstream.items.statistics import Interaction, ItemStatistics
-from recstream.ranking.kernels.structs import DENSE, SPARSE
+from recstream.ranking.kernels.structs import PER_ITEM, TEXT
 from recstream.ranking.query import Query
 from recstream.ranking.recommender import RankedItem, RankingRules, rank
-from recstream.ranking.signals import SIGNALS
+from recstream.ranking.signals.table import SIGNALS
 from recstream.records.arrays import Vector
 from recstream.records.event import Event
 from recstream.users.state import UserState
@@ -34,7 +34,9 @@ from tests.support.builders import (
 TOP = RankingRules(top_n=5)
 
 
-class CatalogueArrays(NamedTuple):
+class World(NamedTuple):
+    """A catalogue with what is known of it, and the users who ask."""
+
     catalogue: Catalogue
     statistics: ItemStatistics
     queries: list[Query]
@@ -42,7 +44,7 @@ class CatalogueArrays(NamedTuple):
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> CatalogueArrays:
+def worlds(draw: st.DrawFn) -> World:
     """Items, some unavailable or only heard of; users with all kinds of events; pairs and popularity."""
     count = draw(st.integers(1, 14))
     names = [f"i{k}" for k in range(count)]
@@ -71,20 +73,18 @@ def worlds(draw: st.DrawFn) -> CatalogueArrays:
             rating = 3.0 if action == "rate" else None
             events.append(event(float(at), action, about, text=text, rating=rating, user=f"u{k}"))
         user_states.append(user_state_after(arrived(events), catalogue, user=f"u{k}"))
-    return CatalogueArrays(
-        catalogue, statistics, [query(user_state) for user_state in user_states], user_states
-    )
+    return World(catalogue, statistics, [query(user_state) for user_state in user_states], user_states)
 
 
 @given(worlds(), st.integers(1, 20), st.booleans())
 @settings(max_examples=200)
-def test_a_list_holds_what_may_be_shown_best_first(arrays: CatalogueArrays, n: int, repeats: bool) -> None:
-    catalogue = arrays.catalogue
-    lists = rank(arrays.queries, catalogue, arrays.statistics, RankingRules(top_n=n, repeats=repeats))
-    for user_state, ranked in zip(arrays.user_states, lists, strict=True):
+def test_a_list_holds_what_may_be_shown_best_first(world: World, n: int, repeats: bool) -> None:
+    catalogue = world.catalogue
+    lists = rank(world.queries, catalogue, world.statistics, RankingRules(top_n=n, repeats=repeats))
+    for user_state, ranked in zip(world.user_states, lists, strict=True):
         barred = set(user_state.hidden) | (set() if repeats else set(user_state.seen))
         free = [row for row in range(len(catalogue)) if catalogue.available[row] and row not in barred]
-        touched = [row for row in free if arrays.statistics.popularity(len(catalogue))[row] > 0.0]
+        touched = [row for row in free if world.statistics.popularity(len(catalogue))[row] > 0.0]
         assert min(n, len(touched)) <= len(ranked) <= min(n, len(free))
         assert {one.item for one in ranked} <= set(free)
         assert len({one.item for one in ranked}) == len(ranked)
@@ -93,8 +93,8 @@ def test_a_list_holds_what_may_be_shown_best_first(arrays: CatalogueArrays, n: i
 
 @given(worlds())
 @settings(max_examples=200)
-def test_signals_add_up_to_the_score_and_nothing_is_nan(arrays: CatalogueArrays) -> None:
-    for ranked in rank(arrays.queries, arrays.catalogue, arrays.statistics, TOP):
+def test_signals_add_up_to_the_score_and_nothing_is_nan(world: World) -> None:
+    for ranked in rank(world.queries, world.catalogue, world.statistics, TOP):
         for one in ranked:
             assert math.isfinite(one.score)
             assert set(one.signals) <= {*SIGNALS, "other"}
@@ -103,10 +103,10 @@ def test_signals_add_up_to_the_score_and_nothing_is_nan(arrays: CatalogueArrays)
 
 @given(worlds())
 @settings(max_examples=200)
-def test_a_list_does_not_depend_on_the_other_queries(arrays: CatalogueArrays) -> None:
-    together = rank(arrays.queries, arrays.catalogue, arrays.statistics, TOP)
-    for one, ranked in zip(arrays.queries, together, strict=True):
-        (alone,) = rank([one], arrays.catalogue, arrays.statistics, TOP)
+def test_a_list_does_not_depend_on_the_other_queries(world: World) -> None:
+    together = rank(world.queries, world.catalogue, world.statistics, TOP)
+    for one, ranked in zip(world.queries, together, strict=True):
+        (alone,) = rank([one], world.catalogue, world.statistics, TOP)
         assert [r.score for r in alone] == pytest.approx([r.score for r in ranked], abs=1e-5)
         for mine, theirs in zip(alone, ranked, strict=True):
             if mine.item != theirs.item:  # only where BLAS rounding decides
@@ -130,9 +130,9 @@ def test_many_queries_are_ranked_like_one(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @given(worlds())
-def test_causes_are_the_users_own_items_and_at_most_two(arrays: CatalogueArrays) -> None:
+def test_causes_are_the_users_own_items_and_at_most_two(world: World) -> None:
     for one, ranked in zip(
-        arrays.queries, rank(arrays.queries, arrays.catalogue, arrays.statistics, TOP), strict=True
+        world.queries, rank(world.queries, world.catalogue, world.statistics, TOP), strict=True
     ):
         for item in ranked:
             assert len(set(item.because)) == len(item.because) <= 2
@@ -227,7 +227,7 @@ def test_a_cold_user_gets_what_is_popular_lately() -> None:
     (ranked,) = rank([query(UserState("nobody"))], catalogue, statistics, TOP)
     assert ranked[0].item == new
     assert ranked[0].because == ()
-    assert not set(ranked[0].signals) & {*DENSE, *SPARSE, "repeat", "passed_over"}  # nobody has said a thing
+    assert not set(ranked[0].signals) & {*TEXT, *PER_ITEM, "repeat", "passed_over"}  # nobody has said a thing
     assert len(ranked) == 5
 
 

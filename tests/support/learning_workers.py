@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from recstream.ranking.model import RankingModel
+from recstream.ranking.models.shallow_network import ShallowNetwork
 from recstream.ranking.online_learning import LearningRules
 from recstream.ranking.recommender import RankingRules
 from recstream.records.event import Event
@@ -54,14 +54,16 @@ def stop(bench: Bench) -> None:
     bench.flush()
 
 
-def model(bench: Bench) -> RankingModel:
+def model(bench: Bench) -> ShallowNetwork:
     """The ranking model of its worker."""
-    return bench.worker.recommender.model
+    found = bench.worker.recommender.model
+    assert isinstance(found, ShallowNetwork)
+    return found
 
 
 def effect(bench: Bench) -> list[float]:
     """What each feature adds to a score at most, as learned so far."""
-    return list(model(bench).effect.values())
+    return list(model(bench).feature_effects.values())
 
 
 class TwoWorkers:

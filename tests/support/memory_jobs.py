@@ -23,7 +23,7 @@ from recstream.items.catalogue import Catalogue
 from recstream.metrics.accounting import Accounting, accounting
 from recstream.metrics.prometheus import PrometheusMeters
 from recstream.ranking.recommender import RankingRules
-from recstream.ranking.signals import DEFAULT_WEIGHTS
+from recstream.ranking.signals.table import default_weights
 from recstream.records.actions import DecodeRules
 from recstream.records.transport import Message, Partition, RawBatch
 from recstream.stores.memory import MemoryItemStore, MemoryModelStore, MemoryStatisticsStore, MemoryUserStore
@@ -100,7 +100,7 @@ class MemoryJob:
 
     run_flow: Run
     workers: int = 1
-    weights: dict[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
+    weights: dict[str, float] = field(default_factory=default_weights)
     users: MemoryUserStore = field(default_factory=lambda: MemoryUserStore(DIM))
     items: MemoryItemStore = field(default_factory=lambda: MemoryItemStore(DIM))
     statistics: MemoryStatisticsStore = field(default_factory=MemoryStatisticsStore)

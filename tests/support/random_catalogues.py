@@ -1,4 +1,4 @@
-"""Random worlds with all that evidence is made of: words, labels, days, pairs, sessions, dislikes."""
+"""Random catalogues with all that signals measure: words, labels, days, pairs, sessions, dislikes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recstream.items.statistics import Interaction, ItemStatistics
 from recstream.items.terms import pack, text_terms
 from recstream.ranking.features import FeatureExtractor
 from recstream.ranking.query import Query
-from recstream.ranking.signals import SIGNALS
+from recstream.ranking.signals.table import SIGNALS
 from recstream.records.arrays import Handles, Matrix
 from recstream.records.event import Event
 from recstream.users.state import UserState
@@ -26,7 +26,7 @@ ACTIONS = ("view", "view", "like", "rate", "search", "comment", "dislike", "skip
 
 
 class Scene(NamedTuple):
-    """A world, and the users who ask in it."""
+    """A catalogue with what is known of it, and the users who ask."""
 
     catalogue: Catalogue
     statistics: ItemStatistics
@@ -36,35 +36,35 @@ class Scene(NamedTuple):
 
     def extractor(self, *, repeats: bool = False) -> FeatureExtractor:
         """One that uses all signals."""
-        used = np.ones(len(SIGNALS), np.bool_)
-        made = FeatureExtractor(self.catalogue, self.statistics, self.sessions, used=used)
+        weights = dict.fromkeys(SIGNALS, 1.0)
+        made = FeatureExtractor(self.catalogue, self.statistics, self.sessions, weights=weights)
         made.repeats = repeats
         return made
 
 
-class Gathered(NamedTuple):
-    """The evidence of one list, copied."""
+class Extracted(NamedTuple):
+    """The features of one list, copied."""
 
     items: Handles
     signals: Matrix
     sessions: Handles
 
 
-def gathered(extractor: FeatureExtractor, queries: Sequence[Query]) -> list[Gathered]:
-    """The evidence of each query's list."""
+def extracted(extractor: FeatureExtractor, queries: Sequence[Query]) -> list[Extracted]:
+    """The features of each query's list."""
     return [
-        Gathered(
-            evidence.items[evidence.of(k)].copy(),
-            evidence.signals[evidence.of(k)].copy(),
-            evidence.sessions[k, : evidence.found[k]].copy(),
+        Extracted(
+            features.items[features.of(k)].copy(),
+            features.signals[features.of(k)].copy(),
+            features.sessions[k, : features.sessions_found[k]].copy(),
         )
-        for evidence in extractor.gather(queries)
-        for k in range(len(evidence.found))
+        for features in extractor.extract(queries)
+        for k in range(len(features.sessions_found))
     ]
 
 
-def scene(seed: int, *, items: int = 24, users: int = 4, interactions: int = 200) -> Scene:
-    """The world of a seed; one item in eight is away, some are only heard of."""
+def random_scene(seed: int, *, items: int = 24, users: int = 4, interactions: int = 200) -> Scene:
+    """The scene of a seed; one item in eight is not available, some are known by id only."""
     random = np.random.default_rng(seed)
     catalogue = Catalogue(DIM)
     for k in range(items):

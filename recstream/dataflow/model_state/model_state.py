@@ -128,5 +128,5 @@ class ModelState:
 
     def _meter_model(self) -> None:
         self._meters.set("model_examples", self._model.examples)
-        for signal, worth in self._model.effect.items():
+        for signal, worth in self._model.feature_effects.items():
             self._meters.set("model_weight", worth, signal=signal)

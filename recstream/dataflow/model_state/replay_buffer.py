@@ -1,4 +1,4 @@
-"""The newest lessons, kept from a clean stop to the next start: learning goes on as if it never stopped."""
+"""The replay buffer, kept from a clean stop to the next start: learning goes on as if it never stopped."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from recstream.ranking.online_learning import OnlineLearner, SamplingState
 from recstream.ranking.recommender import Recommender
 from recstream.stores.base import ModelRow
 
-__all__ = ["LESSONS", "ReplayBufferState"]
+__all__ = ["REPLAY_BUFFER", "ReplayBufferState"]
 
-LESSONS: Final = "lessons"
-"""Name of their row."""
+REPLAY_BUFFER: Final = "lessons"
+"""Name of its row."""
 _LAYOUT: Final = 1
-"""First byte of the row; one of another layout is passed over."""
+"""First byte of the row. A row of another layout is ignored."""
 
 
 class ReplayBufferState:
-    """The lessons of a lone worker, which it learns from again: written at the end, gone once it goes on.
+    """The training examples of a lone worker: written at a clean stop, deleted once they are outdated.
 
-    They are signals without names of users or items: 512 of them are some MB, too much for every barrier.
+    They are signals without names of users or items. 512 of them are some MB, too much for every checkpoint.
     After a crash learning begins without them, which costs little.
     """
 
@@ -36,8 +36,8 @@ class ReplayBufferState:
         self._is_stored = False
 
     def start(self, rows: Mapping[str, ModelRow]) -> None:
-        """Go on with those of the run before."""
-        row = rows.get(LESSONS)
+        """Go on with the examples of the run before: signals by name, and 0 for one that is new."""
+        row = rows.get(REPLAY_BUFFER)
         if row is None or not self._keeps:
             return
         self._is_stored = True
@@ -46,19 +46,22 @@ class ReplayBufferState:
         names, picked, offered, places, weights, shapes, raw = msgspec.msgpack.decode(
             zlib.decompress(row.state[1:])
         )
-        if names != list(self._recommender.model.names):
-            return
+        mine = list(self._recommender.model.names)
+        kept = [name for name in mine if name in names]
+        to, of = ([these.index(name) for name in kept] for these in (mine, names))
         replay_buffer, at = self._recommender.replay_buffer, 0
         for place, weight, (candidates, signals) in zip(places, weights, shapes, strict=True):
-            found = np.frombuffer(raw, np.float32, candidates * signals, at).reshape(candidates, signals)
-            replay_buffer.append((found.copy(), place, weight))
-            at += found.nbytes
+            stored = np.frombuffer(raw, np.float32, candidates * signals, at).reshape(candidates, signals)
+            example = np.zeros((candidates, len(mine)), np.float32)
+            example[:, to] = stored[:, of]
+            replay_buffer.append((example, place, weight))
+            at += stored.nbytes
         self._recommender.picked = picked
         self._learner.go_on(SamplingState(*offered))
         self._at = self._learner.offered.offers
 
     def due(self, *, all_of_it: bool) -> dict[str, bytes]:
-        """What is to be written now: nothing, or all of them at the end."""
+        """What is to be written now, by row: nothing, or the whole buffer at the end."""
         offered = self._learner.offered
         if not (all_of_it and self._keeps) or offered.offers == self._at:
             return {}
@@ -73,10 +76,10 @@ class ReplayBufferState:
             [signals.shape for signals, _, _ in newest],
             b"".join(signals.tobytes() for signals, _, _ in newest),
         ]
-        return {LESSONS: bytes((_LAYOUT,)) + zlib.compress(msgspec.msgpack.encode(state), 1)}
+        return {REPLAY_BUFFER: bytes((_LAYOUT,)) + zlib.compress(msgspec.msgpack.encode(state), 1)}
 
     def forget(self) -> None:
-        """A user was erased, some of whose lessons may be among them: all are dropped, stored ones too."""
+        """Drop all examples, stored ones too: some may be those of a user who was erased."""
         self._recommender.replay_buffer.clear()
         self._learner.forget()
         self._at = -1
@@ -84,12 +87,12 @@ class ReplayBufferState:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether newer lessons have come than those stored, or some of these are to be forgotten."""
+        """Whether the stored examples are older than the buffer, or are to be forgotten."""
         return self._is_stored and self._learner.offered.offers != self._at
 
     def outdated(self) -> list[str]:
-        """Their name, if they are outdated."""
+        """The row's name, if it is outdated."""
         if not self.is_outdated:
             return []
         self._is_stored = False
-        return [LESSONS]
+        return [REPLAY_BUFFER]

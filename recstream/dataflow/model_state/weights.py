@@ -1,4 +1,4 @@
-"""What the signals were found to be worth, kept over restarts and shared by the workers of a job."""
+"""The ranking model of a job: kept over restarts, shared by its workers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from recstream.items.codec import RowFormatError
-from recstream.ranking.model import RankingModel
+from recstream.ranking.models.base import RankingModel
 from recstream.ranking.online_learning import OnlineLearner
 from recstream.stores.base import ModelRow
 
@@ -20,22 +20,25 @@ WEIGHTS: Final = "weights/"
 _LAYOUT: Final = 1
 """First byte of every such row."""
 _EVERY: Final = 100
-"""Examples after which weights are written: so many a worker may lose in a crash."""
+"""Examples after which the model is written: a crash may lose so many of a worker's."""
 _logger = logging.getLogger(__name__)
 
 
 class StoredWeights(NamedTuple):
-    """What one worker wrote."""
+    """The model as one worker wrote it."""
 
     model: RankingModel
     own: float
-    """Those of ``blend.examples`` that the worker learned from itself, in the run that wrote this."""
+    """How many of ``model.examples`` the worker learned from itself, in the run that wrote this."""
     repeats: float
-    """As `OnlineLearner.repeats`."""
+    """See `OnlineLearner.repeats`."""
 
 
 def stored_weights(rows: Mapping[str, ModelRow], like: RankingModel) -> dict[str, StoredWeights]:
-    """The weights among these rows, by name; those of a model that knew other signals than ``like`` are not.
+    """The models among these rows, by the row's name, as models of the class and the signals of ``like``.
+
+    What was learned of signals that ``like`` lacks is left out, and signals that a stored model lacks begin
+    as in a new one. Rows of another class of model are left out with a warning.
 
     Raises:
         RowFormatError: another version of recstream wrote them.
@@ -52,22 +55,23 @@ def stored_weights(rows: Mapping[str, ModelRow], like: RankingModel) -> dict[str
             )
             raise RowFormatError(msg)
         raw, own, repeats = msgspec.msgpack.decode(memoryview(row.state)[1:])
-        model = like.twin()
+        model = like.untrained()
         if model.take(raw):
             found[name] = StoredWeights(model, own, repeats)
         else:
             _logger.warning(
-                "the stored model %r knows other signals than this version of recstream: it is not used, and "
+                "the stored model %r was written by another ranking model than %s: it is not used, and "
                 "learning begins anew",
                 name,
+                type(like).__name__,
             )
     return found
 
 
 def mean_of(stored: Sequence[StoredWeights]) -> StoredWeights:
-    """One model of what some workers learned, each weighing as its examples do; of one it is that one.
+    """One model of those of some workers, each weighing as its examples do.
 
-    Workers begin with the examples that were learned before; those that each added are added up.
+    All workers begin with the examples of the run before. What each one added is added up.
     """
     first, *others = stored
     if not others:
@@ -81,15 +85,15 @@ def mean_of(stored: Sequence[StoredWeights]) -> StoredWeights:
 
 
 class WeightsState:
-    """The weights of one worker: what was learned before is taken up, what it learns is written.
+    """The model of one worker: taken up at start, written as it learns.
 
-    Each worker writes a row of its own. At start all rows are averaged. The others' are averaged in again
-    whenever they are written anew, and those that nobody writes any more (there were more workers before) are
-    dropped once the average is stored.
+    Each worker writes a row of its own. At start all rows are averaged. Rows of other workers are averaged in
+    again whenever they are written anew. Rows that nobody writes any more, because there were more workers
+    before, are dropped once the average is stored.
     """
 
     def __init__(self, model: RankingModel, learner: OnlineLearner, *, learns: bool) -> None:
-        self._blend = model
+        self._model = model
         self._learner = learner
         self._learns = learns
         self._began = 0.0
@@ -110,32 +114,32 @@ class WeightsState:
     def start(self, rows: Mapping[str, ModelRow]) -> None:
         """Go on from what all workers of the run before have learned."""
         self._found = {name: row.seq for name, row in rows.items() if name.startswith(WEIGHTS)}
-        stored = stored_weights(rows, self._blend)
+        stored = stored_weights(rows, self._model)
         if not stored:
             return
         mean = mean_of(list(stored.values()))
-        self._blend.take(mean.model.to_bytes())
+        self._model.take(mean.model.to_bytes())
         self._learner.resume(mean.repeats)
-        self._began = self._blend.examples
-        self._written = (self._blend.examples, mean.repeats)
+        self._began = self._model.examples
+        self._written = (self._model.examples, mean.repeats)
 
     def follow(self, rows: Mapping[str, ModelRow]) -> None:
         """Take in what other workers have learned since."""
         if not self._learns:
             return
         others = {name: row for name, row in rows.items() if name != self.name}
-        stored = stored_weights(others, self._blend)
+        stored = stored_weights(others, self._model)
         if stored:
-            self._blend.average([one.model for one in stored.values()])
+            self._model.average([one.model for one in stored.values()])
 
     def due(self, *, all_of_it: bool) -> dict[str, bytes]:
         """What is to be written now: nothing, or this worker's row."""
-        now = (self._blend.examples, self._learner.repeats)
+        now = (self._model.examples, self._learner.repeats)
         learned = now[0] - self._written[0]
         if not self._learns or now == self._written or not (all_of_it or learned >= _EVERY):
             return {}
         self._written = now
-        state = [self._blend.to_bytes(), now[0] - self._began, now[1]]
+        state = [self._model.to_bytes(), now[0] - self._began, now[1]]
         return {self.name: bytes((_LAYOUT,)) + msgspec.msgpack.encode(state)}
 
     def outdated(self, rows: Mapping[str, ModelRow]) -> list[str]:

@@ -1,55 +1,46 @@
-"""Compiled loops (numba) that choose the candidates of a list, and lay their signals side by side."""
+"""Kernels that choose the candidates of a list by its signals, and the best of them by their scores."""
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-from recstream.items.jit import compiled, dot, top_k_threshold
-from recstream.ranking.kernels.structs import LATER, SPARSE, CatalogueArrays, UserArrays, Workspace
-from recstream.ranking.signals import COLUMN
+from recstream.items.jit import compiled, top_k_threshold
+from recstream.ranking.kernels.structs import CatalogueArrays, SignalColumns, UserArrays, Workspace
 from recstream.records.arrays import AnyArray
 
-__all__ = ["MORE", "NO_MORE", "candidate_signals", "choose_candidates"]
+__all__ = ["MORE", "NO_MORE", "best_places", "choose_candidates"]
 
 _BLOCK: Final = 32
 """Scores looked at together: most blocks hold none of the best."""
 _LANES: Final = 16
+"""Scores that the compiler compares in one instruction."""
 _SPARE: Final = 16
-"""Candidates more than wanted of each signal are looked for, for some may not be shown."""
+"""Candidates of each signal looked for beyond those wanted, because some may not be shown."""
 NO_MORE: Final = -1
-"""Behind the last of the most popular items: there are no others;"""
+"""Ends a row of top items that holds all there are."""
 MORE: Final = -2
-"""there are, and which of them are best is not said."""
-_NEWCOMER_TICKS: Final = 3000.0
-_YEAR_S: Final = 365.0 * 86400.0
-_OF_SPARSE: Final = np.array([COLUMN[name] for name in SPARSE])
-_OF_LATER: Final = np.array([COLUMN[name] for name in LATER])
-_DISLIKED: Final = COLUMN["disliked"]
-_TURNED_AWAY: Final = COLUMN["turned_away"]
-_RISING: Final = COLUMN["rising"]
-_FRESH: Final = COLUMN["fresh"]
-_NEWCOMER: Final = COLUMN["newcomer"]
-_REPEAT: Final = COLUMN["repeat"]
-_PASSED_OVER: Final = COLUMN["passed_over"]
+"""Ends a row of top items behind which there are others, in an order that is not known."""
 
 
 @compiled
 def choose_candidates(
     user: UserArrays,
     arrays: CatalogueArrays,
+    columns: SignalColumns,
     products: AnyArray,
-    raw: AnyArray,
+    measures: AnyArray,
     each: int,
     wanted: int,
     workspace: Workspace,
     items: AnyArray,
 ) -> int:
-    """Collect the best items of each signal that may be shown, into ``items``; gives how many.
+    """Write the best items of each signal that nominates into ``items``; gives how many they are.
 
-    Of equally good ones those of the greater ``world.filling`` come first: a hash, in every process the same.
+    Only items that may be shown. ``measures`` are those of `PER_ITEM`. Of equal items those with the greater
+    ``arrays.tiebreak`` come first, in every process the same.
     """
     marks = workspace.marks
     for k in range(len(user.excluded)):
@@ -58,28 +49,31 @@ def choose_candidates(
     for s in range(len(user.products)):
         if user.products[s] >= 0:
             found = _add_best(products[user.products[s]], each, arrays, workspace, items, found)
-    for s in range(len(raw) - 1):
-        found = _add_best(raw[s], each, arrays, workspace, items, found)
+    for s in range(len(measures)):
+        if columns.nominates[columns.per_item[s]]:
+            found = _add_best(measures[s], each, arrays, workspace, items, found)
     scales = len(arrays.popularity)
     for scale in range(scales + 1):
+        if not columns.nominates[columns.popularity[scale] if scale < scales else columns.newcomer]:
+            continue
         before = found
-        if len(arrays.tops):
-            found = _add_top(arrays.tops[scale], each, marks, items, found)
-        if found < 0 or not len(arrays.tops):
+        if len(arrays.top_items):
+            found = _add_top(arrays.top_items[scale], each, marks, items, found)
+        if found < 0 or not len(arrays.top_items):
             scores = arrays.popularity[scale] if scale < scales else arrays.since
             found = _add_best(scores, each, arrays, workspace, items, before)
-    for k in range(len(user.again)):
-        row = user.again[k]
-        if k < each and marks[row] == 0 and arrays.available[row]:
+    for k in range(min(each, len(user.repeatable)) if columns.nominates[columns.repeat] else 0):
+        row = user.repeatable[k]
+        if marks[row] == 0 and arrays.available[row]:
             marks[row] = 2
             items[found] = row
             found += 1
-    if found < wanted:  # a young stream: what nothing is known of fills the list up
+    if found < wanted:  # a young stream: items of which nothing is known fill the list up
         missing = min(wanted, len(items)) - found
         for k in range(found):
             marks[items[k]] = 1
         if missing > 0:
-            found = _add_best(arrays.filling, missing, arrays, workspace, items, found)
+            found = _add_best(arrays.tiebreak, missing, arrays, workspace, items, found)
     for k in range(len(user.excluded)):
         marks[user.excluded[k]] = 0
     for k in range(found):
@@ -91,19 +85,19 @@ def choose_candidates(
 def _add_best(
     scores: AnyArray, most: int, arrays: CatalogueArrays, workspace: Workspace, items: AnyArray, found: int
 ) -> int:
-    """Add the best items that may be shown, so many, passing over whole blocks of scores too small."""
+    """Add the ``most`` best items that may be shown. Blocks whose scores are all too small are skipped."""
     marks, rows = workspace.marks, workspace.rows
     largest = np.empty((len(scores) + _BLOCK - 1) // _BLOCK, scores.dtype)
     _find_largest(scores, largest)
     nothing = scores.dtype.type(0)
     least = nothing
-    if len(largest) > most + _SPARE:  # so many blocks hold one that is as good
+    if len(largest) > most + _SPARE:  # a bound that the largest of so many blocks reach leaves enough
         least = top_k_threshold(largest, most + _SPARE, most + 2 * _SPARE)
     count = _find(scores, largest, least, arrays.available, marks, rows)
     if count < most and least > nothing:  # too many of these may not be shown
         count = _find(scores, largest, nothing, arrays.available, marks, rows)
     if count > most:
-        count = _keep_best(scores, most, arrays.filling, rows[:count])
+        count = _keep_best(scores, most, arrays.tiebreak, rows[:count])
     for k in range(count):
         if marks[rows[k]] == 0:
             marks[rows[k]] = 2
@@ -113,8 +107,8 @@ def _add_best(
 
 
 @compiled
-def _keep_best(scores: AnyArray, most: int, filling: AnyArray, rows: AnyArray) -> int:
-    """Bring so many of the rows to the front: the best, of equals those of more filling; gives ``most``."""
+def _keep_best(scores: AnyArray, most: int, tiebreak: AnyArray, rows: AnyArray) -> int:
+    """Bring the ``most`` best rows to the front, by scores, then by tiebreaks; gives ``most``."""
     values = np.empty(len(rows), scores.dtype)
     for k in range(len(rows)):
         values[k] = scores[rows[k]]
@@ -134,7 +128,7 @@ def _keep_best(scores: AnyArray, most: int, filling: AnyArray, rows: AnyArray) -
         rows[kept] = row
         kept += values[k] > bound
     if kept < most:
-        order = np.argsort(filling[ties[:tied]])[::-1]
+        order = np.argsort(tiebreak[ties[:tied]])[::-1]
         for k in range(most - kept):
             rows[kept + k] = ties[order[k]]
     return most
@@ -142,7 +136,7 @@ def _keep_best(scores: AnyArray, most: int, filling: AnyArray, rows: AnyArray) -
 
 @compiled
 def _add_top(top: AnyArray, each: int, marks: AnyArray, items: AnyArray, found: int) -> int:
-    """Add the first items of a sorted row that may be shown; -1 if it does not hold enough of them."""
+    """Add the first items of a row of top items that may be shown; -1 if it does not hold enough of them."""
     taken = 0
     begin = found
     for k in range(len(top)):
@@ -167,7 +161,7 @@ def _add_top(top: AnyArray, each: int, marks: AnyArray, items: AnyArray, found: 
 
 @compiled
 def _find_largest(scores: AnyArray, largest: AnyArray) -> None:
-    """The largest score of each block of `_BLOCK`, in lanes that the compiler takes together."""
+    """Write the largest score of each block of `_BLOCK`, in lanes that the compiler takes together."""
     lanes = np.empty(_LANES, scores.dtype)
     whole = len(scores) // _BLOCK
     for block in range(whole):
@@ -190,7 +184,7 @@ def _find_largest(scores: AnyArray, largest: AnyArray) -> None:
 def _find(
     scores: AnyArray, largest: AnyArray, least: float, available: AnyArray, marks: AnyArray, rows: AnyArray
 ) -> int:
-    """Write the items that may be shown and whose scores are at least so much, and above 0, into ``rows``."""
+    """Write the items that may be shown and score ``least`` or more, and above 0, into ``rows``."""
     count = 0
     for block in range(len(largest)):
         if largest[block] < least or not largest[block] > 0.0:
@@ -203,89 +197,34 @@ def _find(
 
 
 @compiled
-def candidate_signals(
-    user: UserArrays,
-    arrays: CatalogueArrays,
-    products: AnyArray,
-    raw: AnyArray,
-    later: AnyArray,
-    items: AnyArray,
-    used: AnyArray,
-    places: AnyArray,
-    columns: AnyArray,
-) -> None:
-    """Fill ``columns``, ``(signals, candidates)``: square roots of each measure over the list's largest.
+def best_places(
+    scores: AnyArray, ends: AnyArray, most: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Places of the greatest scores of each list, greatest first, ``(lists, most)``; -1: no more.
 
-    ``raw`` and ``later`` are the measures of `SPARSE`, one an item, and of `LATER`, one a candidate;
-    ``places``, one an item, says which candidate it is: from 1, and 0 for none. Signals that are not ``used``
-    stay zeros.
+    List k's scores are those from ``ends[k]`` up to ``ends[k + 1]``. The second array says which lists hold a
+    score twice, among those places or just behind them.
+
+    >>> best_places(np.array([1.0, 3.0, 2.0, 5.0, 5.0], "f4"), np.array([0, 3, 5]), 2)
+    (array([[1, 2],
+           [3, 4]]), array([False,  True]))
     """
-    columns[:] = 0.0
-    for s in range(len(user.products)):
-        if user.products[s] >= 0:
-            _take(products[user.products[s]], items, columns[s])
-            _normalise(columns[s], user.strengths[s])
-    if user.strengths[_DISLIKED] > 0.0:
-        for k in range(len(items)):
-            columns[_DISLIKED, k] = dot(arrays.text[items[k]], user.disliked)
-        _normalise(columns[_DISLIKED], user.strengths[_DISLIKED])
-    for s in range(len(raw)):
-        _take(raw[s], items, columns[_OF_SPARSE[s]])
-        _normalise(columns[_OF_SPARSE[s]], 1.0)
-    for s in range(len(later)):
-        columns[_OF_LATER[s]] = later[s]
-        _normalise(columns[_OF_LATER[s]], user.turned_strength if _OF_LATER[s] == _TURNED_AWAY else 1.0)
-    for s in range(len(arrays.popularity)):
-        _root_of_share(arrays.popularity[s], items, columns[_RISING + s])
-    published, since = arrays.published, arrays.since
-    for k in range(len(items)):
-        row = items[k]
-        age = (user.now - published[row]) / _YEAR_S
-        if age >= 0.0:
-            columns[_FRESH, k] = 1.0 / math.sqrt(1.0 + age)
-        elif age < 0.0:  # not where it is not known
-            columns[_FRESH + 1, k] = 1.0
-        if since[row] == 0.0:
-            columns[_NEWCOMER + 1, k] = 1.0
-        else:
-            columns[_NEWCOMER, k] = math.exp(0.5 * (since[row] - arrays.tick) / _NEWCOMER_TICKS)
-    for j in range(len(user.again)):
-        k = places[user.again[j]] - 1
-        if k >= 0:
-            columns[_REPEAT, k] = user.again_weights[j]
-    _normalise(columns[_REPEAT], 1.0)
-    for j in range(len(user.passed)):
-        k = places[user.passed[j]] - 1
-        if k >= 0:
-            columns[_PASSED_OVER, k] = 1.0
-    for s in range(len(columns)):
-        if not used[s]:
-            columns[s] = 0.0
-
-
-@compiled
-def _root_of_share(scores: AnyArray, items: AnyArray, column: AnyArray) -> None:
-    largest = 1e-300
-    for k in range(len(items)):
-        largest = max(largest, scores[items[k]])
-    for k in range(len(items)):
-        column[k] = math.sqrt(scores[items[k]] / largest)
-
-
-@compiled
-def _take(scores: AnyArray, items: AnyArray, column: AnyArray) -> None:
-    for k in range(len(items)):
-        column[k] = scores[items[k]]
-
-
-@compiled
-def _normalise(column: AnyArray, strength: float) -> None:
-    largest = np.float32(0.0)
-    for k in range(len(column)):
-        largest = max(largest, column[k])
-    if largest <= 0.0:
-        column[:] = 0.0
-        return
-    factor = np.float32(strength)
-    for k in range(len(column)):
-        column[k] = factor * np.sqrt(max(column[k], np.float32(0.0)) / largest)
+    best = np.full((len(ends) - 1, most), -1, np.int64)
+    tied = np.zeros(len(best), np.bool_)
+    places = np.empty(most + 1, np.int64)
+    for k in range(len(best)):
+        count = 0
+        for place in range(ends[k], ends[k + 1]):
+            if count > most and scores[place] <= scores[places[most]]:
+                continue
+            at = min(count, most)
+            while at > 0 and scores[places[at - 1]] < scores[place]:
+                places[at] = places[at - 1]
+                at -= 1
+            places[at] = place
+            count = min(count + 1, most + 1)
+        for at in range(min(count, most)):
+            best[k, at] = places[at]
+        for at in range(1, count):
+            tied[k] = tied[k] or scores[places[at]] == scores[places[at - 1]]
+    return best, tied

@@ -1,7 +1,7 @@
-"""Compiled loops (numba) that gather one list's evidence: what few items have, and all of it in one call.
+"""Kernels that compute the features of a list's candidates: one compiled call for some lists.
 
-Why compiled: a list looks at some thousand neighbours, postings and sessions, and reads each signal once an
-item; as numpy temporaries that would cost several times the whole budget of a list.
+A list looks at some thousand neighbours, postings and sessions, and reads each signal once an item. As numpy
+temporaries that would cost several times the whole budget of a list.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from typing import Final
 
 import numpy as np
 
-from recstream.items.jit import compiled, top_k_threshold
+from recstream.items.jit import compiled, dot, top_k_threshold
 from recstream.items.session_index import SESSION_ITEMS
 from recstream.items.tfidf_index import match_terms, score_terms
-from recstream.ranking.kernels.candidates import candidate_signals, choose_candidates
+from recstream.ranking.kernels.candidates import choose_candidates
 from recstream.ranking.kernels.structs import (
-    LATER,
+    PER_CANDIDATE,
+    PER_ITEM,
     RECENCY_WEIGHTS,
-    SPARSE,
+    TEXT,
     CatalogueArrays,
     Neighbours,
+    SignalColumns,
     UserArrays,
     UserBatchArrays,
     Workspace,
@@ -28,156 +30,167 @@ from recstream.ranking.kernels.structs import (
 )
 from recstream.records.arrays import AnyArray
 
-__all__ = [
-    "FOLLOWED_ITEMS",
-    "NEAREST_SESSIONS",
-    "extract_all",
-    "extract_sparse",
-    "find_sessions",
-    "gather",
-    "rarity",
-]
+__all__ = ["FOLLOWED_ITEMS", "NEAREST_SESSIONS", "extract_features", "finish_directions", "rarity"]
 
 NEAREST_SESSIONS: Final = 200
-"""Sessions most like the user's own that speak for items."""
+"""Sessions most like the user's own that count; all others are ignored."""
 FOLLOWED_ITEMS: Final = 3
-"""How many of the user's last items speak for what follows."""
-_NEXT_FADES: Final = np.exp(-np.arange(SESSION_ITEMS + 1) / 3.0).astype(np.float32)
+"""How many of the user's last items count for ``followed``."""
+_NEXT_WEIGHTS: Final = np.exp(-np.arange(SESSION_ITEMS + 1) / 3.0).astype(np.float32)
+"""What an item of a session weighs in ``sessions_next``, by how many places it came after a shared one."""
 _YOUNG: Final = 1000.0
-_LEXICAL: Final = SPARSE.index("lexical")
-_FOLLOWED: Final = SPARSE.index("followed")
-_TOGETHER: Final = SPARSE.index("together")
-_SESSIONS: Final = SPARSE.index("sessions")
-_NEXT: Final = SPARSE.index("sessions_next")
-_LEXICAL_LAST: Final = LATER.index("lexical_last")
-_CATEGORY: Final = LATER.index("category")
-_FOLLOWED_LAST: Final = LATER.index("followed_last")
-_TURNED_AWAY: Final = LATER.index("turned_away")
+"""Events added to a session's age and the stream's: in a stream shorter than this, age matters little."""
+_NEWCOMER_TICKS: Final = 3000.0
+"""Events of the stream after which ``newcomer`` has fallen to e^-0.5."""
+_YEAR_S: Final = 365.0 * 86400.0
+_SHORT_TERM: Final = TEXT.index("short_term")
+_LEXICAL: Final = PER_ITEM.index("lexical")
+_FOLLOWED: Final = PER_ITEM.index("followed")
+_TOGETHER: Final = PER_ITEM.index("together")
+_SESSIONS: Final = PER_ITEM.index("sessions")
+_SESSIONS_NEXT: Final = PER_ITEM.index("sessions_next")
+_LEXICAL_LAST: Final = PER_CANDIDATE.index("lexical_last")
+_CATEGORY: Final = PER_CANDIDATE.index("category")
+_FOLLOWED_LAST: Final = PER_CANDIDATE.index("followed_last")
+_TURNED_AWAY: Final = PER_CANDIDATE.index("turned_away")
 
 
 @compiled
-def extract_all(
+def extract_features(
     users: UserBatchArrays,
     arrays: CatalogueArrays,
+    columns: SignalColumns,
     products: AnyArray,
-    raw: AnyArray,
+    measures: AnyArray,
     each: int,
     wanted: int,
-    used: AnyArray,
     workspace: Workspace,
     slots: AnyArray,
     likeness: AnyArray,
-    found: AnyArray,
+    sessions_found: AnyArray,
     items: AnyArray,
-    columns: AnyArray,
+    signals: AnyArray,
     ends: AnyArray,
 ) -> None:
-    """The evidence of some users' lists: see `gather`.
+    """Choose the candidates of some users' lists and compute their signals.
 
-    Of each user are row k of ``slots`` and ``likeness`` (so many as ``found`` says), and what ``items`` and
-    the columns of ``columns`` hold from ``ends[k]`` to ``ends[k + 1]``. One call for all of them, for each
-    one hands over some sixty arrays, and what runs between two of them is fetched from memory anew.
+    User k's are row k of ``slots`` and ``likeness`` (as many as ``sessions_found`` says), and what ``items``
+    and the columns of ``signals`` hold from ``ends[k]`` to ``ends[k + 1]``. It is one call for all of them,
+    because each one hands over some sixty arrays, and what runs between two of them is fetched from memory
+    anew. ``measures`` is room for those of `PER_ITEM`.
     """
     ends[0] = 0
-    for k in range(len(found)):
+    for k in range(len(sessions_found)):
         begin = ends[k]
-        found[k], count = gather(
+        sessions_found[k], count = _extract_list(
             user_arrays_of(users, k),
             arrays,
+            columns,
             products,
-            raw,
+            measures,
             each,
             wanted,
-            used,
             workspace,
             slots[k],
             likeness[k],
             items[begin:],
-            columns[:, begin:],
+            signals[:, begin:],
         )
         ends[k + 1] = begin + count
 
 
 @compiled
-def gather(
+def _extract_list(
     user: UserArrays,
     arrays: CatalogueArrays,
+    columns: SignalColumns,
     products: AnyArray,
-    raw: AnyArray,
+    measures: AnyArray,
     each: int,
     wanted: int,
-    used: AnyArray,
     workspace: Workspace,
     slots: AnyArray,
     likeness: AnyArray,
     items: AnyArray,
-    columns: AnyArray,
+    signals: AnyArray,
 ) -> tuple[int, int]:
-    """All evidence of one list: gives how many sessions and how many candidates were found.
-
-    Filled are ``raw``, ``slots`` and ``likeness``, ``items`` and ``columns``: see below.
-    """
-    raw[:] = 0.0
-    extract_sparse(user, arrays, workspace.terms, raw)
-    found = find_sessions(user, arrays, workspace, slots, likeness, raw)
-    count = choose_candidates(user, arrays, products, raw, each, wanted, workspace, items)
-    later = np.zeros((len(LATER), count + 1), np.float32)  # the first place takes up what is of no candidate
-    places, chosen, mine = workspace.places, items[:count], columns[:, :count]
+    """The same for one list; gives how many sessions and how many candidates were found."""
+    measures[:] = 0.0
+    _measure_items(user, arrays, workspace.terms, measures)
+    found = find_sessions(user, arrays, workspace, slots, likeness, measures)
+    count = choose_candidates(user, arrays, columns, products, measures, each, wanted, workspace, items)
+    # The first place takes up what belongs to no candidate.
+    of_candidates = np.zeros((len(PER_CANDIDATE), count + 1), np.float32)
+    places, chosen = workspace.places, items[:count]
     for k in range(count):
         places[items[k]] = k + 1
-    extract_candidate_only(user, arrays, workspace.terms, chosen, places, later)
-    candidate_signals(user, arrays, products, raw, later[:, 1:], chosen, used, places, mine)
+    _measure_candidates(user, arrays, workspace.terms, chosen, places, of_candidates)
+    _fill_signals(
+        user,
+        arrays,
+        columns,
+        products,
+        measures,
+        of_candidates[:, 1:],
+        chosen,
+        places,
+        signals[:, :count],
+    )
     for k in range(count):
         places[items[k]] = 0
     return found, count
 
 
 @compiled
-def extract_sparse(user: UserArrays, arrays: CatalogueArrays, terms: AnyArray, raw: AnyArray) -> None:
-    """Add up what finds candidates, but for sessions, into ``raw``, zeros of shape ``(SPARSE, items)``.
+def _measure_items(user: UserArrays, arrays: CatalogueArrays, terms: AnyArray, measures: AnyArray) -> None:
+    """Add up the measures of `PER_ITEM`, those of sessions apart, in zeros of shape ``(PER_ITEM, items)``.
 
-    ``terms`` is zeros, one a term, and is zeros again afterwards. ``followed`` is a transition probability,
+    ``terms`` is zeros, one a term, and zeros again afterwards. ``followed`` is a transition probability,
     ``together`` a cosine between the items' audiences (Deshpande and Karypis, TOIS 2004).
     """
     recent = user.recent
-    score_terms(arrays.lexicon, recent, RECENCY_WEIGHTS[: len(recent)], terms, raw[_LEXICAL])
+    score_terms(arrays.lexicon, recent, RECENCY_WEIGHTS[: len(recent)], terms, measures[_LEXICAL])
     for k in range(min(len(recent), FOLLOWED_ITEMS)):
-        _add_followed(recent[k], 1.0 / (1 + k), arrays.near, raw[_FOLLOWED])
+        _add_followed(recent[k], 1.0 / (1 + k), arrays.neighbours, measures[_FOLLOWED])
     for k in range(len(recent)):
-        _add_together(recent[k], RECENCY_WEIGHTS[k], arrays.near, raw[_TOGETHER])
+        _add_together(recent[k], RECENCY_WEIGHTS[k], arrays.neighbours, measures[_TOGETHER])
 
 
 @compiled
-def extract_candidate_only(
+def _measure_candidates(
     user: UserArrays,
     arrays: CatalogueArrays,
     terms: AnyArray,
     items: AnyArray,
     places: AnyArray,
-    later: AnyArray,
+    measures: AnyArray,
 ) -> None:
-    """Add up what finds no candidates into ``later``, zeros of shape ``(LATER, 1 + candidates)``.
+    """Add up the measures of `PER_CANDIDATE`, in zeros of shape ``(PER_CANDIDATE, 1 + candidates)``.
 
     ``items`` are the candidates, ``places[i]`` says which one item i is: from 1, and 0 for none.
     """
-    recent, turned = user.recent, user.turned
+    recent, disliked = user.recent, user.disliked_items
     last = recent[:1]
-    score_terms(arrays.lexicon, last, RECENCY_WEIGHTS[: len(last)], terms, later[_LEXICAL_LAST], places)
-    match_terms(arrays.categories, recent, RECENCY_WEIGHTS[: len(recent)], terms, items, later[_CATEGORY, 1:])
+    score_terms(arrays.lexicon, last, RECENCY_WEIGHTS[: len(last)], terms, measures[_LEXICAL_LAST], places)
+    match_terms(
+        arrays.categories, recent, RECENCY_WEIGHTS[: len(recent)], terms, items, measures[_CATEGORY, 1:]
+    )
     if len(recent):
-        _add_followed(recent[0], 1.0, arrays.near, later[_FOLLOWED_LAST], places)
-    score_terms(arrays.lexicon, turned, RECENCY_WEIGHTS[: len(turned)], terms, later[_TURNED_AWAY], places)
-    for k in range(len(turned)):
-        _add_together(turned[k], RECENCY_WEIGHTS[k], arrays.near, later[_TURNED_AWAY], places)
+        _add_followed(recent[0], 1.0, arrays.neighbours, measures[_FOLLOWED_LAST], places)
+    score_terms(
+        arrays.lexicon, disliked, RECENCY_WEIGHTS[: len(disliked)], terms, measures[_TURNED_AWAY], places
+    )
+    for k in range(len(disliked)):
+        _add_together(disliked[k], RECENCY_WEIGHTS[k], arrays.neighbours, measures[_TURNED_AWAY], places)
 
 
 @compiled
 def _add_followed(
-    row: int, weight: float, near: Neighbours, scores: AnyArray, places: AnyArray | None = None
+    row: int, weight: float, neighbours: Neighbours, scores: AnyArray, places: AnyArray | None = None
 ) -> None:
-    if row >= len(near.items):
+    if row >= len(neighbours.items):
         return
-    others, followed = near.items[row], near.followed_by[row]
+    others, followed = neighbours.items[row], neighbours.followed_by[row]
     total = followed.sum()
     if total <= 0.0:
         return
@@ -194,11 +207,11 @@ def _add_followed(
 
 @compiled
 def _add_together(
-    row: int, weight: float, near: Neighbours, scores: AnyArray, places: AnyArray | None = None
+    row: int, weight: float, neighbours: Neighbours, scores: AnyArray, places: AnyArray | None = None
 ) -> None:
-    if row >= len(near.items):
+    if row >= len(neighbours.items):
         return
-    others, together, scales = near.items[row], near.together_with[row], near.scales
+    others, together, scales = neighbours.items[row], neighbours.together_with[row], neighbours.scales
     weight *= scales[row]
     for j in range(len(others)):
         other = others[j]
@@ -212,7 +225,7 @@ def _add_together(
 
 @compiled
 def rarity(arrays: CatalogueArrays, item: int) -> float:
-    """How much an item that two sessions share says: ln(1 + events / (1 + its own))."""
+    """What an item that two sessions share weighs: ln(1 + events / (1 + events of the item))."""
     return math.log(1.0 + arrays.tick / (1.0 + arrays.popularity[-1, item]))
 
 
@@ -223,19 +236,19 @@ def find_sessions(
     workspace: Workspace,
     slots: AnyArray,
     likeness: AnyArray,
-    raw: AnyArray,
+    measures: AnyArray,
 ) -> int:
-    """Find the sessions most like the user's last items, and add what they hold to ``raw``; gives how many.
+    """Find the sessions most like the user's last items and measure what they hold; gives how many they are.
 
-    V-STAN (Ludewig, Mauro, Latifi and Jannach, UMUAI 2021) with popularity discounted: a session is as like
-    as the items it shares are recent with the user (weights falling by e every five places) and rare, over
-    the root of its length, and newer ones count more: by the share of the stream there was at its newest
-    item, to the power of 2.5. It speaks for its items the more, the nearer they are to the one shared that
-    is most recent with the user.
+    V-STAN (Ludewig, Mauro, Latifi and Jannach, UMUAI 2021) with popularity discounted. The likeness of a
+    session grows with the items it shares: the recent ones (weights fall by e every five places) and the rare
+    ones count most. It is divided by the root of the session's length, and multiplied by the share of the
+    stream there was at its newest item, to the power of 2.5. A session speaks for its items the more, the
+    nearer they are to the shared one that is most recent with the user.
 
-    ``slots`` and ``likeness`` (at least `NEAREST_SESSIONS`) receive the sessions found.
+    ``slots`` and ``likeness``, with room for `NEAREST_SESSIONS`, receive the sessions found.
     """
-    sums, places, touched = workspace.slots, workspace.places, workspace.touched
+    sums, places, met = workspace.slots, workspace.places, workspace.slots_met
     window = arrays.sessions
     recent, cycle, most = user.recent, window.cycle, len(workspace.slots)
     oldest = window.next - most
@@ -256,23 +269,24 @@ def find_sessions(
             if number < oldest or number == user.session:
                 continue
             slot = number - cycle if number >= cycle else number - cycle + most
-            touched[found] = slot
+            met[found] = slot
             found += sums[slot] == 0.0
             sums[slot] += weight
     values = np.empty(found, np.float32)
     for k in range(found):
-        slot = touched[k]
+        slot = met[k]
         age = min((window.ticks[slot] + _YOUNG) / (arrays.tick + _YOUNG), 1.0)
         values[k] = sums[slot] * window.scales[slot] * age * age * math.sqrt(age)
         sums[slot] = 0.0
     if found > NEAREST_SESSIONS:
-        found = _keep_nearest(values, touched[:found], window.next - cycle)
-    together, following, discounts, lengths = raw[_SESSIONS], raw[_NEXT], arrays.discounts, window.lengths
+        found = _keep_nearest(values, met[:found], window.next - cycle)
+    together, following = measures[_SESSIONS], measures[_SESSIONS_NEXT]
+    discounts, lengths = arrays.discounts, window.lengths
     kept = 0
     for k in range(found):
         if values[k] <= 0.0:
             continue
-        slot = touched[k]
+        slot = met[k]
         slots[kept], likeness[kept] = slot, values[k]
         kept += 1
         items = window.items[slot, : lengths[slot]]
@@ -286,7 +300,7 @@ def find_sessions(
             value = values[k] * discounts[items[p]]
             together[items[p]] += value * RECENCY_WEIGHTS[abs(p - here)]
             if p > here:
-                following[items[p]] += value * _NEXT_FADES[p - here]
+                following[items[p]] += value * _NEXT_WEIGHTS[p - here]
     for k in range(len(recent)):
         places[recent[k]] = 0
     return kept
@@ -296,7 +310,7 @@ def find_sessions(
 def _keep_nearest(values: AnyArray, slots: AnyArray, next_slot: int) -> int:
     """Bring the greatest values and their slots to the front, `NEAREST_SESSIONS` of them; gives how many.
 
-    Of equal ones those come first that began last: sessions are in the slots in their order, round from
+    Of equal ones those that began last come first. Slots hold the sessions in their order, beginning at
     ``next_slot``.
     """
     least = top_k_threshold(values, NEAREST_SESSIONS, NEAREST_SESSIONS)
@@ -316,3 +330,124 @@ def _keep_nearest(values: AnyArray, slots: AnyArray, next_slot: int) -> int:
         values[kept], slots[kept] = least, tie
         kept += 1
     return kept
+
+
+@compiled
+def _fill_signals(
+    user: UserArrays,
+    arrays: CatalogueArrays,
+    columns: SignalColumns,
+    products: AnyArray,
+    of_items: AnyArray,
+    of_candidates: AnyArray,
+    items: AnyArray,
+    places: AnyArray,
+    signals: AnyArray,
+) -> None:
+    """Fill ``signals``, ``(signals, candidates)``: square roots of each measure over the list's largest.
+
+    ``of_items`` and ``of_candidates`` are the measures of `PER_ITEM` and `PER_CANDIDATE`; ``places``, one an
+    item, says which candidate it is: from 1, and 0 for none. Signals that are not used stay zeros, as do
+    those that the kernels do not know.
+    """
+    signals[:] = 0.0
+    for s in range(len(columns.text)):
+        column = signals[columns.text[s]]
+        if user.products[s] >= 0:
+            _take(products[user.products[s]], items, column)
+        elif user.strengths[s] > 0.0:
+            for k in range(len(items)):
+                column[k] = dot(arrays.text[items[k]], user.directions[s])
+        _normalise(column, user.strengths[s])
+    for s in range(len(of_items)):
+        _take(of_items[s], items, signals[columns.per_item[s]])
+        _normalise(signals[columns.per_item[s]], 1.0)
+    for s in range(len(of_candidates)):
+        signals[columns.per_candidate[s]] = of_candidates[s]
+        _normalise(signals[columns.per_candidate[s]], user.dislike_strength if s == _TURNED_AWAY else 1.0)
+    for s in range(len(arrays.popularity)):
+        _root_of_share(arrays.popularity[s], items, signals[columns.popularity[s]])
+    published, since = arrays.published, arrays.since
+    for k in range(len(items)):
+        row = items[k]
+        age = (user.now - published[row]) / _YEAR_S
+        if age >= 0.0:
+            signals[columns.fresh, k] = 1.0 / math.sqrt(1.0 + age)
+        elif age < 0.0:  # not where it is not known
+            signals[columns.upcoming, k] = 1.0
+        if since[row] == 0.0:
+            signals[columns.untried, k] = 1.0
+        else:
+            signals[columns.newcomer, k] = math.exp(0.5 * (since[row] - arrays.tick) / _NEWCOMER_TICKS)
+    for j in range(len(user.repeatable)):
+        k = places[user.repeatable[j]] - 1
+        if k >= 0:
+            signals[columns.repeat, k] = user.repeatable_weights[j]
+    _normalise(signals[columns.repeat], 1.0)
+    for j in range(len(user.passed_over)):
+        k = places[user.passed_over[j]] - 1
+        if k >= 0:
+            signals[columns.passed_over, k] = 1.0
+    for s in range(len(signals)):
+        if not columns.used[s]:
+            signals[s] = 0.0
+
+
+@compiled
+def _root_of_share(scores: AnyArray, items: AnyArray, column: AnyArray) -> None:
+    """Write the square roots of the items' scores over the largest of them."""
+    largest = 1e-300
+    for k in range(len(items)):
+        largest = max(largest, scores[items[k]])
+    for k in range(len(items)):
+        column[k] = math.sqrt(scores[items[k]] / largest)
+
+
+@compiled
+def _take(scores: AnyArray, items: AnyArray, column: AnyArray) -> None:
+    """Write the items' scores."""
+    for k in range(len(items)):
+        column[k] = scores[items[k]]
+
+
+@compiled
+def _normalise(column: AnyArray, strength: float) -> None:
+    """Replace values by the square roots of their shares of the largest, times ``strength``."""
+    largest = np.float32(0.0)
+    for k in range(len(column)):
+        largest = max(largest, column[k])
+    if largest <= 0.0:
+        column[:] = 0.0
+        return
+    factor = np.float32(strength)
+    for k in range(len(column)):
+        column[k] = factor * np.sqrt(max(column[k], np.float32(0.0)) / largest)
+
+
+@compiled
+def finish_directions(
+    directions: AnyArray,
+    strengths: AnyArray,
+    recent: AnyArray,
+    weights: AnyArray,
+    ends: AnyArray,
+    text: AnyArray,
+) -> None:
+    """Add the short term to ``directions``, and make all of them unit vectors: zeros have no strength."""
+    for k in range(len(directions)):
+        mine = directions[k]
+        for at in range(ends[k], ends[k + 1]):
+            row, weight = text[recent[at]], weights[at]
+            for d in range(len(row)):
+                mine[_SHORT_TERM, d] += weight * row[d]
+            strengths[k, _SHORT_TERM] = 1.0
+        for one in range(len(mine)):
+            length = np.float32(0.0)
+            for d in range(mine.shape[1]):
+                length += mine[one, d] * mine[one, d]
+            length = math.sqrt(length)
+            if length > 1e-6:
+                for d in range(mine.shape[1]):
+                    mine[one, d] /= length
+            else:
+                strengths[k, one] = 0.0

@@ -1,97 +1,97 @@
-"""How much each signal is worth on this stream: learned online from what users chose next."""
+"""A linear model of the signals with some hidden units, learned online."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from recstream.items.jit import reordered
+from recstream.ranking.models.base import RankingModel
 from recstream.records.arrays import AnyArray, Matrix
 
-__all__ = ["HIDDEN", "Parameters", "RankingModel", "split_scores"]
+__all__ = ["HIDDEN", "Parameters", "ShallowNetwork", "split_scores"]
 
 HIDDEN: Final = 16
-"""Hidden units beside the linear weights: 0 would be a linear blend (two logs: -5 % NDCG@10 without them)."""
+"""Hidden units beside the linear weights. With none the model would be linear (two logs: -5 % NDCG@10)."""
 _LINEAR_RATE: Final = 0.3
 _HIDDEN_RATE: Final = 0.1
 _CAUTION: Final = 1.0
-"""What Adagrad starts from: the first examples move a weight by no more than the rate."""
+"""What Adagrad's sums start from for linear weights: no first example moves one by more than the rate."""
 _HIDDEN_CAUTION: Final = 1e-2
+"""What Adagrad's sums start from for all other weights."""
 _FADING: Final = 0.9999
-"""By how much Adagrad forgets with each example: with plain sums, after years it would follow nothing."""
+"""Factor by which Adagrad's sums forget with each example: plain sums would let a weight move ever less."""
 _FULL: Final = 1.001
-"""Greatest signal there is, give or take rounding."""
+"""Greatest value of a signal, give or take rounding."""
 _SPREAD: Final = 0.3
+"""Standard deviation of the hidden units' first weights."""
 _SEED: Final = 1
+"""Of these weights: all processes begin with the same, so that their models can be averaged."""
 _LAYOUT: Final = 1
+"""First element of the stored model."""
 _MOST: Final = 30.0
-"""No weight grows beyond this, whatever comes: signals are at most 1, and far less tells lists apart."""
+"""No weight grows beyond this, whatever is learned. Far less tells lists apart."""
 
 Parameters: TypeAlias = tuple[AnyArray, AnyArray, AnyArray, AnyArray]
 """Linear weights ``(signals,)``, U ``(hidden, signals)``, b and v ``(hidden,)``."""
+_BY_SIGNAL: Final = (True, True, False, False)
+"""Which of the parameters have a column a signal."""
 
 
-class RankingModel:
+class ShallowNetwork(RankingModel):
     """The score of an item, of its signals: ``w . x + v . (tanh(U x + b) - tanh(b))``.
 
-    x are the signals of one candidate, each in [0, 1]. It starts as the linear blend of given weights (v is
-    0) and learns by softmax regression over the candidates of one list: the item that the user chose next
-    against all others (Adagrad, Duchi et al., JMLR 2011). A candidate without any signal scores 0, so the
-    score can be split exactly among the signals (`split_scores`).
+    x are the signals of one candidate. It starts linear, with given weights (v is 0), and learns by softmax
+    regression over the candidates of one list: the item that the user chose next against all others (Adagrad,
+    Duchi et al., JMLR 2011).
 
-    >>> model = RankingModel({"a": 1.0, "b": 0.5})
+    >>> model = ShallowNetwork({"a": 1.0, "b": 0.5})
     >>> x = np.array([[1.0, 0.0], [0.0, 1.0]], "f4")
     >>> model.score(x).round(3).tolist()
     [1.0, 0.5]
     >>> for _ in range(50): model.learn(x, 1)
     >>> bool(np.diff(model.score(x))[0] > 0), model.examples
     (True, 50.0)
-    >>> parts = np.empty(x.shape, "f4")
-    >>> split_scores(x, model.parameters, parts)
-    >>> bool(np.allclose(parts.sum(axis=1), model.score(x), atol=1e-5))
+    >>> bool(np.allclose(model.split(x).sum(axis=1), model.score(x), atol=1e-5))
     True
     """
 
     def __init__(
-        self, start: Mapping[str, float], *, ceilings: Mapping[str, float] | None = None, hidden: int = HIDDEN
+        self,
+        weights: Mapping[str, float],
+        *,
+        max_weights: Mapping[str, float] | None = None,
+        hidden: int = HIDDEN,
     ) -> None:
-        self.names: tuple[str, ...] = tuple(start)
-        self.start = np.array(list(start.values()), np.float64)
-        ceiling = np.array([(ceilings or {}).get(name, math.inf) for name in start])
-        self.ceilings = np.maximum(ceiling, self.start)
-        """Greatest linear weight a signal may have: what speaks against an item must not speak for it."""
+        super().__init__(weights, max_weights=max_weights)
         self.hidden = hidden
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget all that was learned."""
+        """Number of hidden units."""
         signals = len(self.start)
         random = np.random.Generator(np.random.PCG64(_SEED))
-        self.examples = 0.0
-        """Lists learned from."""
         self.linear = self.start.copy()
-        self.inward = random.normal(0.0, _SPREAD, (self.hidden, signals))
-        """U, shape ``(hidden, signals)``; 0 for signals with a ceiling, which would get round it."""
-        self.inward[:, np.isfinite(self.ceilings)] = 0.0
-        self.bias = np.zeros(self.hidden)
-        self.outward = np.zeros(self.hidden)
+        self.inward = random.normal(0.0, _SPREAD, (hidden, signals))
+        """U, shape ``(hidden, signals)``; 0 for signals with a greatest weight, which it would get round."""
+        self.inward[:, np.isfinite(self.max_weights)] = 0.0
+        self.bias = np.zeros(hidden)
+        self.outward = np.zeros(hidden)
         """v, shape ``(hidden,)``."""
         self.squares: Parameters = (
             np.full(signals, _CAUTION),
-            np.full((self.hidden, signals), _HIDDEN_CAUTION),
-            np.full(self.hidden, _HIDDEN_CAUTION),
-            np.full(self.hidden, _HIDDEN_CAUTION),
+            np.full((hidden, signals), _HIDDEN_CAUTION),
+            np.full(hidden, _HIDDEN_CAUTION),
+            np.full(hidden, _HIDDEN_CAUTION),
         )
-        """Sums of squared gradients, of the shapes of `parameters`: the more a weight was taught, the less it
+        """Adagrad's sums of squared gradients, of the shapes of `parameters`: the greater, the less a weight
         moves."""
 
+    @override
     def score(self, signals: Matrix) -> npt.NDArray[np.float32]:
-        """Scores of candidates whose signals are the rows, float32 of shape ``(candidates,)``."""
         hidden = signals @ self.inward.T.astype(np.float32)
         hidden += self.bias.astype(np.float32)
         np.tanh(hidden, out=hidden)
@@ -102,7 +102,7 @@ class RankingModel:
 
     @property
     def parameters(self) -> Parameters:
-        """Linear weights, U, b and v, as the compiled loops want them."""
+        """Linear weights, U, b and v."""
         return self.linear, self.inward, self.bias, self.outward
 
     @property
@@ -110,13 +110,14 @@ class RankingModel:
         """All that is learned: `parameters`, and the ``squares`` of each."""
         return (*self.parameters, *self.squares)
 
-    def learn(self, signals: Matrix, chosen: int, *, weight: float = 1.0, is_new: bool = True) -> None:
-        """Learn from one list: its candidates' signals, and which of them the user chose.
+    @override
+    def split(self, signals: Matrix) -> Matrix:
+        parts = np.empty(signals.shape, np.float32)
+        split_scores(signals, self.parameters, parts)
+        return parts
 
-        ``weight`` (1: a usual example) scales the step's gradient; one that is not new is not counted again.
-        Nothing is learned from signals that are not numbers from 0 to 1: one of a million would leave its
-        weight where no later example could move it.
-        """
+    @override
+    def learn(self, signals: Matrix, chosen: int, *, weight: float = 1.0, is_new: bool = True) -> None:
         if signals.shape[1:] != self.linear.shape:
             msg = f"signals have shape {signals.shape}, wanted {len(self.names)} columns"
             raise ValueError(msg)
@@ -124,7 +125,7 @@ class RankingModel:
             msg = f"chosen is {chosen}, wanted a row of the {len(signals)} candidates"
             raise ValueError(msg)
         if not (np.abs(signals) <= _FULL).all():  # NaN is not either
-            return
+            return  # a signal of a million would leave its weight where no later example could move it
         self._learn(signals.astype(np.float64), chosen, weight)
         self.examples += is_new
 
@@ -138,7 +139,7 @@ class RankingModel:
         errors[chosen] += weight
         slopes = errors[:, None] * (1.0 - units * units) * outward
         through = slopes.T @ x
-        through[:, np.isfinite(self.ceilings)] = 0.0
+        through[:, np.isfinite(self.max_weights)] = 0.0
         gradients = errors @ x, through, slopes.sum(axis=0), errors @ units
         rates = _LINEAR_RATE, _HIDDEN_RATE, _HIDDEN_RATE, _HIDDEN_RATE
         cautions = _CAUTION, _HIDDEN_CAUTION, _HIDDEN_CAUTION, _HIDDEN_CAUTION
@@ -147,50 +148,51 @@ class RankingModel:
         ):
             squares[...] = np.maximum(_FADING * squares, caution) + gradient * gradient
             np.clip(weights + rate * gradient / np.sqrt(squares), -_MOST, _MOST, out=weights)
-        np.minimum(linear, self.ceilings, out=linear)
+        np.minimum(linear, self.max_weights, out=linear)
 
-    @property
-    def effect(self) -> dict[str, float]:
-        """What each signal is worth now: the score of an item that has it alone, and in full."""
-        alone = self.score(np.eye(len(self.names), dtype=np.float32))
-        return dict(zip(self.names, alone.astype(float).tolist(), strict=True))
-
+    @override
     def average(self, others: Sequence[RankingModel]) -> None:
-        """Take the mean of this model and others of the same stream, each weighing as its examples do.
-
-        All start from the same numbers, and are averaged often: so their hidden units mean the same.
-        """
-        everyone = (self, *others)
+        # All start from the same numbers, and are averaged often: so their hidden units mean the same.
+        everyone = (self, *cast("Sequence[ShallowNetwork]", others))
         weights = [one.examples + 1.0 for one in everyone]
         for mine, *theirs in zip(*(one.arrays for one in everyone), strict=True):
             mine[...] = np.average([mine, *theirs], axis=0, weights=weights)
 
+    @override
     def to_bytes(self) -> bytes:
-        """As it is stored."""
         arrays = [array.tobytes() for array in self.arrays]
         return msgspec.msgpack.encode([_LAYOUT, list(self.names), self.hidden, self.examples, arrays])
 
+    @override
     def take(self, raw: bytes) -> bool:
-        """Go on from what `to_bytes` wrote; False (and nothing is taken): it knew other signals."""
-        layout, *known = msgspec.msgpack.decode(raw)
-        if layout != _LAYOUT or known[:2] != [list(self.names), self.hidden]:
+        layout, *stored = msgspec.msgpack.decode(raw)
+        if layout != _LAYOUT or stored[1] != self.hidden:
             return False
-        _, _, examples, arrays = known
-        for mine, stored in zip(self.arrays, arrays, strict=True):
-            mine[...] = np.frombuffer(stored).reshape(mine.shape)
-        self.examples = examples
+        names, _, self.examples, arrays = stored
+        kept = [name for name in self.names if name in names]
+        mine, theirs = ([of.index(name) for name in kept] for of in (list(self.names), names))
+        begun = self.untrained().arrays
+        for array, start, raw_array, by_signal in zip(
+            self.arrays, begun, arrays, _BY_SIGNAL * 2, strict=True
+        ):
+            taken = np.frombuffer(raw_array)
+            if by_signal:
+                array[...] = start
+                array[..., mine] = taken.reshape(*array.shape[:-1], len(names))[..., theirs]
+            else:
+                array[...] = taken
         return True
 
-    def twin(self) -> RankingModel:
-        """A model of the same signals that has learned nothing."""
+    @override
+    def untrained(self) -> ShallowNetwork:
         weights = dict(zip(self.names, self.start.tolist(), strict=True))
-        ceilings = dict(zip(self.names, self.ceilings.tolist(), strict=True))
-        return RankingModel(weights, ceilings=ceilings, hidden=self.hidden)
+        most = dict(zip(self.names, self.max_weights.tolist(), strict=True))
+        return ShallowNetwork(weights, max_weights=most, hidden=self.hidden)
 
 
 @reordered
 def split_scores(x: AnyArray, parameters: Parameters, parts: AnyArray) -> None:
-    """Write down what each signal contributed to each score: ``x`` and ``parts`` have shape ``(n, signals)``.
+    """Write what each signal contributed to each score: ``x`` and ``parts`` have shape ``(n, signals)``.
 
     A row of ``parts`` adds up to its score. Integrated gradients (Sundararajan et al., ICML 2017) along the
     straight line from no signals, which one hidden layer gives in closed form: the mean slope of tanh between

@@ -22,7 +22,7 @@ __all__ = ["Replayed", "Stage", "load_items", "replay"]
 
 
 Stage: TypeAlias = Callable[[str, Callable[[], float] | None], None]
-"""Told when a stage begins: its name, and what tells, from any thread, the share done (None: not known)."""
+"""Called when a stage begins, with its name and a function that gives the share done (None: not known)."""
 
 
 @dataclass(frozen=True)

@@ -38,10 +38,9 @@ def run_flow(
 ) -> None:
     """Run a dataflow until its sources end.
 
-    ``stop``, which ends them, is told when the processes of a cluster meet and when they begin to read.
-
-    ``finish`` is called when it has ended well: everything is then written and committed. ``fail`` is
-    called in a cluster with the first exception, which bytewax would lose: it should end the process.
+    ``stop``, which ends them, learns when the processes of a cluster meet and when they begin to read.
+    ``finish`` is called at a good end: everything is then written and committed. ``fail`` is called in a
+    cluster with the first exception, which bytewax would lose: it should end the process.
 
     Raises:
         Exception: whatever stopped the epoch; what was not committed is done again at the next start.

@@ -47,10 +47,10 @@ class Topic(NamedTuple):
     partitions: tuple[int, ...]
 
     def identity(self, partition: int) -> str:
-        """What fences are keyed by: ``events/3@`` and 8 hex digits of a digest of the topic's id.
+        """Identity of a partition, by which offset ranges are stored: ``events/3@`` and 8 digits of a digest.
 
-        A digest, because ids may be time-ordered (UUIDv7): their own first 8 digits are the same for
-        a topic re-created within a minute.
+        A digest of the topic's id, because ids may be time-ordered (UUIDv7): their own first 8 digits are
+        the same for a topic re-created within a minute.
 
         >>> Topic("events", "01a1fcda6ff07d81a5e401bf6035a453", (0, 1)).identity(1)
         'events/1@e4ff1bf9'
@@ -103,13 +103,15 @@ def topics(
     found: dict[str, Topic] = {}
     for name, future in asked.items():
         try:
-            told = result_of(future, deadline)
+            described = result_of(future, deadline)
         except KafkaException as err:
             if err.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 continue
             raise unreachable(bootstrap, err, client, what=f"describing topic {name!r}") from None
-        raw = base64.b64decode(str(told.topic_id) + "==") if told.topic_id is not None else bytes(16)
-        found[name] = Topic(name, raw.hex(), tuple(sorted(part.id for part in told.partitions)))
+        raw = (
+            base64.b64decode(str(described.topic_id) + "==") if described.topic_id is not None else bytes(16)
+        )
+        found[name] = Topic(name, raw.hex(), tuple(sorted(part.id for part in described.partitions)))
     return found
 
 
@@ -203,9 +205,9 @@ def watermarks(
                     "check that the partitions' leaders are up and reachable from here"
                 )
                 raise KafkaFault(msg)
-            for told in probe.consume(1, timeout=0.05):
-                part = (told.topic(), told.partition())
-                err = told.error()
+            for message in probe.consume(1, timeout=0.05):
+                part = (message.topic(), message.partition())
+                err = message.error()
                 if err is not None and err.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
                     raise unreachable(bootstrap, KafkaException(err), client, what=f"reading {part}")
                 marks = probe.get_watermark_offsets(TopicPartition(*part), cached=True)

@@ -47,8 +47,8 @@ class EmbeddedBroker:
     It keeps everything in memory and forgets it when it stops. It ends with the ``with`` block, with
     :meth:`stop`, and with this process, however that dies (Linux: the kernel kills it).
 
-    ``port`` None takes a free one; ``advertised`` is the ``host:port`` told to clients, when they come
-    another way.
+    ``port`` None takes a free one; ``advertised`` is the ``host:port`` that clients are sent to, when
+    they come another way.
 
     Raises:
         BrokerError: on entering, when the package is missing or the broker does not come up.

@@ -1,4 +1,4 @@
-"""One Kafka partition being read: polling, ends, time bounds, lag, outages."""
+"""The reading of one Kafka partition: polling, ends, time bounds, lag, outages, the group's position."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class PartitionOptions:
 
 
 class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
-    """Emits what a poll brings; never blocks; knows its next offset exactly.
+    """Emits the records of each poll without blocking, and knows its next offset exactly.
 
     Each has a consumer of its own: one connection and a few threads of librdkafka, no shared state.
     """
@@ -225,7 +225,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
             )
 
     def _on_stats(self, text: str) -> None:
-        """An idle topic is silent, so whether the cluster is back is read off the connections."""
+        """See by the connections whether the cluster is back: an idle topic sends nothing."""
         if self._down_since is None or self._look is not None:
             return
         brokers = json.loads(text)["brokers"].values()
@@ -234,7 +234,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
             self._look.start()
 
     def _look_at_topic(self) -> None:
-        """Runs beside the worker, which must not block."""
+        """Look up the topic, in a thread of its own: the worker must not block."""
         try:
             found = topics(self._r.bootstrap, [self._tp.topic], client=self._r.client, timeout_s=5.0)
         except KafkaFault:
@@ -246,7 +246,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
     def _while_away(self, since: float) -> None:
         """Read nothing until the cluster is back and the topic is known to be the one we were reading.
 
-        Another one under its name would be taken for the old: its events would meet the old fences.
+        Another one under its name would be taken for the old: its events would seem absorbed already.
         """
         if not self._paused:
             self._paused = True
@@ -270,7 +270,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
             )
 
     def _fail(self, text: str) -> None:
-        """Raise at the end of a batch that is empty: callbacks cannot raise, records in hand come first."""
+        """Note a fault, raised at the end of an empty batch: callbacks cannot raise, and records come first."""
         self._fault = self._fault or KafkaFault(text)
 
     def _report_lag(self) -> None:
@@ -284,7 +284,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
 
 
 class GroupMirror:
-    """Commits positions of one partition to a group, for others to look at; never read back by us.
+    """Commits positions of one partition to a consumer group, for lag tools; never read back.
 
     bytewax tells nobody when an epoch is committed. When it asks for a snapshot it has closed the epoch
     of the one before, so that is what :meth:`on_snapshot` commits, at most once a second. A failure is

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
-from recstream.stores.base import StoreMeta, StoreModule
-from recstream.stores.meta import no_store
+if TYPE_CHECKING:  # the base imports numba, which commands that only print do without
+    from recstream.stores.base import StoreMeta, StoreModule
 
 __all__ = ["STORES", "require_store", "store_module"]
 
@@ -24,7 +24,7 @@ def store_module(backend: str) -> StoreModule:
     >>> store_module("memory").inspect_store(Path("state")) is None
     True
     """
-    return cast(StoreModule, import_module(STORES[backend]))
+    return cast("StoreModule", import_module(STORES[backend]))
 
 
 def require_store(backend: str, path: Path) -> StoreMeta:
@@ -33,6 +33,8 @@ def require_store(backend: str, path: Path) -> StoreMeta:
     Raises:
         StoreError: there is none, or it cannot be read.
     """
+    from recstream.stores.meta import no_store
+
     found = store_module(backend).inspect_store(path)
     if found is None:
         raise no_store(path, "holds no recstream store" if path.exists() else "does not exist")

@@ -42,7 +42,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     Compiled kernels stay on disk, so that this takes a second where nothing has changed.
     """
     if session.config.getoption("numprocesses", None):  # unset in the workers
-        ready = "from recstream.dataflow.compiling import make_ready; make_ready()"
+        ready = "from recstream.ranking.recommender import warm_up; warm_up()"
         subprocess.run([sys.executable, "-c", ready], check=True, cwd=session.config.rootpath)
 
 

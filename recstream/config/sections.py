@@ -379,10 +379,11 @@ class RankingSettings(Section):
     @field_validator("model")
     @classmethod
     def _model_exists(cls, value: str) -> str:
-        from recstream.ranking.models.table import MODELS  # compiles kernels: only when another one is named
+        if value != cls.model_fields["model"].default:
+            from recstream.ranking.models.table import MODELS  # imports numba: only when another one is named
 
-        if value not in MODELS:
-            raise ValueError(f"unknown {value}, wanted one of {', '.join(MODELS)}")
+            if value not in MODELS:
+                raise ValueError(f"unknown {value}, wanted one of {', '.join(MODELS)}")
         return value
 
     learn: bool = Field(default=True, description="Learn weights online; false: keep those learned so far.")

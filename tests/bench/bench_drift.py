@@ -27,7 +27,8 @@ import orjson
 
 from tests.bench import trends
 from tests.bench.report import emit
-from tests.support.live import HASHING, command, environment, write_lines
+from tests.support.commands import HASHING, command, environment
+from tests.support.logs import write_lines
 
 Record = dict[str, Any]
 AT = 10

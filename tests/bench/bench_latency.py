@@ -36,7 +36,7 @@ from recstream.connectors.kafka.broker import EmbeddedBroker
 from tests.bench.graph import prepared_store, run_graph
 from tests.bench.report import Figures, emit, is_quick, percentiles
 from tests.bench.world import DIM, batches, item_numbers, log
-from tests.support.live import live_job
+from tests.support.live_jobs import live_job
 
 RATE = 500
 USERS = 2_000

@@ -23,7 +23,7 @@ import orjson
 
 from tests.bench.report import emit
 from tests.bench.world import DIM, T0, item_rows
-from tests.support.live import command, environment
+from tests.support.commands import command, environment
 
 FEW = 10_000
 SEARCHES = ("a love story in Paris", "space opera", "jazz", "garden in winter", "train robbery")

@@ -28,7 +28,9 @@ from recstream.connectors.kafka.broker import EmbeddedBroker
 from tests.bench.report import emit, interleaved, ratio, seconds, spread
 from tests.bench.stored import populated_store
 from tests.bench.world import DIM
-from tests.support.live import Reader, environment, live_job
+from tests.support.commands import environment
+from tests.support.live_jobs import live_job
+from tests.support.topics import Reader
 
 FEW = 10_000
 GIVE_UP_S = 120.0

@@ -16,19 +16,10 @@ from typer.testing import CliRunner
 
 from recstream.cli import app
 from recstream.config import Settings
-from tests.support import warm
-from tests.support.live import (
-    HASHING,
-    Record,
-    command,
-    environment,
-    events,
-    item,
-    read_lines,
-    recstream,
-    wait_until,
-    write_lines,
-)
+from tests.support import fork_server
+from tests.support.commands import HASHING, command, environment, recstream
+from tests.support.live_jobs import wait_until
+from tests.support.logs import Record, events, item, read_lines, write_lines
 
 HELP = {
     "demo": ("--events", "--rate", "--user", "--data", "--fresh", "--keep-alive", "--plain"),
@@ -138,7 +129,7 @@ def test_a_command_that_does_not_end_is_killed_and_the_next_ones_run(tmp_path: P
     assert recstream("schema").returncode == 0
     waits = command("backfill", "--events", log, "--state", tmp_path / "state", *HASHING)
     with pytest.raises(subprocess.TimeoutExpired):
-        warm.run(waits, environment(), tmp_path, timeout_s=10)
+        fork_server.run(waits, environment(), tmp_path, timeout_s=10)
     with pytest.raises(OSError, match="No such device"):  # nobody reads it
         os.open(log, os.O_WRONLY | os.O_NONBLOCK)
     assert [recstream("schema").returncode for _ in range(3)] == [0, 0, 0]

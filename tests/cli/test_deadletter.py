@@ -12,7 +12,8 @@ import pytest
 from recstream.records.dead_letter import dead_letter_record
 from recstream.records.reject import Reason, Reject
 from recstream.records.transport import Partition
-from tests.support.live import Record, command, environment, read_lines, recstream, write_lines
+from tests.support.commands import command, environment, recstream
+from tests.support.logs import Record, read_lines, write_lines
 
 VIEW = {"user_id": "u1", "ts": 5, "action": "view", "item_id": "i1"}
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\u202e[bold]red[/bold]\x9b31m"

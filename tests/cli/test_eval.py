@@ -14,7 +14,7 @@ from recstream.config import Settings
 from recstream.ranking.signals.table import default_weights
 from recstream.runtime.faults import known_fault
 from tests.evaluation.logs import items_of, log_of, write
-from tests.support.live import recstream
+from tests.support.commands import recstream
 
 ACTIONS = "ask = 1.0"
 

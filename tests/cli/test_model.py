@@ -16,7 +16,8 @@ from recstream.ranking.signals.table import SIGNALS
 from recstream.runtime.locks import StoreBusyError, job_lock
 from recstream.runtime.wiring import Wiring
 from recstream.stores.base import StoreError
-from tests.support.live import HASHING, Record, events, item, recstream, write_lines
+from tests.support.commands import HASHING, recstream
+from tests.support.logs import Record, events, item, write_lines
 
 
 @pytest.fixture(scope="module")

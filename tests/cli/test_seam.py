@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from recstream import cli
 from recstream.cli import COMMANDS, add_command, app
+from tests.support.commands import HASHING, environment, recstream
 from tests.support.documents import snippets
-from tests.support.live import HASHING, environment, events, item, recstream, write_lines
+from tests.support.logs import events, item, write_lines
 
 FOLDER = Path(cli.__file__).parent
 SHARED = {"__init__", "__main__", "options", "output", "progress"}

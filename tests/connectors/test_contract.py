@@ -16,7 +16,7 @@ from recstream.connectors.kafka.admin import ensure_topics
 from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.connectors.kafka.read import read_topic
 from recstream.testing.connectors import SinkContract, SourceContract
-from tests.support.live import write_lines
+from tests.support.logs import write_lines
 
 _numbers = itertools.count()
 

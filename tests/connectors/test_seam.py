@@ -18,7 +18,8 @@ from recstream.runtime.replay import replay
 from recstream.runtime.signals import Stop
 from recstream.testing.connectors import SinkContract, SourceContract
 from tests.support.documents import snippets
-from tests.support.live import assert_same_users, events, item, stored_users, versions_after, write_lines
+from tests.support.logs import events, item, versions_after, write_lines
+from tests.support.stored_users import assert_same_users, stored_users
 
 FILE, ROW = snippets("extending.md", "A source and a sink")
 MODULE = "recstream.connectors.redis_lists"

@@ -16,7 +16,7 @@ from recstream.users.codec import UNCONFIRMED, WAITING, UserRow, user_row, user_
 from recstream.users.offset_ranges import MAX_PARTITIONS, MAX_RANGES
 from recstream.users.state import UserState, UserStateRules
 from tests.support.builders import Bench, catalogue_of, event, unit
-from tests.support.live import assert_same_users
+from tests.support.stored_users import assert_same_users
 
 SMALL = UserStateRules(DecodeRules(), recent=4, history=3, max_waiting=2, dedup=3)
 USERS = ("u1", "u2", "u3", "u4", "u5")

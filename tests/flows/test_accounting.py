@@ -30,22 +30,11 @@ from recstream.records.reject import REASONS
 from recstream.stores.lance import LanceDatabase
 from recstream.users.codec import user_state_of
 from recstream.users.state_diff import differences
-from tests.support.live import (
-    T0,
-    Reader,
-    Record,
-    command,
-    environment,
-    events,
-    item,
-    live_job,
-    produce,
-    read_lines,
-    recstream,
-    wait_until,
-    write_lines,
-)
+from tests.support.commands import command, environment, recstream
+from tests.support.live_jobs import live_job, wait_until
+from tests.support.logs import T0, Record, events, item, read_lines, write_lines
 from tests.support.stores import open_lance
+from tests.support.topics import Reader, produce
 
 DIM = 16
 ITEMS = [item(number) for number in range(40)]

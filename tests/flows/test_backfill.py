@@ -11,22 +11,10 @@ import pytest
 
 from recstream.records.dead_letter import raw_of
 from recstream.runtime.locks import job_lock
-from tests.support.live import (
-    HASHING,
-    T0,
-    Record,
-    assert_same_users,
-    command,
-    environment,
-    events,
-    item,
-    read_lines,
-    recstream,
-    stored_users,
-    versions_after,
-    wait_until,
-    write_lines,
-)
+from tests.support.commands import HASHING, command, environment, recstream
+from tests.support.live_jobs import wait_until
+from tests.support.logs import T0, Record, events, item, read_lines, versions_after, write_lines
+from tests.support.stored_users import assert_same_users, stored_users
 
 EVENTS = 240
 HALF = EVENTS // 2

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.live import HASHING, Record, events, item, read_lines, recstream, write_lines
+from tests.support.commands import HASHING, recstream
+from tests.support.logs import Record, events, item, read_lines, write_lines
 
 EVENTS = 300
 

@@ -15,20 +15,11 @@ import pytest
 from confluent_kafka import OFFSET_INVALID, Consumer, TopicPartition
 
 from recstream.connectors.kafka.broker import EmbeddedBroker
-from tests.support.live import (
-    HASHING,
-    Reader,
-    Record,
-    command,
-    environment,
-    events,
-    produce,
-    read_lines,
-    recstream,
-    versions_after,
-    wait_until,
-)
+from tests.support.commands import HASHING, command, environment, recstream
+from tests.support.live_jobs import wait_until
+from tests.support.logs import Record, events, read_lines, versions_after
 from tests.support.scenes import Placed, Scene, rich_log, spread
+from tests.support.topics import Reader, produce
 
 pytestmark = pytest.mark.kafka
 

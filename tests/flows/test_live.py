@@ -15,7 +15,9 @@ from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.metrics.accounting import accounting
 from recstream.records.dead_letter import raw_of
 from recstream.records.schema import all_schemas
-from tests.support.live import LiveJob, Reader, Record, live_job, produce, wait_until
+from tests.support.live_jobs import LiveJob, live_job, wait_until
+from tests.support.logs import Record
+from tests.support.topics import Reader, produce
 
 pytestmark = [pytest.mark.kafka, pytest.mark.model]
 NOW = time.time()

@@ -16,8 +16,9 @@ from recstream.ranking.online_learning import LearningRules
 from recstream.ranking.signals.table import default_weights
 from recstream.records.dead_letter import raw_of
 from tests.support.builders import encoder_spec
-from tests.support.live import T0, Record, assert_same_users, events, versions_after
+from tests.support.logs import T0, Record, events, versions_after
 from tests.support.memory_jobs import DIM, ITEMS, WORKERS, MemoryJob, Run, ScriptedSource, raw_batches, view
+from tests.support.stored_users import assert_same_users
 
 TEXT_ONLY = {
     name: weight if name in ("short_term", "long_term") else 0.0 for name, weight in default_weights().items()

@@ -9,19 +9,11 @@ import pytest
 
 from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.records.dead_letter import raw_of
-from tests.support.live import (
-    HASHING,
-    Reader,
-    events,
-    item,
-    live_job,
-    produce,
-    read_lines,
-    recstream,
-    stored_users,
-    versions_after,
-    write_lines,
-)
+from tests.support.commands import HASHING, recstream
+from tests.support.live_jobs import live_job
+from tests.support.logs import events, item, read_lines, versions_after, write_lines
+from tests.support.stored_users import stored_users
+from tests.support.topics import Reader, produce
 
 BAD = [b"bad %d" % number for number in range(1200)]
 OFF = ("--set", "events.fuse_share=1", "--set", "events.fuse_run=0")

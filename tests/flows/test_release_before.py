@@ -13,7 +13,10 @@ from recstream.connectors.kafka.admin import ensure_topics, topics
 from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.metrics.accounting import accounting
 from tests.golden.stores import FIRST, SETTINGS, replace_identities, unpacked
-from tests.support.live import Reader, live_job, produce, read_lines, recstream, wait_until
+from tests.support.commands import recstream
+from tests.support.live_jobs import live_job, wait_until
+from tests.support.logs import read_lines
+from tests.support.topics import Reader, produce
 
 TOPICS = {"events": 2, "items": 1, "lists": 1, "dead_letter": 1}
 

@@ -13,8 +13,9 @@ from recstream.dataflow.services import Services
 from recstream.records.dead_letter import raw_of
 from recstream.records.reject_limit import RejectLimitError, RejectLimitRules
 from tests.support.encoders import FussyEncoder
-from tests.support.live import T0, Record, assert_same_users, events
+from tests.support.logs import T0, Record, events
 from tests.support.memory_jobs import ITEMS, WORKERS, MemoryJob, Run, raw_batches, view
+from tests.support.stored_users import assert_same_users
 
 BAD = "unspeakable words"
 BAD_ITEM: Record = {"item_id": "bad", "title": "Unspeakable title"}

@@ -27,7 +27,10 @@ from pathlib import Path
 
 from recstream.connectors.kafka.admin import ensure_topics
 from recstream.connectors.kafka.broker import EmbeddedBroker
-from tests.support.live import Reader, Record, item, live_job, produce, recstream, wait_until, write_lines
+from tests.support.commands import recstream
+from tests.support.live_jobs import live_job, wait_until
+from tests.support.logs import Record, item, write_lines
+from tests.support.topics import Reader, produce
 
 FIRST = 60
 KNOWN, LATE = 12, 4

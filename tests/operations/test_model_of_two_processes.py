@@ -10,7 +10,8 @@ import pytest
 from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.operations.model import inspect_model
 from recstream.runtime.wiring import Wiring
-from tests.support.live import HASHING, recstream, wait_until
+from tests.support.commands import HASHING, recstream
+from tests.support.live_jobs import wait_until
 from tests.support.scenes import Scene, rich_log, spread
 
 

@@ -27,8 +27,11 @@ from recstream.users.counting_rules import counting_rules
 from recstream.users.state import UserState
 from recstream.users.state_diff import differences
 from tests.golden.stores import FIRST, LATE, SETTINGS, contents, replace_identities, unpacked
-from tests.support.live import Reader, live_job, produce, read_lines, recstream, wait_until, write_lines
+from tests.support.commands import recstream
+from tests.support.live_jobs import live_job, wait_until
+from tests.support.logs import read_lines, write_lines
 from tests.support.stores import open_lance
+from tests.support.topics import Reader, produce
 
 TOPICS = {"events": 2, "items": 1, "lists": 1, "dead_letter": 1}
 

@@ -16,7 +16,9 @@ from recstream.runtime.locks import job_lock
 from recstream.stores.memory import MemoryUserStore
 from recstream.users.codec import user_row
 from tests.support.builders import DIM, arrived, catalogue_of, event, user_state_after
-from tests.support.live import HASHING, item, recstream, wait_until, write_lines
+from tests.support.commands import HASHING, recstream
+from tests.support.live_jobs import wait_until
+from tests.support.logs import item, write_lines
 from tests.support.scenes import Placed, Scene, distinct, rich_log, spread
 
 LOG = rich_log(200)

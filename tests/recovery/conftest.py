@@ -9,7 +9,8 @@ import pytest
 
 from recstream.connectors.kafka.broker import EmbeddedBroker
 from tests.support.deployments import ITEMS, Deployment
-from tests.support.live import Reader, item, produce
+from tests.support.logs import item
+from tests.support.topics import Reader, produce
 
 
 @pytest.fixture

@@ -33,7 +33,9 @@ from recstream.runtime.supervisor import _die_with_parent, _free_ports
 from recstream.runtime.wiring import Wiring
 from tests.recovery.crash_log import GAP_S, ITEMS, LATENESS_S, MAX_WAITING, CrashLog, SentRecord
 from tests.recovery.fault_injection import MUTATION, ORDERS
-from tests.support.live import LiveJob, environment, item, wait_until
+from tests.support.commands import environment
+from tests.support.live_jobs import LiveJob, wait_until
+from tests.support.logs import item
 
 __all__ = ["CrashRun", "JobTopics", "Kill", "Listener", "seed_of"]
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import orjson
 
-from tests.support.live import T0, WORDS, Record, item
+from tests.support.logs import T0, WORDS, Record, item
 
 __all__ = ["GAP_S", "ITEMS", "LATENESS_S", "MAX_WAITING", "Cohort", "CrashLog", "SentRecord", "versions"]
 

@@ -14,7 +14,7 @@ from recstream.runtime.process import summary_path
 from recstream.users.codec import UserRow
 from tests.recovery.crash_driver import CrashRun, JobTopics
 from tests.recovery.crash_log import versions
-from tests.support.live import assert_same_users, stored_users
+from tests.support.stored_users import assert_same_users, stored_users
 
 __all__ = ["KINDS", "violations"]
 

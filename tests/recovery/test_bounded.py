@@ -23,25 +23,12 @@ from recstream.stores.lance.maintenance import Maintenance, disk_bytes
 from recstream.testing.stores import DIM, unit, user_row
 from recstream.users.codec import UserRow
 from tests.bench.bench_memory import memory as memory_of
-from tests.support.live import (
-    HASHING,
-    T0,
-    Reader,
-    assert_same_users,
-    command,
-    environment,
-    events,
-    item,
-    live_job,
-    produce,
-    producing,
-    read_lines,
-    recstream,
-    stored_users,
-    versions_after,
-    write_lines,
-)
+from tests.support.commands import HASHING, command, environment, recstream
+from tests.support.live_jobs import live_job
+from tests.support.logs import T0, events, item, read_lines, versions_after, write_lines
+from tests.support.stored_users import assert_same_users, stored_users
 from tests.support.stores import open_lance
+from tests.support.topics import Reader, produce, producing
 
 META = StoreMeta(schema=3, encoder="hashing@1", dim=DIM, shards=32, rules="{}")
 STATE = 4_000

@@ -25,18 +25,10 @@ from recstream.records.bounds import Bound
 from recstream.runtime.positions import read_identities
 from tests.recovery.kafka_proxy import KafkaProxy
 from tests.support.deployments import ITEMS, Deployment
-from tests.support.live import (
-    LiveJob,
-    Reader,
-    Record,
-    events,
-    item,
-    live_job,
-    produce,
-    stored_users,
-    versions_after,
-    wait_until,
-)
+from tests.support.live_jobs import LiveJob, live_job, wait_until
+from tests.support.logs import Record, events, item, versions_after
+from tests.support.stored_users import stored_users
+from tests.support.topics import Reader, produce
 
 pytestmark = pytest.mark.kafka
 

@@ -12,7 +12,9 @@ from recstream.dataflow.services import Services
 from tests.recovery.settable_clock import SettableClock
 from tests.support.builders import HOUR, Bench, Clock, arrived, event
 from tests.support.deployments import ITEMS, Deployment
-from tests.support.live import events, live_job, produce, wait_until
+from tests.support.live_jobs import live_job, wait_until
+from tests.support.logs import events
+from tests.support.topics import produce
 
 OFTEN = pytest.mark.parametrize("hours", [-3.0, 3.0], ids=["back", "ahead"])
 NS = 10**9

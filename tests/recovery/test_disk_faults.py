@@ -16,22 +16,12 @@ from recstream.connectors.files.sink import JsonLinesSink
 from recstream.encoders.disk_cache import LmdbVectorCache
 from recstream.records.transport import Message
 from tests.recovery.small_disk import SmallDisk
+from tests.support.commands import HASHING, recstream
 from tests.support.deployments import ITEMS, Deployment
-from tests.support.live import (
-    HASHING,
-    LiveJob,
-    assert_same_users,
-    events,
-    item,
-    live_job,
-    produce,
-    read_lines,
-    recstream,
-    stored_users,
-    versions_after,
-    wait_until,
-    write_lines,
-)
+from tests.support.live_jobs import LiveJob, live_job, wait_until
+from tests.support.logs import events, item, read_lines, versions_after, write_lines
+from tests.support.stored_users import assert_same_users, stored_users
+from tests.support.topics import produce
 
 pytestmark = pytest.mark.kafka
 

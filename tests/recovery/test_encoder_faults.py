@@ -17,20 +17,12 @@ from recstream.metrics.accounting import Accounting, accounting, merge_summaries
 from recstream.records.dead_letter import raw_of
 from recstream.runtime.wiring import Wiring
 from recstream.users.codec import UserRow
-from tests.support.live import (
-    LiveJob,
-    Reader,
-    Record,
-    assert_same_users,
-    events,
-    item,
-    live_job,
-    produce,
-    recstream,
-    versions_after,
-    wait_until,
-)
+from tests.support.commands import recstream
+from tests.support.live_jobs import LiveJob, live_job, wait_until
+from tests.support.logs import Record, events, item, versions_after
 from tests.support.servers import Answer, EmbeddingsServer, Question, embedding_server, words
+from tests.support.stored_users import assert_same_users
+from tests.support.topics import Reader, produce
 
 pytestmark = pytest.mark.kafka
 DIM = 32

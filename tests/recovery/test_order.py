@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from recstream.connectors.kafka.broker import EmbeddedBroker
-from tests.support.live import Record, produce, versions_after
+from tests.support.logs import Record, versions_after
 from tests.support.scenes import Placed, Scene, distinct, rich_log, spread
+from tests.support.topics import produce
 
 pytestmark = pytest.mark.kafka
 

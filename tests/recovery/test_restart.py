@@ -10,16 +10,10 @@ import pytest
 
 from recstream.metrics.accounting import accounting
 from tests.support.deployments import ITEMS, Deployment
-from tests.support.live import (
-    alive,
-    events,
-    live_job,
-    produce,
-    producing,
-    stored_users,
-    versions_after,
-    wait_until,
-)
+from tests.support.live_jobs import alive, live_job, wait_until
+from tests.support.logs import events, versions_after
+from tests.support.stored_users import stored_users
+from tests.support.topics import produce, producing
 
 pytestmark = pytest.mark.kafka
 

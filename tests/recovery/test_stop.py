@@ -21,20 +21,12 @@ import pytest
 
 from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.metrics.accounting import Accounting, accounting, merge_summaries
-from tests.support.live import (
-    LiveJob,
-    Reader,
-    Record,
-    alive,
-    command,
-    environment,
-    events,
-    produce,
-    versions_after,
-    wait_until,
-)
+from tests.support.commands import command, environment
+from tests.support.live_jobs import LiveJob, alive, wait_until
+from tests.support.logs import Record, events, versions_after
 from tests.support.scenes import Scene
 from tests.support.servers import embedding_server
+from tests.support.topics import Reader, produce
 
 pytestmark = pytest.mark.kafka
 STOP_TIMEOUT_S = 30.0

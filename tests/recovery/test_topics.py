@@ -10,17 +10,10 @@ from confluent_kafka.admin import AdminClient
 
 from recstream.connectors.kafka.admin import ensure_topics
 from recstream.connectors.kafka.broker import EmbeddedBroker
-from tests.support.live import (
-    Reader,
-    Record,
-    events,
-    item,
-    live_job,
-    produce,
-    stored_users,
-    versions_after,
-    wait_until,
-)
+from tests.support.live_jobs import live_job, wait_until
+from tests.support.logs import Record, events, item, versions_after
+from tests.support.stored_users import stored_users
+from tests.support.topics import Reader, produce
 
 pytestmark = pytest.mark.kafka
 

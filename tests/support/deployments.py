@@ -11,18 +11,11 @@ import orjson
 
 from recstream.metrics.accounting import merge_summaries
 from recstream.users.codec import UserRow
-from tests.support.live import (
-    HASHING,
-    LiveJob,
-    Reader,
-    Record,
-    assert_same_users,
-    produce,
-    recstream,
-    stored_users,
-    versions_after,
-    wait_until,
-)
+from tests.support.commands import HASHING, recstream
+from tests.support.live_jobs import LiveJob, wait_until
+from tests.support.logs import Record, versions_after
+from tests.support.stored_users import assert_same_users, stored_users
+from tests.support.topics import Reader, produce
 
 ITEMS = 40
 

@@ -30,7 +30,7 @@ from recstream.stores.memory import MemoryItemStore, MemoryModelStore, MemorySta
 from recstream.users.codec import user_state_of
 from recstream.users.state import UserState, UserStateRules
 from tests.support.builders import dataflow_rules, encoder_spec
-from tests.support.live import T0, Record, item
+from tests.support.logs import T0, Record, item
 
 Run = Callable[..., None]
 DIM = 64

@@ -26,16 +26,9 @@ from recstream.stores.base import UserStore
 from recstream.stores.lance import LanceDatabase
 from recstream.users.codec import user_state_of
 from recstream.users.state import UserState
-from tests.support.live import (
-    LiveJob,
-    Record,
-    item,
-    live_job,
-    produce,
-    versions_after,
-    wait_until,
-    write_lines,
-)
+from tests.support.live_jobs import LiveJob, live_job, wait_until
+from tests.support.logs import Record, item, versions_after, write_lines
+from tests.support.topics import produce
 
 __all__ = ["Live", "Placed", "Scene", "distinct", "rich_log", "spread"]
 

@@ -45,7 +45,7 @@ def run(
     """
     shared = {name: value for name, value in env.items() if not name.startswith(OWN)}
     while len(_idle) < 2:
-        _idle.append(_Server(shared))
+        _idle.append(_ForkServer(shared))
     if _idle[0].env != shared:  # an import may have read what differs
         return subprocess.run(
             command, env=env, cwd=cwd, capture_output=True, text=True, timeout=timeout_s, check=False
@@ -60,7 +60,7 @@ def run(
     return done
 
 
-class _Server:
+class _ForkServer:
     """Runs one command at a time; of no more use after an exception."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
@@ -101,7 +101,7 @@ class _Server:
         self._socket.close()
 
 
-_idle: Final[list[_Server]] = []
+_idle: Final[list[_ForkServer]] = []
 """The next one first."""
 
 

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, field
 from recstream.config.values import Conflict, Section, flat_client
 from recstream.encoders import ENCODERS
 from recstream.encoders.base import Device, Dtype, Pooling
-from recstream.records.actions import actions_with
+from recstream.records.actions import DecodeRules, actions_with
 from recstream.records.bounds import Bound, parse_bound
 from recstream.stores import STORES
 
@@ -49,6 +49,8 @@ Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 OptionalTopic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,249}$")]
 PositiveSeconds = Annotated[float, Field(gt=0, le=1e9)]
 Weights = dict[str, float]
+_DECODE = DecodeRules()
+"""Rules by which records are decoded and described wherever no settings are: their defaults are these."""
 if TYPE_CHECKING:
     EncoderBackend: TypeAlias = str
     StoreBackend: TypeAlias = str
@@ -287,15 +289,19 @@ class EventsSettings(Section):
         description="Whether lists leave out an item after an action, in place of the defaults, such as "
         "favorite = false (skip and impressions leave it in, everything else out).",
     )
-    rating_min: float = Field(default=1.0, description="Lowest rating of the scale.")
-    rating_max: float = Field(default=5.0, description="Highest rating of the scale.")
+    rating_min: float = Field(default=_DECODE.rating_scale[0], description="Lowest rating of the scale.")
+    rating_max: float = Field(default=_DECODE.rating_scale[1], description="Highest rating of the scale.")
     future_tolerance_s: float = Field(
-        default=300.0, ge=0, description="Seconds an event may lie in the future; beyond it is rejected."
+        default=_DECODE.future_tolerance_s,
+        ge=0,
+        description="Seconds an event may lie in the future; beyond it is rejected.",
     )
     max_text_bytes: int = Field(
-        default=8192, ge=1, description="Longest text of an event or item, UTF-8 bytes."
+        default=_DECODE.max_text_bytes, ge=1, description="Longest text of an event or item, UTF-8 bytes."
     )
-    max_record_bytes: int = Field(default=262_144, ge=64, description="Longest record, bytes.")
+    max_record_bytes: int = Field(
+        default=_DECODE.max_record_bytes, ge=64, description="Longest record, bytes."
+    )
     wait_for_item_s: float = Field(
         default=60.0, ge=0, description="Seconds an event waits for an item that is not known yet."
     )

@@ -17,7 +17,7 @@ from recstream.users.state import UserStateRules
 __all__ = ["DataflowRules", "IdleRefreshRules", "Services", "steady_clock"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IdleRefreshRules:
     """Whose lists are made again while no events of theirs come, and how many."""
 
@@ -37,9 +37,9 @@ class IdleRefreshRules:
     """Lists made for each event where a log is replayed event by event, in place of ``lists_per_s``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataflowRules:
-    """When things happen; times in seconds. Defaults are those of the settings."""
+    """When things happen; times in seconds."""
 
     user_state: UserStateRules
     ranking: RankingRules
@@ -67,7 +67,7 @@ class DataflowRules:
     """When too many rejects stop the flow."""
     job: str = "recommend"
     """Name under which positions are kept: the live job's, or that of a replay (see `replay_rules`)."""
-    sessions: bool = False
+    sessions: bool
     """Whether closed sessions are announced."""
     unfinished: bool = True
     """Whether what an earlier run left unfinished is taken up: events that wait, output whose epoch did not

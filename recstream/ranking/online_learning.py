@@ -33,7 +33,7 @@ _REPEATERS: Final = 0.05
 class LearningRules:
     """How much is learned."""
 
-    enabled: bool = True
+    enabled: bool
     """Whether the weights of the signals follow what users choose; else they stay as they are."""
     all_of: int = 2_000
     """Number of examples up to which every event offered is taken."""

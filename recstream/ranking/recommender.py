@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -39,17 +39,17 @@ _REPLAYED: Final = 2
 """Examples of the buffer learned from again with each new one."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RankingRules:
     """How lists are made."""
 
-    top_n: int = 20
-    weights: Mapping[str, float] = field(default_factory=default_weights)
+    top_n: int
+    weights: Mapping[str, float]
     """What each signal weighs before anything was learned; those of weight 0 are not computed."""
-    repeats: bool | None = False
+    repeats: bool | None
     """Whether items the user has seen may be recommended again; None: if the stream shows that people do."""
-    diversity: Diversity = field(default_factory=Diversity)
-    model: str = DEFAULT_MODEL
+    diversity: Diversity
+    model: str
     """Name of the ranking model in `MODELS`."""
 
 
@@ -241,7 +241,10 @@ def warm_up() -> None:
     statistics.count([Interaction(one, ()), Interaction(other, (one,))])
     user_state = UserState("warm-up", seen={one: 0.0})
     user_state.recent.append(RecentEvent(0.0, 0, one, 1.0, "view"))
-    recommender = Recommender(catalogue, statistics, RankingRules())
+    rules = RankingRules(
+        top_n=20, weights=default_weights(), repeats=False, diversity=Diversity(0.0, 0), model=DEFAULT_MODEL
+    )
+    recommender = Recommender(catalogue, statistics, rules)
     query = query_of(user_state, AsOf(0.0, "", 0), "event", 0.0)
     recommender.rank([query])
     recommender.rank([query] * 64)  # many are made in another way

@@ -18,11 +18,11 @@ _POOL: Final = 3
 
 
 class Diversity(NamedTuple):
-    """How a list is made more diverse than its scores alone would have it; off by default."""
+    """How a list is made more diverse than its scores alone would have it; zeros ask for nothing."""
 
-    mmr: float = 0.0
+    mmr: float
     """Maximal marginal relevance: 0 (scores alone) to 1 (unlikeness to what is listed alone)."""
-    category_cap: int = 0
+    category_cap: int
     """Most items of one category in a list, as long as others are left; 0: any number."""
 
     def __bool__(self) -> bool:
@@ -50,9 +50,9 @@ def diversified(
 
     >>> text = np.array([[1, 0], [1, 0], [0, 1]], "f4")
     >>> scores, no_labels = np.array([1.0, 0.9, 0.5], "f4"), [frozenset()] * 3
-    >>> diversified(scores, text, no_labels, 2, Diversity(mmr=0.5))
+    >>> diversified(scores, text, no_labels, 2, Diversity(mmr=0.5, category_cap=0))
     [0, 2]
-    >>> diversified(scores, text, [frozenset({7})] * 2 + [frozenset()], 3, Diversity(category_cap=1))
+    >>> diversified(scores, text, [frozenset({7})] * 2 + [frozenset()], 3, Diversity(mmr=0.0, category_cap=1))
     [0, 2, 1]
     """
     spread = float(scores.max() - scores.min()) if len(scores) else 0.0

@@ -34,11 +34,11 @@ class RejectLimitRules:
         ValueError: a share outside 0 to 1, no records to take it of, or a negative run.
     """
 
-    share: float = 0.5
+    share: float
     """Greatest share of rejects among the last ``records``; 1 never stops."""
-    records: int = 1000
+    records: int
     """Number of records that the share is taken of. Before so many were read it is not checked."""
-    run: int = 1000
+    run: int
     """Rejects in a row that stop the stream; 0 never stops."""
 
     def __post_init__(self) -> None:

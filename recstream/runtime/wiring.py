@@ -31,7 +31,7 @@ from recstream.stores.base import Store, StoreMeta
 from recstream.users.counting_rules import counting_rules
 from recstream.users.state import UserStateRules
 
-__all__ = ["SCHEMA", "Wiring", "counting", "decode_rules", "encoder_spec", "store_meta"]
+__all__ = ["SCHEMA", "Wiring", "counting", "dataflow_rules", "decode_rules", "encoder_spec", "store_meta"]
 
 SCHEMA = 3
 """Version of the store's layout."""
@@ -84,6 +84,58 @@ def decode_rules(settings: Settings, dim: int) -> DecodeRules:
         max_record_bytes=events.max_record_bytes,
         future_tolerance_s=events.future_tolerance_s,
         dim=dim,
+    )
+
+
+def dataflow_rules(settings: Settings, dim: int) -> DataflowRules:
+    """When and how the engine does its work; ``dim`` is as for `decode_rules`."""
+    events = settings.events
+    user_state = UserStateRules(
+        decode=decode_rules(settings, dim),
+        half_life_s=settings.profile.half_life_days * 86400.0,
+        recent=events.recent,
+        history=events.history,
+        max_waiting=events.max_waiting,
+        dedup=events.dedup,
+    )
+    ranking = RankingRules(
+        top_n=settings.ranking.top_n,
+        weights={**default_weights(), **settings.ranking.weights},
+        repeats={"auto": None, "always": True, "never": False}[settings.ranking.repeats],
+        diversity=Diversity(settings.ranking.mmr, settings.ranking.category_cap),
+        model=settings.ranking.model,
+    )
+    return DataflowRules(
+        user_state=user_state,
+        ranking=ranking,
+        shards=settings.store.shards,
+        processes=settings.run.processes,
+        hot_users=settings.store.hot_users,
+        refresh_s=settings.store.refresh_s,
+        wait_for_item_s=events.wait_for_item_s,
+        session_gap_s=settings.profile.session_gap_s,
+        lateness_s=settings.profile.lateness_s,
+        sessions=bool(settings.live.sessions),
+        neighbours=settings.ranking.neighbours,
+        learning=LearningRules(enabled=settings.ranking.learn, time_share=_LEARNING_SHARE),
+        idle_refresh=_idle_refresh(settings),
+        reject_limit=RejectLimitRules(
+            share=events.fuse_share, records=events.fuse_records, run=events.fuse_run
+        ),
+    )
+
+
+def _idle_refresh(settings: Settings) -> IdleRefreshRules | None:
+    chosen = settings.drift
+    if not chosen.enabled:
+        return None
+    return IdleRefreshRules(
+        active_s=chosen.active_s,
+        after_events=chosen.after_events,
+        lists_per_s=chosen.lists_per_s,
+        items_per_s=chosen.items_per_s,
+        item_users=chosen.item_users,
+        lists_per_event=settings.backfill.drift,
     )
 
 
@@ -165,54 +217,7 @@ class Wiring:
 
     def rules(self) -> DataflowRules:
         """When and how the engine does its work."""
-        settings = self.settings
-        events = settings.events
-        user_state = UserStateRules(
-            decode=decode_rules(settings, self.encoder.dim),
-            half_life_s=settings.profile.half_life_days * 86400.0,
-            recent=events.recent,
-            history=events.history,
-            max_waiting=events.max_waiting,
-            dedup=events.dedup,
-        )
-        ranking = RankingRules(
-            top_n=settings.ranking.top_n,
-            weights={**default_weights(), **settings.ranking.weights},
-            repeats={"auto": None, "always": True, "never": False}[settings.ranking.repeats],
-            diversity=Diversity(settings.ranking.mmr, settings.ranking.category_cap),
-            model=settings.ranking.model,
-        )
-        return DataflowRules(
-            user_state=user_state,
-            ranking=ranking,
-            shards=settings.store.shards,
-            processes=settings.run.processes,
-            hot_users=settings.store.hot_users,
-            refresh_s=settings.store.refresh_s,
-            wait_for_item_s=events.wait_for_item_s,
-            session_gap_s=settings.profile.session_gap_s,
-            lateness_s=settings.profile.lateness_s,
-            sessions=bool(settings.live.sessions),
-            neighbours=settings.ranking.neighbours,
-            learning=LearningRules(enabled=settings.ranking.learn, time_share=_LEARNING_SHARE),
-            idle_refresh=self._idle_refresh(),
-            reject_limit=RejectLimitRules(
-                share=events.fuse_share, records=events.fuse_records, run=events.fuse_run
-            ),
-        )
-
-    def _idle_refresh(self) -> IdleRefreshRules | None:
-        chosen = self.settings.drift
-        if not chosen.enabled:
-            return None
-        return IdleRefreshRules(
-            active_s=chosen.active_s,
-            after_events=chosen.after_events,
-            lists_per_s=chosen.lists_per_s,
-            items_per_s=chosen.items_per_s,
-            item_users=chosen.item_users,
-            lists_per_event=self.settings.backfill.drift,
-        )
+        return dataflow_rules(self.settings, self.encoder.dim)
 
     def live_inputs(self) -> Inputs:
         """The sources of events and of items."""

@@ -121,15 +121,15 @@ class UserStateRules:
     """Bounds and time constants of a user's state."""
 
     decode: DecodeRules
-    half_life_s: float = 30 * 86400.0
+    half_life_s: float
     """Time in which the weight of an event in the long-term taste halves."""
-    recent: int = 64
+    recent: int
     """Most recent events kept a user."""
-    history: int = 1000
+    history: int
     """Most seen items kept a user, the newest; as many hidden and shown ones."""
-    max_waiting: int = 50
+    max_waiting: int
     """Most events of a user that wait for their items."""
-    dedup: int = 128
+    dedup: int
     """Most event ids remembered a user, those of the newest events."""
 
 

@@ -27,14 +27,15 @@ from recstream.ranking import recommender as ranking
 from recstream.ranking.kernels import features as kernels
 from recstream.ranking.models.shallow_network import ShallowNetwork
 from recstream.ranking.query import Query, query_of
-from recstream.ranking.recommender import RankingRules, Recommender
+from recstream.ranking.recommender import Recommender
 from recstream.records.actions import DecodeRules
 from recstream.records.arrays import Matrix, Vector
 from recstream.records.event import Event
 from recstream.records.transport import Partition
-from recstream.users.state import AsOf, UserState, UserStateRules
+from recstream.users.state import AsOf, UserState
 from tests.bench.report import Figures, emit, interleaved, is_quick, ratio, seconds, spread
 from tests.bench.world import DIM, T0
+from tests.support.rules import ranking_rules, user_state_rules
 
 SIZES = (1, 64, 256)
 TOP = 20
@@ -99,7 +100,7 @@ def world(*, items: int, users: int, interactions: int, examples: int) -> World:
     random = np.random.default_rng(1)
     groups = random.integers(0, GROUPS, items).tolist()
     catalogue, statistics = catalogue_of(random, groups), ItemStatistics(NEIGHBOURS)
-    recommender = Recommender(catalogue, statistics, RankingRules(top_n=TOP))
+    recommender = Recommender(catalogue, statistics, ranking_rules(top_n=TOP))
     people = People(random, groups, 1000 + users)
     last: dict[int, tuple[int, ...]] = {}
     batch: list[Interaction] = []
@@ -124,7 +125,7 @@ def _asked(
     random: np.random.Generator, items: list[int], catalogue: Catalogue, number: int
 ) -> tuple[Query, int]:
     """A user with a history, some with words, lists shown and dislikes; and what they choose next."""
-    user_state, rules = UserState(f"user-{number}"), UserStateRules(DecodeRules())
+    user_state, rules = UserState(f"user-{number}"), user_state_rules(DecodeRules())
     *history, following = items
     for at, item in enumerate(history):
         action = ACTIONS[int(random.integers(0, len(ACTIONS)))]

@@ -41,10 +41,11 @@ from recstream.records.actions import DecodeRules
 from recstream.records.decode import decode_events
 from recstream.records.transport import RawBatch
 from recstream.users.decayed_sum import decay
-from recstream.users.state import UserState, UserStateRules
+from recstream.users.state import UserState
 from tests.bench.graph import Timed, build_state, in_copy, prepared_store, run_graph
 from tests.bench.report import emit, interleaved, is_quick, ratio, seconds, spread
 from tests.bench.world import DIM, batches, item_rows, log
+from tests.support.rules import user_state_rules
 
 HALF_LIFE_S = 30 * 86400.0
 GAP_S = 1800.0
@@ -169,7 +170,7 @@ def vectorised(made: list[RawBatch], rows: dict[str, int], matrix: Any, users: i
 
 def core_loop(made: list[RawBatch], catalogue: Catalogue) -> None:
     """Recstream's decoder and profiles in a loop: what the engine and the store add to is this."""
-    rules = UserStateRules(DecodeRules())
+    rules = user_state_rules(DecodeRules())
     user_states: dict[str, UserState] = {}
     for batch in made:
         now = time.time()

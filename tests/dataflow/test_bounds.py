@@ -16,9 +16,10 @@ from recstream.users.codec import UNCONFIRMED, WAITING, UserRow, user_row, user_
 from recstream.users.offset_ranges import MAX_PARTITIONS, MAX_RANGES
 from recstream.users.state import UserState, UserStateRules
 from tests.support.builders import Bench, catalogue_of, event, unit
+from tests.support.rules import user_state_rules
 from tests.support.stored_users import assert_same_users
 
-SMALL = UserStateRules(DecodeRules(), recent=4, history=3, max_waiting=2, dedup=3)
+SMALL = user_state_rules(DecodeRules(), recent=4, history=3, max_waiting=2, dedup=3)
 USERS = ("u1", "u2", "u3", "u4", "u5")
 KNOWN = [f"i{number}" for number in range(8)]
 UNKNOWN = [f"new{number}" for number in range(4)]
@@ -191,7 +192,7 @@ def test_items_that_nobody_knows_leave_nothing_behind() -> None:
 
 def largest(*, waiting: int, dim: int = 384) -> tuple[UserState, int]:
     """A user with everything at its limit and as long as may be; gives its row's state in bytes too."""
-    rules = UserStateRules(DecodeRules(), dedup=256)
+    rules = user_state_rules(DecodeRules(), dedup=256)
     catalogue = catalogue_of([f"{number:x>{MAX_ID_BYTES}}" for number in range(rules.history)], dim=dim)
     ids = catalogue.ids
     user_state = UserState("u" * MAX_ID_BYTES)

@@ -11,9 +11,9 @@ from recstream.dataflow.messages import EventBatch
 from recstream.encoders import open_encoder
 from recstream.items.terms import pack, text_terms
 from recstream.records.item import Item
-from recstream.records.reject_limit import RejectLimitRules
 from tests.support.builders import DIM, encoder_spec, event, unit
 from tests.support.meters import MemoryMeters
+from tests.support.rules import reject_limit_rules
 
 
 def test_an_event_brings_its_item_as_it_was_then_and_not_as_a_later_one_of_the_batch_has_it() -> None:
@@ -28,7 +28,7 @@ def test_an_event_brings_its_item_as_it_was_then_and_not_as_a_later_one_of_the_b
     flow = Dataflow("encode")
     received = op.input("events", flow, TestingSource([EventBatch(0.0, events)]))
     encoder = open_encoder(encoder_spec(backend="hashing", dim=DIM))
-    out = encode_events("encode", received, lambda: encoder, MemoryMeters(), RejectLimitRules())
+    out = encode_events("encode", received, lambda: encoder, MemoryMeters(), reject_limit_rules())
     op.output("done", out.events, TestingSink(done))
     op.output("items", out.items, TestingSink([]))
     op.output("rejects", out.rejects, TestingSink([]))

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from recstream.dataflow.idle_refresh.idle_users import IdleUsers
 from recstream.dataflow.messages import BatchResult, EncodedList
 from recstream.dataflow.services import IdleRefreshRules
-from recstream.ranking.recommender import RankingRules
 from recstream.ranking.signals.table import SIGNALS
 from recstream.records.event import Event
 from recstream.records.transport import shard_of
-from tests.support.builders import Bench, Clock, arrived, decoded, event, idle_refresh_rules, item_row
+from tests.support.builders import Bench, Clock, arrived, decoded, event, item_row
+from tests.support.rules import idle_refresh_rules, ranking_rules
 
 ITEMS = [f"i{k}" for k in range(6)]
 DAY = 86_400.0
@@ -115,7 +115,7 @@ def test_only_one_of_the_shards_looks_for_idle_users() -> None:
 
 
 def test_a_list_that_came_out_as_it_was_does_not_leave_and_is_left_alone_for_twice_as_long() -> None:
-    bench = bench_of(text=None, ranking=RankingRules(top_n=5))
+    bench = bench_of(text=None, ranking=ranking_rules(top_n=5))
     played(bench, *(event(1.0, "view", item, offset=k) for k, item in enumerate(ITEMS)))  # nothing is left
     made = []
     for first in range(10, 50):
@@ -202,7 +202,7 @@ def test_nothing_of_them_is_kept_for_sending_again() -> None:
 def fans(**rules: Any) -> Bench:
     """Of ten users one likes jazz, and each of the others something of their own."""
     by_text = {name: float(name in ("short_term", "long_term")) for name in SIGNALS}
-    bench = Bench(idle_refresh=idle_refresh_rules(), ranking=RankingRules(top_n=1, weights=by_text), **rules)
+    bench = Bench(idle_refresh=idle_refresh_rules(), ranking=ranking_rules(top_n=1, weights=by_text), **rules)
     tastes = ["jazz", *(f"other{k}" for k in range(9))]
     for k, taste in enumerate(tastes):
         for number in range(4):

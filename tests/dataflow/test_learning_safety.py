@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from recstream.ranking.models.shallow_network import ShallowNetwork
-from recstream.ranking.online_learning import LearningRules
 from tests.support.builders import Bench, event
 from tests.support.learning_workers import ITEMS, effect, habitual_log, learning_bench, model, play
+from tests.support.rules import learning_rules
 
 BOUND = 30.0
 
@@ -34,7 +34,7 @@ def flood(bench: Bench, count: int, *, step: int = 10) -> None:
 
 def test_a_flood_by_one_user_moves_the_weights_less_than_all_others_did() -> None:
     """As many lessons as a day of everybody; at full weight they would count for thrice as much."""
-    bench = learning_bench(learning=LearningRules(all_of=1 << 30))
+    bench = learning_bench(learning=learning_rules(all_of=1 << 30))
     play(bench, habitual_log(600))
     learned, examples = effect(bench), model(bench).examples
     flood(bench, 1500)
@@ -48,7 +48,7 @@ def test_a_flood_within_one_micro_batch_moves_them_no_further() -> None:
     """How events are batched changes little of what they weigh."""
     moves = []
     for step in (10, 400):
-        bench = learning_bench(learning=LearningRules(all_of=1 << 30))
+        bench = learning_bench(learning=learning_rules(all_of=1 << 30))
         play(bench, habitual_log(600))
         learned = effect(bench)
         flood(bench, 400, step=step)

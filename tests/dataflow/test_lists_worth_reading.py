@@ -9,10 +9,9 @@ import pytest
 
 from recstream.items.statistics import Interaction
 from recstream.items.terms import pack, text_terms
-from recstream.ranking.online_learning import LearningRules
-from recstream.ranking.recommender import RankingRules
 from recstream.records.arrays import Vector
 from tests.support.builders import Bench, decoded, event, item_row, unit
+from tests.support.rules import learning_rules, ranking_rules
 
 GENRES = ("jazz", "war", "tea", "law")
 EACH = 10
@@ -32,7 +31,7 @@ def genre_item(genre: str, name: str, **more: Any) -> Any:
 def warm(top_n: int = len(GENRES) * EACH, *, of_text_only: bool = False) -> Bench:
     """A worker that knows ten items of each genre, every one of which somebody has touched."""
     # As it starts: a handful of users would teach it their own habits.
-    bench = Bench(ranking=RankingRules(top_n=top_n), learning=LearningRules(enabled=False))
+    bench = Bench(ranking=ranking_rules(top_n=top_n), learning=learning_rules(enabled=False))
     for genre in GENRES:
         for k in range(EACH):
             bare = {"categories": (), "terms": b""} if of_text_only else {}

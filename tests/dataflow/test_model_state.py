@@ -16,7 +16,6 @@ from recstream.dataflow.model_state.weights import WEIGHTS, mean_of, stored_weig
 from recstream.dataflow.worker import Worker
 from recstream.items.codec import RowFormatError
 from recstream.items.text_transform import TextTransform
-from recstream.ranking.recommender import RankingRules
 from recstream.ranking.signals.base import CandidateBlock, Column, Signal
 from recstream.ranking.signals.table import SIGNALS
 from recstream.records.arrays import Matrix
@@ -35,6 +34,7 @@ from tests.support.learning_workers import (
     play,
     stop,
 )
+from tests.support.rules import ranking_rules
 
 
 def weights_rows(bench: Bench) -> list[str]:
@@ -55,7 +55,7 @@ def test_after_a_clean_stop_the_weights_are_exactly_those_there_were() -> None:
 
 
 def test_that_people_come_back_to_items_is_known_after_a_restart() -> None:
-    bench = Bench(ranking=RankingRules(top_n=5, repeats=None))
+    bench = Bench(ranking=ranking_rules(top_n=5, repeats=None))
     bench.know(*ITEMS)
     play(bench, habitual_log(250))
     assert bench.worker.recommender.people_repeat
@@ -138,7 +138,7 @@ def test_a_signal_that_comes_and_goes_leaves_what_was_learned_of_all_others(
     rows = random_rows(len(before.names))
     with monkeypatch.context() as patch:
         patch.setitem(SIGNALS, "extra", EXTRA)
-        bench.rules = dataclasses.replace(bench.rules, ranking=RankingRules(top_n=5, repeats=True))
+        bench.rules = dataclasses.replace(bench.rules, ranking=ranking_rules(top_n=5, repeats=True))
         bench.again()
         more = model(bench)
         assert (more.names, more.examples) == ((*before.names, "extra"), before.examples)

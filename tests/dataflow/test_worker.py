@@ -17,11 +17,12 @@ from recstream.items.statistics import Interaction, pairs_of
 from recstream.metrics.accounting import accounting
 from recstream.records.event import Event
 from recstream.records.item import Item
-from recstream.records.reject_limit import RejectLimitError, RejectLimitRules
+from recstream.records.reject_limit import RejectLimitError
 from recstream.records.transport import Partition, shard_of
 from recstream.users.codec import user_state_of
 from recstream.users.state import AsOf
 from tests.support.builders import RULES, Bench, Clock, arrived, catalogue_of, decoded, event, item_row
+from tests.support.rules import reject_limit_rules
 
 ITEMS = [f"i{k}" for k in range(6)]
 USERS = ["u1", "u2", "u3"]
@@ -627,7 +628,7 @@ def test_what_is_learned_is_written_although_nothing_comes_any_more() -> None:
 
 
 def test_a_log_whose_items_are_not_known_blows_the_fuse_before_anything_leaves() -> None:
-    bench = Bench(wait_for_item_s=0.0, reject_limit=RejectLimitRules(records=10, run=0))
+    bench = Bench(wait_for_item_s=0.0, reject_limit=reject_limit_rules(records=10, run=0))
     bench.know("i0")
     bench.step(*(event(1.0, "view", "i0", user=f"u{k}", offset=k) for k in range(6)))
     bench.step(*(event(1.0, "view", "never", user=f"u{k}", offset=6 + k) for k in range(4)))
@@ -636,7 +637,7 @@ def test_a_log_whose_items_are_not_known_blows_the_fuse_before_anything_leaves()
 
 
 def test_events_that_wait_have_no_verdict_before_their_time_is_over() -> None:
-    bench = Bench(wait_for_item_s=60.0, reject_limit=RejectLimitRules(records=4, run=0))
+    bench = Bench(wait_for_item_s=60.0, reject_limit=reject_limit_rules(records=4, run=0))
     bench.step(*(event(1.0, "view", "never", user=f"u{k}", offset=k) for k in range(9)))
     bench.clock.now += 60.0
     with pytest.raises(RejectLimitError, match="unknown_item"):
@@ -679,7 +680,7 @@ def test_an_erasure_met_when_the_past_is_replayed_leaves_what_came_after_it_to_b
 
 
 def test_many_refusals_of_one_user_are_noted_once_a_barrier() -> None:
-    bench = Bench(wait_for_item_s=0.0, reject_limit=RejectLimitRules(share=1.0, run=0))
+    bench = Bench(wait_for_item_s=0.0, reject_limit=reject_limit_rules(share=1.0, run=0))
     bench.step(*(event(1.0, "view", "never", offset=k) for k in range(3000)))
     assert {barrier: list(users) for barrier, users in bench.worker.outbox._kept.items()} == {
         bench.worker.commits.open(): ["u1"]

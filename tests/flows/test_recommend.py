@@ -12,12 +12,12 @@ from bytewax.testing import TestingSource
 
 from recstream.encoders import open_encoder
 from recstream.items.statistics import SCALES
-from recstream.ranking.online_learning import LearningRules
 from recstream.ranking.signals.table import default_weights
 from recstream.records.dead_letter import raw_of
 from tests.support.builders import encoder_spec
 from tests.support.logs import T0, Record, events, versions_after
 from tests.support.memory_jobs import DIM, ITEMS, WORKERS, MemoryJob, Run, ScriptedSource, raw_batches, view
+from tests.support.rules import learning_rules
 from tests.support.stored_users import assert_same_users
 
 TEXT_ONLY = {
@@ -57,7 +57,7 @@ def test_two_workers_give_the_users_and_lists_of_one(run_flow: Run) -> None:
     one, two = MemoryJob(run_flow, 1, TEXT_ONLY), MemoryJob(run_flow, 2, TEXT_ONLY)
     for job in (one, two):
         job.load_items()
-        job.absorb(log, learning=LearningRules(enabled=False))  # each worker would learn from its own users
+        job.absorb(log, learning=learning_rules(enabled=False))  # each worker would learn from its own users
     assert_same_users(one.users.rows, two.users.rows)
     mine, theirs = one.lists(), two.lists()
     for user in mine:

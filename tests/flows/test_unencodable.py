@@ -11,10 +11,11 @@ from bytewax.testing import TestingSource
 
 from recstream.dataflow.services import Services
 from recstream.records.dead_letter import raw_of
-from recstream.records.reject_limit import RejectLimitError, RejectLimitRules
+from recstream.records.reject_limit import RejectLimitError
 from tests.support.encoders import FussyEncoder
 from tests.support.logs import T0, Record, events
 from tests.support.memory_jobs import ITEMS, WORKERS, MemoryJob, Run, raw_batches, view
+from tests.support.rules import reject_limit_rules
 from tests.support.stored_users import assert_same_users
 
 BAD = "unspeakable words"
@@ -167,7 +168,7 @@ def test_read_again_after_a_crash_it_is_rejected_again(run_flow: Run) -> None:
 def test_texts_of_which_most_cannot_be_encoded_stop_the_flow(run_flow: Run, stream: str) -> None:
     job = FussyJob(run_flow)
     job.load_items()
-    reject_limit = RejectLimitRules(share=0.5, records=8, run=0)
+    reject_limit = reject_limit_rules(share=0.5, records=8, run=0)
     many = [view("u1", "i1", T0 + n) for n in range(20)]  # says nothing of the texts
     log: list[Record | bytes] = [*many, *(search("u1", BAD, T0 + 30 + n) for n in range(8))]
     if stream == "events":

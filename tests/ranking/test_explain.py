@@ -19,6 +19,7 @@ from recstream.records.arrays import Matrix
 from recstream.records.event import Event
 from tests.support.builders import DIM, arrived, catalogue_of, event, popular, query, unit, user_state_after
 from tests.support.random_catalogues import Scene, random_scene
+from tests.support.rules import ranking_rules
 
 seeds = st.integers(0, 2**32 - 1)
 OF_ITEMS = (
@@ -85,7 +86,7 @@ def test_of_a_list_no_more_is_given_to_items_than_its_parts(seed: int) -> None:
 
 def only(*names: str) -> RankingRules:
     """Rules by which these signals alone count."""
-    return RankingRules(top_n=30, weights=dict.fromkeys(default_weights(), 0.0) | dict.fromkeys(names, 1.0))
+    return ranking_rules(top_n=30, weights=dict.fromkeys(default_weights(), 0.0) | dict.fromkeys(names, 1.0))
 
 
 def viewed(*items: str) -> list[Event]:
@@ -157,5 +158,5 @@ def test_the_strongest_cause_comes_first() -> None:
 def test_a_user_without_items_has_no_causes() -> None:
     catalogue = catalogue_of(["a", "b"])
     asked = query(user_state_after([event(1.0, "search", text="jazz")], catalogue))
-    (ranked,) = rank([asked], catalogue, popular({0: 2, 1: 1}), RankingRules())
+    (ranked,) = rank([asked], catalogue, popular({0: 2, 1: 1}), ranking_rules())
     assert [one.because for one in ranked] == [(), ()]

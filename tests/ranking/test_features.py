@@ -27,11 +27,12 @@ from recstream.ranking.kernels.structs import (
 )
 from recstream.ranking.models.shallow_network import split_scores
 from recstream.ranking.query import Query
-from recstream.ranking.recommender import RankingRules, Recommender
+from recstream.ranking.recommender import Recommender
 from recstream.ranking.signals.table import SIGNALS
 from recstream.records.arrays import AnyArray
 from tests.support.builders import catalogue_of, event, query, user_state_after
 from tests.support.random_catalogues import Scene, extracted, random_scene
+from tests.support.rules import ranking_rules
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -400,12 +401,12 @@ def test_the_loops_are_compiled_for_one_kind_of_arrays() -> None:
         catalogue = catalogue_of([f"i{k}" for k in range(items)])
         for touched in (0, 1, items):
             statistics.count([Interaction(k, ()) for k in range(touched)])
-            recommender = Recommender(catalogue, statistics, RankingRules())
+            recommender = Recommender(catalogue, statistics, ranking_rules())
             user_state = user_state_after([event(1.0, "view", "i0")], catalogue)
             recommender.rank([query(user_state)])
             recommender.rank([query(user_state)] * 20)
             recommender.learn(query(user_state), items - 1)
-    nothing = Recommender(catalogue_of([]), ItemStatistics(2), RankingRules())
+    nothing = Recommender(catalogue_of([]), ItemStatistics(2), ranking_rules())
     assert nothing.rank(
         [query(user_state_after([event(1.0, "search", text="jazz")], nothing.catalogue))]
     ) == [[]]

@@ -13,14 +13,15 @@ import pytest
 from recstream.ranking import online_learning as module
 from recstream.ranking.online_learning import LearningRules, OnlineLearner
 from recstream.ranking.query import query_of
-from recstream.ranking.recommender import RankingRules, Recommender
+from recstream.ranking.recommender import Recommender
 from recstream.records.arrays import AnyArray
 from recstream.records.event import Event
 from recstream.users.state import UserState
 from tests.support.builders import RULES, catalogue_of, event, popular
+from tests.support.rules import learning_rules, ranking_rules
 
 ITEMS = [f"i{k}" for k in range(12)]
-ALL = LearningRules(all_of=10**9)
+ALL = learning_rules(all_of=10**9)
 
 
 class Learning:
@@ -29,7 +30,7 @@ class Learning:
     def __init__(self, rules: LearningRules = ALL, *, repeats: bool | None = None) -> None:
         self.catalogue = catalogue_of(ITEMS)
         statistics = popular({row: 1 + row for row in range(len(ITEMS))})
-        self.recommender = Recommender(self.catalogue, statistics, RankingRules(repeats=repeats))
+        self.recommender = Recommender(self.catalogue, statistics, ranking_rules(repeats=repeats))
         self.learner = OnlineLearner(self.recommender, rules, clock=time.perf_counter)
         self.learner.begin()
         self.users: dict[str, UserState] = {}
@@ -146,7 +147,7 @@ def test_many_users_all_weigh_in_full() -> None:
 
 
 def test_after_the_first_examples_one_in_so_many_is_taken() -> None:
-    world = Learning(LearningRules(all_of=5, every=4))
+    world = Learning(learning_rules(all_of=5, every=4))
     taken = [world.meet(f"i{k % 12}", float(k), user="u1" if k < 12 else f"u{k % 7}") for k in range(80)]
     first = [place for place, is_taken in enumerate(taken) if is_taken]
     assert first[:5] == [1, 2, 3, 4, 5]
@@ -155,7 +156,7 @@ def test_after_the_first_examples_one_in_so_many_is_taken() -> None:
 
 
 def test_a_stream_that_has_taught_much_is_seldom_learned_from() -> None:
-    world = Learning(LearningRules(all_of=3, every=2, settled=10, seldom=20), repeats=True)
+    world = Learning(learning_rules(all_of=3, every=2, settled=10, seldom=20), repeats=True)
     taken = [world.meet(f"i{k % 12}", float(k), user=f"u{k % 5}") for k in range(200)]
     assert world.examples >= 10
     settled = [place for place, _ in enumerate(taken) if sum(taken[:place]) >= 10]

@@ -14,7 +14,7 @@ from recstream.items.catalogue import Catalogue
 from recstream.items.statistics import Interaction, ItemStatistics
 from recstream.ranking.kernels.structs import PER_ITEM, TEXT
 from recstream.ranking.query import Query
-from recstream.ranking.recommender import RankedItem, RankingRules, rank
+from recstream.ranking.recommender import RankedItem, rank
 from recstream.ranking.signals.table import SIGNALS
 from recstream.records.arrays import Vector
 from recstream.records.event import Event
@@ -30,8 +30,9 @@ from tests.support.builders import (
     unit,
     user_state_after,
 )
+from tests.support.rules import ranking_rules
 
-TOP = RankingRules(top_n=5)
+TOP = ranking_rules(top_n=5)
 
 
 class World(NamedTuple):
@@ -80,7 +81,7 @@ def worlds(draw: st.DrawFn) -> World:
 @settings(max_examples=200)
 def test_a_list_holds_what_may_be_shown_best_first(world: World, n: int, repeats: bool) -> None:
     catalogue = world.catalogue
-    lists = rank(world.queries, catalogue, world.statistics, RankingRules(top_n=n, repeats=repeats))
+    lists = rank(world.queries, catalogue, world.statistics, ranking_rules(top_n=n, repeats=repeats))
     for user_state, ranked in zip(world.user_states, lists, strict=True):
         barred = set(user_state.hidden) | (set() if repeats else set(user_state.seen))
         free = [row for row in range(len(catalogue)) if catalogue.available[row] and row not in barred]
@@ -160,7 +161,7 @@ def listed(
     catalogue: Catalogue, *events: Event, statistics: ItemStatistics | None = None, n: int = 5
 ) -> list[str]:
     user_state = user_state_after(arrived(list(events)), catalogue)
-    (ranked,) = rank([query(user_state)], catalogue, ItemStatistics(8), RankingRules(top_n=n))
+    (ranked,) = rank([query(user_state)], catalogue, ItemStatistics(8), ranking_rules(top_n=n))
     return [catalogue.ids[one.item] for one in ranked]
 
 
@@ -211,7 +212,7 @@ def test_the_cause_of_a_text_match_is_the_item_it_is_like() -> None:
     catalogue = genre_world()
     events = arrived([event(1.0, "view", "war0"), event(2.0, "view", "tea0")])
     (ranked,) = rank(
-        [query(user_state_after(events, catalogue))], catalogue, ItemStatistics(8), RankingRules(top_n=18)
+        [query(user_state_after(events, catalogue))], catalogue, ItemStatistics(8), ranking_rules(top_n=18)
     )
     for one in ranked:
         genre = catalogue.ids[one.item].rstrip("0123456789")
@@ -235,14 +236,14 @@ def test_a_user_who_saw_all_gets_an_empty_list_or_repeats() -> None:
     catalogue = catalogue_of(["a", "b"])
     user_state = user_state_after(arrived([event(1.0, "view", "a"), event(2.0, "view", "b")]), catalogue)
     assert rank([query(user_state)], catalogue, ItemStatistics(2), TOP) == [[]]
-    (again,) = rank([query(user_state)], catalogue, ItemStatistics(2), RankingRules(repeats=True))
+    (again,) = rank([query(user_state)], catalogue, ItemStatistics(2), ranking_rules(repeats=True))
     assert len(again) == 2
 
 
 def test_a_hidden_item_never_comes_back_even_with_repeats() -> None:
     catalogue = catalogue_of(["a", "b"])
     user_state = user_state_after(arrived([event(1.0, "like", "a"), event(2.0, "hide", "a")]), catalogue)
-    (ranked,) = rank([query(user_state)], catalogue, popular({0: 9, 1: 1}), RankingRules(repeats=True))
+    (ranked,) = rank([query(user_state)], catalogue, popular({0: 9, 1: 1}), ranking_rules(repeats=True))
     assert [catalogue.ids[one.item] for one in ranked] == ["b"]
 
 

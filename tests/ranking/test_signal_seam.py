@@ -20,6 +20,7 @@ from recstream.ranking.signals.base import CandidateBlock, Column, Signal
 from recstream.ranking.signals.table import SIGNALS, default_weights
 from tests.support.builders import DIM, arrived, event, popular, query, unit, user_state_after
 from tests.support.documents import snippets
+from tests.support.rules import ranking_rules
 
 (FILE,) = snippets("extending.md", "A signal")
 NAME = "dwell_time"
@@ -62,7 +63,7 @@ def asked(films: Catalogue) -> Query:
 
 
 def only(name: str, *, weight: float = 1.0) -> RankingRules:
-    return RankingRules(top_n=5, weights=dict.fromkeys(default_weights(), 0.0) | {name: weight})
+    return ranking_rules(top_n=5, weights=dict.fromkeys(default_weights(), 0.0) | {name: weight})
 
 
 def recommender(films: Catalogue, rules: RankingRules) -> Recommender:
@@ -97,7 +98,7 @@ def test_lists_are_ranked_by_it_and_name_it() -> None:
 @pytest.mark.usefixtures("installed")
 def test_it_is_learned_what_it_is_worth() -> None:
     films = catalogue()
-    made = recommender(films, RankingRules(top_n=5))
+    made = recommender(films, ranking_rules(top_n=5))
     before = made.model.feature_effects[NAME]
     assert before == pytest.approx(0.5)
     for _ in range(40):
@@ -120,7 +121,7 @@ def test_one_of_weight_0_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setitem(SIGNALS, "costly", Signal("costly", "whatever", 0.0, compute=compute))
     films = catalogue()
-    assert recommender(films, RankingRules()).rank([asked(films)])[0]
+    assert recommender(films, ranking_rules()).rank([asked(films)])[0]
 
 
 @pytest.mark.parametrize("value", [math.nan, -0.1, 1.5, math.inf])
@@ -133,7 +134,7 @@ def test_a_value_that_is_no_share_stops_with_the_signal_and_the_item(
     monkeypatch.setitem(SIGNALS, "bad", Signal("bad", "whatever", 1.0, compute=compute))
     films = catalogue()
     with pytest.raises(ValueError, match=r"signal 'bad' is .* for item 'long2', wanted a share from 0 to 1"):
-        recommender(films, RankingRules()).rank([asked(films)])
+        recommender(films, ranking_rules()).rank([asked(films)])
 
 
 def test_a_signal_that_computes_cannot_nominate() -> None:
@@ -176,14 +177,14 @@ def test_whether_a_signal_nominates_is_said_by_its_row_alone(monkeypatch: pytest
 def test_the_order_of_the_table_is_of_no_account(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every column is found by its name."""
     films = catalogue()
-    (before,) = recommender(films, RankingRules(top_n=5)).rank([asked(films)])
+    (before,) = recommender(films, ranking_rules(top_n=5)).rank([asked(films)])
     rows = dict(reversed(SIGNALS.items()))
     for name in list(rows):
         monkeypatch.delitem(SIGNALS, name)
     for name, row in rows.items():
         monkeypatch.setitem(SIGNALS, name, row)
     assert list(SIGNALS) == list(rows)
-    (after,) = recommender(films, RankingRules(top_n=5)).rank([asked(films)])
+    (after,) = recommender(films, ranking_rules(top_n=5)).rank([asked(films)])
     assert [one.item for one in after] == [one.item for one in before]
     for one, other in zip(after, before, strict=True):
         assert one.score == pytest.approx(other.score, abs=1e-5)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from recstream.records.reject import Reason, Reject
 from recstream.records.reject_limit import RejectLimit, RejectLimitError, RejectLimitRules
 from recstream.records.transport import Partition
+from tests.support.rules import reject_limit_rules
 
 LOG = Partition("events/3", "events/3@1")
 _FEW: list[Reason | None] = [None, None, "not_json", "bad_type"]
@@ -77,17 +78,17 @@ def test_batches_count_like_their_records_one_by_one(
 
 @given(VERDICTS, st.integers(1, 12))
 def test_switched_off_it_never_stops(verdicts: list[Reason | None], records: int) -> None:
-    reject_limit = RejectLimit("events", RejectLimitRules(share=1.0, records=records, run=0))
+    reject_limit = RejectLimit("events", reject_limit_rules(share=1.0, records=records, run=0))
     for verdict in verdicts:
         reject_limit.observe(good=int(verdict is None), rejects=[] if verdict is None else [reject(verdict)])
 
 
 def test_a_few_records_are_no_share() -> None:
-    RejectLimit("events", RejectLimitRules(share=0.5, records=1000)).observe(rejects=[reject()] * 999)
+    RejectLimit("events", reject_limit_rules(share=0.5, records=1000)).observe(rejects=[reject()] * 999)
 
 
 def test_the_message_says_how_many_why_mostly_and_how_to_go_on() -> None:
-    reject_limit = RejectLimit("events", RejectLimitRules(share=0.5, records=10, run=0))
+    reject_limit = RejectLimit("events", reject_limit_rules(share=0.5, records=10, run=0))
     reject_limit.observe(good=4, rejects=[reject("bad_type")])
     with pytest.raises(RejectLimitError) as caught:
         reject_limit.observe(rejects=[reject("not_json", 9917, "got nonsense")] * 5)
@@ -98,7 +99,7 @@ def test_the_message_says_how_many_why_mostly_and_how_to_go_on() -> None:
 
 
 def test_a_run_names_the_reasons_of_the_run() -> None:
-    reject_limit = RejectLimit("items", RejectLimitRules(share=1.0, records=5, run=3))
+    reject_limit = RejectLimit("items", reject_limit_rules(share=1.0, records=5, run=3))
     reject_limit.observe(rejects=[reject("bad_type")] * 2)
     reject_limit.observe(good=1)
     with pytest.raises(RejectLimitError, match=r"items: 3 records in a row were rejected, 3 as not_json"):
@@ -107,7 +108,7 @@ def test_a_run_names_the_reasons_of_the_run() -> None:
 
 def test_what_lacks_its_items_is_told_in_the_first_line_to_load_them() -> None:
     for reason in ("unknown_item", "not_json"):
-        reject_limit = RejectLimit("events", RejectLimitRules(run=5))
+        reject_limit = RejectLimit("events", reject_limit_rules(run=5))
         with pytest.raises(RejectLimitError) as caught:
             reject_limit.observe(rejects=[*[reject(reason)] * 3, *[reject("bad_type")] * 2])
         first, rest = str(caught.value).split("\n", 1)
@@ -116,7 +117,7 @@ def test_what_lacks_its_items_is_told_in_the_first_line_to_load_them() -> None:
 
 
 def test_the_error_survives_pickling() -> None:
-    reject_limit = RejectLimit("events", RejectLimitRules(run=1))
+    reject_limit = RejectLimit("events", reject_limit_rules(run=1))
     with pytest.raises(RejectLimitError) as caught:
         reject_limit.observe(rejects=[reject()])
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301 - our own
@@ -125,4 +126,4 @@ def test_the_error_survives_pickling() -> None:
 @pytest.mark.parametrize("wrong", [{"share": 1.5}, {"share": -0.1}, {"records": 0}, {"run": -1}])
 def test_rules_that_mean_nothing_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="wanted a share"):
-        RejectLimitRules(**wrong)  # type: ignore[arg-type]
+        reject_limit_rules(**wrong)

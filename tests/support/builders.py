@@ -11,20 +11,17 @@ import orjson
 
 from recstream.config import Settings
 from recstream.dataflow.messages import BatchResult, EventBatch
-from recstream.dataflow.services import DataflowRules, IdleRefreshRules, Services
+from recstream.dataflow.services import Services
 from recstream.dataflow.worker import Worker
 from recstream.encoders import open_encoder
 from recstream.encoders.base import EncoderSpec
 from recstream.items.catalogue import Catalogue
 from recstream.items.codec import ItemRow
 from recstream.items.statistics import Interaction, ItemStatistics
-from recstream.ranking.online_learning import LearningRules
 from recstream.ranking.query import Query, query_of
-from recstream.ranking.recommender import RankingRules
 from recstream.records.actions import DecodeRules
 from recstream.records.arrays import Vector
 from recstream.records.event import Event
-from recstream.records.reject_limit import RejectLimitRules
 from recstream.records.transport import Partition
 from recstream.runtime import wiring
 from recstream.stores.memory import MemoryItemStore, MemoryModelStore, MemoryStatisticsStore, MemoryUserStore
@@ -32,9 +29,10 @@ from recstream.users.decayed_sum import DecayedSum
 from recstream.users.sessions import NO_ITEM
 from recstream.users.state import AsOf, UserState, UserStateRules
 from tests.support.meters import MemoryMeters
+from tests.support.rules import dataflow_rules, user_state_rules
 
 DIM = 8
-RULES = UserStateRules(DecodeRules())
+RULES = user_state_rules(DecodeRules())
 HOUR = 3600.0
 
 
@@ -163,39 +161,6 @@ def item_row(item_id: str, *, text: str | None = None, deleted: bool = False, **
     vector = np.zeros(DIM, np.float32) if deleted else unit(text or item_id)
     row = ItemRow(item_id, f"Title of {item_id}", (), (), None, True, deleted, text or item_id, vector, 0)
     return row._replace(**more)
-
-
-def dataflow_rules(**chosen: Any) -> DataflowRules:
-    """Rules of a lone worker that makes lists of five, and none of idle users, but for those chosen."""
-    rules: dict[str, Any] = {
-        "user_state": RULES,
-        "ranking": RankingRules(top_n=5),
-        "shards": 32,
-        "processes": 1,
-        "hot_users": 20_000,
-        "refresh_s": 1.0,
-        "wait_for_item_s": 60.0,
-        "session_gap_s": 1800.0,
-        "lateness_s": 300.0,
-        "neighbours": 200,
-        "learning": LearningRules(),
-        "idle_refresh": None,
-        "reject_limit": RejectLimitRules(),
-    }
-    return DataflowRules(**(rules | chosen))
-
-
-def idle_refresh_rules(**chosen: Any) -> IdleRefreshRules:
-    """Rules by which many lists of idle users are made, but for those chosen."""
-    rules: dict[str, Any] = {
-        "active_s": 30 * 86400.0,
-        "after_events": 20.0,
-        "lists_per_s": 50.0,
-        "items_per_s": 20,
-        "item_users": 50,
-        "lists_per_event": 1.0,
-    }
-    return IdleRefreshRules(**(rules | chosen))
 
 
 class Clock:

@@ -6,14 +6,13 @@ import random
 from typing import Any
 
 from recstream.ranking.models.shallow_network import ShallowNetwork
-from recstream.ranking.online_learning import LearningRules
-from recstream.ranking.recommender import RankingRules
 from recstream.records.event import Event
 from tests.support.builders import Bench, arrived, decoded, event
+from tests.support.rules import learning_rules, ranking_rules
 
 ITEMS = [f"i{k}" for k in range(12)]
-REPEATS = RankingRules(top_n=5, repeats=True)
-FROZEN = LearningRules(enabled=False)
+REPEATS = ranking_rules(top_n=5, repeats=True)
+FROZEN = learning_rules(enabled=False)
 
 
 def habitual_log(

@@ -22,15 +22,15 @@ from recstream.encoders import open_encoder
 from recstream.items.catalogue import Catalogue
 from recstream.metrics.accounting import Accounting, accounting
 from recstream.metrics.prometheus import PrometheusMeters
-from recstream.ranking.recommender import RankingRules
 from recstream.ranking.signals.table import default_weights
 from recstream.records.actions import DecodeRules
 from recstream.records.transport import Message, Partition, RawBatch
 from recstream.stores.memory import MemoryItemStore, MemoryModelStore, MemoryStatisticsStore, MemoryUserStore
 from recstream.users.codec import user_state_of
-from recstream.users.state import UserState, UserStateRules
-from tests.support.builders import dataflow_rules, encoder_spec
+from recstream.users.state import UserState
+from tests.support.builders import encoder_spec
 from tests.support.logs import T0, Record, item
+from tests.support.rules import dataflow_rules, ranking_rules, user_state_rules
 
 Run = Callable[..., None]
 DIM = 64
@@ -124,8 +124,8 @@ class MemoryJob:
 
     def rules(self, **more: Any) -> DataflowRules:
         return dataflow_rules(
-            user_state=UserStateRules(DecodeRules(dim=DIM)),
-            ranking=RankingRules(top_n=5, weights=self.weights),
+            user_state=user_state_rules(DecodeRules(dim=DIM)),
+            ranking=ranking_rules(top_n=5, weights=self.weights),
             processes=self.workers,
             **{"refresh_s": 0.05, **more},
         )

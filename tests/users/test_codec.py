@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from recstream.items.catalogue import Catalogue
 from recstream.items.codec import RowFormatError
 from recstream.items.statistics import ItemStatistics
-from recstream.ranking.recommender import RankingRules, rank
+from recstream.ranking.recommender import rank
 from recstream.records.event import Event
 from recstream.records.item import Item
 from recstream.users.codec import OPEN_SESSION, UNCONFIRMED, WAITING, user_row, user_state_of
@@ -31,6 +31,7 @@ from tests.support.builders import (
     user_state_after,
     view,
 )
+from tests.support.rules import ranking_rules
 from tests.support.strategies import hostile_ids
 from tests.support.user_events import ITEMS, TIGHT, shuffled, user_events
 
@@ -89,7 +90,7 @@ def test_a_restored_user_gets_the_same_list(events: list[Event], by: random.Rand
     one, other = (
         [(catalogue.ids[r.item], pytest.approx(r.score, abs=1e-5)) for r in ranked]
         for catalogue, state in ((here, user_state), (there, back))
-        for ranked in rank([query(state)], catalogue, ItemStatistics(4), RankingRules(repeats=True))
+        for ranked in rank([query(state)], catalogue, ItemStatistics(4), ranking_rules(repeats=True))
     )
     assert one == other
 
@@ -143,7 +144,7 @@ def test_items_that_left_the_catalogue_stay_in_the_state_and_off_the_list() -> N
     back = user_state_of(user_row(user_state, here, 32), there)
     assert {there.ids[item] for item in back.seen} == {"a", "gone"}
     liked = popular({handle: 1 for handle in range(len(there))})
-    (ranked,) = rank([query(back)], there, liked, RankingRules())
+    (ranked,) = rank([query(back)], there, liked, ranking_rules())
     assert [there.ids[one.item] for one in ranked] == ["b"]
 
 

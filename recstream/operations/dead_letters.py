@@ -1,4 +1,4 @@
-"""Dead letters read, and sent again once they are mended."""
+"""Dead letters: read from a topic, a file or standard input, and sent again once they are mended."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ STDIN: Final = "-"
 _AT_ONCE: Final = 500
 """Records sent together."""
 _BYTES_AT_ONCE: Final = 8_000_000
+"""Bytes of records after which those pending are sent."""
 
 Why: TypeAlias = Reason | Literal["cut_short", "no_letter", "no_destination"]
 
 
 class Line(NamedTuple):
-    """One record of a place that holds dead letters."""
+    """One record of a source of dead letters, not yet decoded."""
 
     place: str
     content: bytes
@@ -52,14 +53,14 @@ class Unsent(NamedTuple):
     why: Why
     detail: str
     text: str
-    """The dead letter as a line of JSON in ASCII, with its new reason; if it is none, the line as it was."""
+    """The dead letter as a line of JSON in ASCII, with its new reason; any other record as it was."""
 
 
 def read_lines(where: str, settings: Settings) -> Iterator[Line]:
-    """All dead letters at an address as of now, or of standard input (``-``).
+    """All records now at an address, or on standard input (``-``).
 
     Raises:
-        ConnectorError: there is no such place, or it cannot be read.
+        ConnectorError: The address does not exist or cannot be read.
     """
     if where == STDIN:
         for number, line in enumerate(sys.stdin.buffer, 1):
@@ -73,28 +74,27 @@ def read_lines(where: str, settings: Settings) -> Iterator[Line]:
 
 @dataclass
 class Resend:
-    """Sends the records of dead letters back to where they came from, or to one other place.
+    """Sends the records of dead letters to the topics they came from, or to one address.
 
-    What would be rejected again by decoding under these settings is not sent but left over. Nothing is
-    taken away from where the dead letters are. An event without an ``event_id`` is sent with one that names
-    its dead letter's source. So what is sent twice counts once, within the newest ``events.dedup`` ids of its
-    user; sent again after so many newer ones, it is not recognised.
+    Records that these settings would reject again are not sent. The source is not changed.
+    An event without an ``event_id`` is sent with one made of its dead letter's source, so that an event sent
+    twice counts once, as long as its id is among the newest ``events.dedup`` ids of its user.
     """
 
     settings: Settings
     to: str = ""
-    """An address; a file must be new. Empty: the topic each dead letter came from."""
+    """Address to send to; a file must be new. Empty: the topic each dead letter came from."""
     stream: StreamName | None = None
-    """Only dead letters of this stream; those that do not say theirs (from files) are taken for it."""
+    """Only dead letters of this stream are sent; those from files count as of it. None: both streams."""
     reasons: Collection[str] = ()
-    """Only dead letters with these reasons; none: all."""
+    """Only dead letters with these reasons are sent; empty: all."""
     dry_run: bool = False
     read: int = 0
-    """Dead letters looked at."""
+    """Dead letters read, but for those of other reasons or streams."""
     other_stream: int = 0
-    """Dead letters left out because they are not of ``stream``."""
+    """Dead letters skipped because they are not of ``stream``."""
     sent: Counter[str] = field(default_factory=Counter)
-    """Records sent (or that would be, in a dry run), by address."""
+    """Records sent, or to be sent in a dry run, by address."""
     unsent: Counter[Why] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -104,11 +104,10 @@ class Resend:
         self._destinations: dict[str, _Destination] = {}
 
     def run(self, lines: Iterable[Line]) -> Iterator[Unsent]:
-        """Send dead letters in their order; gives those that were not sent.
+        """Send the records of dead letters in their order; gives those that were not sent.
 
         Raises:
-            ConnectorError: what was given out until then is sent or left over, and sending all again does no
-                harm.
+            ConnectorError: A record could not be sent. It is safe to send all of them again.
         """
         try:
             for line in lines:
@@ -168,7 +167,7 @@ class Resend:
 
     @cached_property
     def _plain_rules(self) -> DecodeRules:
-        """Rules under which no item brings a vector: the encoder, which knows their length, is not opened."""
+        """Rules under which items carry no vector: the encoder, which knows its length, is not opened."""
         return decode_rules(self.settings, 0)
 
     @cached_property
@@ -187,7 +186,7 @@ class Resend:
 
 
 class _Destination:
-    """A place to send to, in batches."""
+    """Sends records to one address, in batches."""
 
     def __init__(self, writer: RecordWriter) -> None:
         self._writer = writer
@@ -195,17 +194,17 @@ class _Destination:
         self._bytes = 0
 
     def add(self, mended: Mended) -> None:
-        """Send it, soon."""
+        """Send a record with the next batch."""
         self._pending.append(Message(mended.key.encode(), mended.value))
         self._bytes += len(mended.value)
         if len(self._pending) >= _AT_ONCE or self._bytes > _BYTES_AT_ONCE:
             self.flush()
 
     def flush(self) -> None:
-        """Send what is pending; all of it is safe afterwards."""
+        """Send the pending records and wait until they are confirmed."""
         pending, self._pending, self._bytes = self._pending, [], 0
         self._writer.write(pending)
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connection or file."""
         self._writer.close()

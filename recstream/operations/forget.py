@@ -39,7 +39,7 @@ def request_erasure(settings: Settings, user_id: str) -> str:
     """Send the event that makes the running job erase a user; gives the name of the topic.
 
     Raises:
-        DeliveryError, KafkaFault: The event could not be sent.
+        ConnectorError: The event could not be sent.
     """
     event = {"user_id": user_id, "ts": time.time(), "action": "forget"}
     connector = connector_for(settings.live.events, settings.options_of)

@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from recstream.records.actions import DEFAULT_ACTIONS, TRAITS
 from recstream.records.event import Event
 from tests.support.builders import (
     RULES,
@@ -16,6 +17,7 @@ from tests.support.builders import (
 )
 
 ITEMS = [f"i{k}" for k in range(8)]
+ACTIONS = [action for action in DEFAULT_ACTIONS.values() if TRAITS[action.kind].effect == "state"]
 PARTITIONS = ["events/0", "events/1", "old.jsonl"]
 TIGHT = dataclasses.replace(RULES, recent=4, history=3, dedup=3)
 """Bounds that a handful of events exceeds."""
@@ -24,36 +26,22 @@ randoms = st.randoms(use_true_random=False)
 
 @st.composite
 def user_events(draw: st.DrawFn, max_size: int = 24, with_ids: bool = True) -> list[Event]:
-    """Events of one user, of every kind that teaches, with ties of time, in no order and without offsets."""
+    """Events of one user, of every action that changes the state, with ties of time, in no order and without offsets."""
     count = draw(st.integers(1, max_size))
     events = []
     for k in range(count):
-        action = draw(
-            st.sampled_from(
-                [
-                    "view",
-                    "like",
-                    "purchase",
-                    "rate",
-                    "search",
-                    "comment",
-                    "skip",
-                    "dislike",
-                    "hide",
-                    "impression",
-                ]
-            )
-        )
+        action = draw(st.sampled_from(ACTIONS))
+        traits = TRAITS[action.kind]
         more: dict[str, Any] = {}
-        if action in ("search", "comment"):
+        if traits.needs_text:
             more["text"] = draw(st.sampled_from(["great film", "boring", "on tuesday", "space travel"]))
-        if action == "rate" or (action == "comment" and draw(st.booleans())):
+        if traits.rating == "needed" or (traits.rating == "optional" and draw(st.booleans())):
             more["rating"] = draw(st.sampled_from([1.0, 2.0, 3.0, 4.5, 5.0]))
         events.append(
             event(
                 draw(st.sampled_from([0.0, 10.0, 20.0, 86400.0]) | st.floats(0.0, 9e6)),
-                action,
-                None if action == "search" else draw(st.sampled_from(ITEMS)),
+                action.name,
+                draw(st.sampled_from(ITEMS)) if traits.needs_item else None,
                 partition=draw(st.sampled_from(PARTITIONS)),
                 event_id=f"e{k}" if with_ids and draw(st.booleans()) else None,
                 **more,

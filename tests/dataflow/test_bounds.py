@@ -15,7 +15,7 @@ from recstream.records.transport import Partition
 from recstream.users.codec import UNCONFIRMED, WAITING, UserRow, user_row, user_state_of
 from recstream.users.offset_ranges import MAX_PARTITIONS, MAX_RANGES
 from recstream.users.state import UserState, UserStateRules
-from tests.support.builders import Bench, catalogue_of, event, unit
+from tests.support.builders import WorkerHarness, catalogue_of, event, unit
 from tests.support.rules import user_state_rules
 from tests.support.stored_users import assert_same_users
 
@@ -54,15 +54,15 @@ def batches(draw: st.DrawFn) -> list[list[Event]]:
     return made
 
 
-def bench(hot_users: int) -> Bench:
+def harness(hot_users: int) -> WorkerHarness:
     """A worker that holds so many users, and one item that comes late."""
-    made = Bench(user_state=SMALL, hot_users=hot_users, wait_for_item_s=5.0, sessions=True)
+    made = WorkerHarness(user_state=SMALL, hot_users=hot_users, wait_for_item_s=5.0, sessions=True)
     made.know(*KNOWN)
     barrier(made)
     return made
 
 
-def barrier(worked: Bench) -> None:
+def barrier(worked: WorkerHarness) -> None:
     """As bytewax has it reached: written, then numbered."""
     worked.flush()
     worked.worker.commits.close()
@@ -85,7 +85,7 @@ def assert_within(user_state: UserState, rules: UserStateRules) -> None:
 @given(batches())
 def test_no_part_of_a_state_outgrows_its_bound(log: list[list[Event]]) -> None:
     """In memory after every micro-batch, and in the stored row."""
-    worked = bench(100)
+    worked = harness(100)
     for at, batch in enumerate(log):
         worked.step(*batch)
         if at == len(log) // 2:
@@ -113,7 +113,7 @@ def test_any_hot_set_gives_the_rows_and_the_lists_of_an_unbounded_one(
     log: list[list[Event]], hot_users: int
 ) -> None:
     """Users come back after they were let go, with events that wait, words, hidden items and erasure."""
-    small, large = bench(hot_users), bench(10**6)
+    small, large = harness(hot_users), harness(10**6)
     for at, batch in enumerate(log):
         lists = []
         for worked in (small, large):
@@ -165,7 +165,7 @@ def test_a_log_read_in_any_number_of_pieces_leaves_a_bounded_fence() -> None:
 
 def test_items_that_nobody_knows_leave_nothing_behind() -> None:
     """Neither in the catalogue, whose rows are never given back, nor on the agenda."""
-    worked = Bench(wait_for_item_s=5.0)
+    worked = WorkerHarness(wait_for_item_s=5.0)
     worked.know(*KNOWN)
     known = len(worked.worker.replica.catalogue)
     for at in range(30):

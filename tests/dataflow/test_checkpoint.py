@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from recstream.dataflow.model_state.session_index import SESSIONS
-from tests.support.builders import Bench, event
+from tests.support.builders import WorkerHarness, event
 
 ITEMS = [f"i{k}" for k in range(6)]
 
@@ -32,27 +32,27 @@ class Held:
 
 
 @contextmanager
-def held_statistics(bench: Bench) -> Iterator[Held]:
-    """The statistics of a bench are written no further than their store's door."""
-    held = Held(bench.statistics.upsert)
-    bench.statistics.upsert = held  # type: ignore[method-assign]  # a slow disk
+def held_statistics(harness: WorkerHarness) -> Iterator[Held]:
+    """The statistics of a harness are written no further than their store's door."""
+    held = Held(harness.statistics.upsert)
+    harness.statistics.upsert = held  # type: ignore[method-assign]  # a slow disk
     try:
         yield held
     finally:
         held.gate.set()
 
 
-def heard(count: int, *, first: int = 0) -> Bench:
-    bench = Bench()
-    bench.know(*ITEMS)
-    listen(bench, count, first=first)
-    return bench
+def heard(count: int, *, first: int = 0) -> WorkerHarness:
+    harness = WorkerHarness()
+    harness.know(*ITEMS)
+    listen(harness, count, first=first)
+    return harness
 
 
-def listen(bench: Bench, count: int, *, first: int = 0) -> None:
+def listen(harness: WorkerHarness, count: int, *, first: int = 0) -> None:
     for k in range(first, first + count):
-        step = bench.step(event(float(k), "view", ITEMS[k % 6], user=f"u{k % 3}", offset=k))
-        bench.worker.count(step.interactions)
+        step = harness.step(event(float(k), "view", ITEMS[k % 6], user=f"u{k % 3}", offset=k))
+        harness.worker.count(step.interactions)
 
 
 def fail(_: Any) -> None:
@@ -60,54 +60,54 @@ def fail(_: Any) -> None:
 
 
 def test_users_and_items_are_written_while_statistics_are_not_yet() -> None:
-    bench = heard(12)
-    with held_statistics(bench):
-        bench.worker.flush()
-        assert sorted(bench.users.rows) == ["u0", "u1", "u2"]
-        assert sorted(bench.items.rows) == ITEMS
-        assert not bench.statistics.rows
-    bench.worker.checkpoint.background.wait()
-    assert sorted(bench.statistics.rows) == ITEMS
+    harness = heard(12)
+    with held_statistics(harness):
+        harness.worker.flush()
+        assert sorted(harness.users.rows) == ["u0", "u1", "u2"]
+        assert sorted(harness.items.rows) == ITEMS
+        assert not harness.statistics.rows
+    harness.worker.checkpoint.background.wait()
+    assert sorted(harness.statistics.rows) == ITEMS
 
 
 def test_a_barrier_that_finds_the_one_before_at_work_begins_nothing_new() -> None:
-    bench = heard(12)
-    with held_statistics(bench):
-        bench.worker.flush()
+    harness = heard(12)
+    with held_statistics(harness):
+        harness.worker.flush()
         for first in (12, 24):
-            listen(bench, 12, first=first)
-            bench.worker.flush()
-            assert {row.version for row in bench.users.rows.values()} == {(first + 12) // 3}
-    bench.worker.checkpoint.background.wait()
-    writes = [what for what, _ in bench.statistics.calls if what == "upsert"]
+            listen(harness, 12, first=first)
+            harness.worker.flush()
+            assert {row.version for row in harness.users.rows.values()} == {(first + 12) // 3}
+    harness.worker.checkpoint.background.wait()
+    writes = [what for what, _ in harness.statistics.calls if what == "upsert"]
     assert len(writes) == 1
-    listen(bench, 12, first=36)
-    bench.flush()
-    assert {row.tick for row in bench.statistics.rows.values()} == {48.0}
+    listen(harness, 12, first=36)
+    harness.flush()
+    assert {row.tick for row in harness.statistics.rows.values()} == {48.0}
 
 
 def test_at_the_end_all_is_written_before_the_barrier_is_done() -> None:
-    bench = heard(12)
-    with held_statistics(bench) as held:
-        bench.worker.flush()
-        listen(bench, 12, first=12)
-        bench.worker.is_ending = True
+    harness = heard(12)
+    with held_statistics(harness) as held:
+        harness.worker.flush()
+        listen(harness, 12, first=12)
+        harness.worker.is_ending = True
         threading.Timer(0.1, held.gate.set).start()
-        bench.worker.flush()
-        assert {row.tick for row in bench.statistics.rows.values()} == {24.0}
-    assert any(name.startswith(SESSIONS) for name in bench.models.rows)
+        harness.worker.flush()
+        assert {row.tick for row in harness.statistics.rows.values()} == {24.0}
+    assert any(name.startswith(SESSIONS) for name in harness.models.rows)
 
 
 @pytest.mark.parametrize("ending", [False, True])
 def test_what_cannot_be_written_stops_the_next_barrier(ending: bool) -> None:
-    bench = heard(12)
-    bench.statistics.upsert = fail  # type: ignore[method-assign, assignment]  # a full disk
-    bench.worker.flush()
-    while not bench.worker.checkpoint.background.is_idle:
+    harness = heard(12)
+    harness.statistics.upsert = fail  # type: ignore[method-assign, assignment]  # a full disk
+    harness.worker.flush()
+    while not harness.worker.checkpoint.background.is_idle:
         pass
-    bench.worker.is_ending = ending
+    harness.worker.is_ending = ending
     with pytest.raises(DiskError, match="no room"):
-        bench.worker.flush()
+        harness.worker.flush()
 
 
 def test_compaction_holds_up_no_barrier() -> None:
@@ -116,27 +116,27 @@ def test_compaction_holds_up_no_barrier() -> None:
     def compact() -> None:
         runs.append(gate.wait(20.0))
 
-    class Tidied(Bench):
+    class Tidied(WorkerHarness):
         maintain = staticmethod(compact)
 
-    bench = Tidied()
-    bench.know(*ITEMS)
+    harness = Tidied()
+    harness.know(*ITEMS)
     for first in (0, 12, 24):
-        listen(bench, 12, first=first)
-        bench.worker.flush()
-    assert {row.version for row in bench.users.rows.values()} == {12}
+        listen(harness, 12, first=first)
+        harness.worker.flush()
+    assert {row.version for row in harness.users.rows.values()} == {12}
     assert not runs, "it was waited for"
     gate.set()
-    bench.worker.checkpoint.upkeep.wait()
+    harness.worker.checkpoint.upkeep.wait()
     assert runs == [True]
 
 
 def test_of_somebody_forgotten_nothing_is_left_that_was_being_written() -> None:
-    bench = heard(12)
-    with held_statistics(bench) as held:
-        bench.worker.flush()
-        bench.step(event(99.0, "forget", user="u1", offset=99))
+    harness = heard(12)
+    with held_statistics(harness) as held:
+        harness.worker.flush()
+        harness.step(event(99.0, "forget", user="u1", offset=99))
         threading.Timer(0.1, held.gate.set).start()
-        bench.worker.flush()
-        assert "u1" not in bench.users.rows
-        assert not any(b"u1" in row.state for row in bench.models.rows.values())
+        harness.worker.flush()
+        assert "u1" not in harness.users.rows
+        assert not any(b"u1" in row.state for row in harness.models.rows.values())

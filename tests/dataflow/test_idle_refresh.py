@@ -17,7 +17,7 @@ from recstream.dataflow.services import IdleRefreshRules
 from recstream.ranking.signals.table import SIGNALS
 from recstream.records.event import Event
 from recstream.records.transport import shard_of
-from tests.support.builders import Bench, Clock, arrived, decoded, event, item_row
+from tests.support.builders import Clock, WorkerHarness, arrived, decoded, event, item_row
 from tests.support.rules import idle_refresh_rules, ranking_rules
 
 ITEMS = [f"i{k}" for k in range(6)]
@@ -26,13 +26,13 @@ DAY = 86_400.0
 
 def bench_of(
     *, idle_refresh: IdleRefreshRules | None = None, text: str | None = "one text", **rules: Any
-) -> Bench:
+) -> WorkerHarness:
     """A worker whose items all say the same, so that only trends tell them apart."""
-    bench = Bench(idle_refresh=idle_refresh or idle_refresh_rules(after_events=5.0), **rules)
+    harness = WorkerHarness(idle_refresh=idle_refresh or idle_refresh_rules(after_events=5.0), **rules)
     for item_id in ITEMS:
-        bench.worker.replica.put(item_row(item_id, text=text))
-    bench.worker.replica.take_arrived()
-    return bench
+        harness.worker.replica.put(item_row(item_id, text=text))
+    harness.worker.replica.take_arrived()
+    return harness
 
 
 def views(item_id: str, count: int, *, first: int) -> list[Event]:
@@ -40,34 +40,34 @@ def views(item_id: str, count: int, *, first: int) -> list[Event]:
     return [event(2.0, "view", item_id, user=f"p{first + k}", offset=first + k) for k in range(count)]
 
 
-def played(bench: Bench, *events: Event) -> tuple[BatchResult, list[EncodedList | None]]:
+def played(harness: WorkerHarness, *events: Event) -> tuple[BatchResult, list[EncodedList | None]]:
     """A micro-batch with all that follows it in the graph: what is due is made, then touches are counted."""
-    step = bench.step(*events)
-    lists = bench.worker.lists.rank(step.queries)
-    bench.worker.count(step.interactions)
+    step = harness.step(*events)
+    lists = harness.worker.lists.rank(step.queries)
+    harness.worker.count(step.interactions)
     return step, lists
 
 
-def idle(bench: Bench, seconds: float = 2.0) -> list[str]:
+def idle(harness: WorkerHarness, seconds: float = 2.0) -> list[str]:
     """Time passes without events; gives the users whose lists were made again."""
-    bench.clock.now += seconds
-    step, _ = played(bench)
+    harness.clock.now += seconds
+    step, _ = played(harness)
     assert {query.trigger for query in step.queries} <= {"drift"}
     return [query.user_id for query in step.queries]
 
 
-def moved() -> Bench:
+def moved() -> WorkerHarness:
     """One user has a list; then others view something else."""
-    bench = bench_of(hot_users=1000)
-    played(bench, event(1.0, "view", "i0", offset=1))
-    played(bench, *views("i5", 12, first=2))
-    return bench
+    harness = bench_of(hot_users=1000)
+    played(harness, event(1.0, "view", "i0", offset=1))
+    played(harness, *views("i5", 12, first=2))
+    return harness
 
 
 def test_the_list_of_an_idle_user_is_made_again_when_trends_have_moved() -> None:
-    bench = moved()
-    bench.clock.now += 2.0
-    step, lists = played(bench)
+    harness = moved()
+    harness.clock.now += 2.0
+    step, lists = played(harness)
     place = [query.user_id for query in step.queries].index("u1")
     made = lists[place]
     assert made is not None
@@ -75,56 +75,56 @@ def test_the_list_of_an_idle_user_is_made_again_when_trends_have_moved() -> None
     assert (record["trigger"], record["version"]) == ("drift", 1)
     assert record["as_of"] == {"ts": 1.0, "partition": "events/0", "offset": 1}
     assert record["items"][0]["item_id"] == "i5"
-    assert bench.meters.values["lists_emitted", "drift"] == sum(one is not None for one in lists)
+    assert harness.meters.values["lists_emitted", "drift"] == sum(one is not None for one in lists)
 
 
 def test_it_is_made_later_than_the_one_before_and_with_the_same_version() -> None:
     """A reader keeps the greatest (version, generated_at)."""
-    bench = bench_of()
-    (before,) = bench.worker.rank(bench.step(event(1.0, "view", "i0", offset=1)).queries)
-    played(bench, *views("i5", 12, first=2))
-    bench.clock.now += 2.0
-    after = next(one for one in played(bench)[1] if one is not None and one.user_id == "u1")
+    harness = bench_of()
+    (before,) = harness.worker.rank(harness.step(event(1.0, "view", "i0", offset=1)).queries)
+    played(harness, *views("i5", 12, first=2))
+    harness.clock.now += 2.0
+    after = next(one for one in played(harness)[1] if one is not None and one.user_id == "u1")
     assert after.version == before.version
     assert after.value.split(b'"generated_at":')[1] > before.value.split(b'"generated_at":')[1]
 
 
 def test_where_nothing_moves_nothing_is_made_and_nothing_written() -> None:
-    bench = moved()
-    while idle(bench):
+    harness = moved()
+    while idle(harness):
         pass
-    bench.flush()
-    bench.users.calls.clear()
-    bench.statistics.calls.clear()
+    harness.flush()
+    harness.users.calls.clear()
+    harness.statistics.calls.clear()
     for _ in range(50):
-        assert idle(bench) == []
-        look = bench.worker.next_step()
+        assert idle(harness) == []
+        look = harness.worker.next_step()
         assert look is not None
-        assert look >= bench.clock() + bench.rules.refresh_s
-        bench.flush()
-    assert [name for name, _ in bench.users.calls + bench.statistics.calls if name == "upsert"] == []
+        assert look >= harness.clock() + harness.rules.refresh_s
+        harness.flush()
+    assert [name for name, _ in harness.users.calls + harness.statistics.calls if name == "upsert"] == []
 
 
 def test_only_one_of_the_shards_looks_for_idle_users() -> None:
-    bench = moved()
-    assert [bench.worker.claim_lead() for _ in range(3)] == [True, False, False]
-    assert bench.worker.next_step(leads=False) is None
-    look = bench.worker.next_step(leads=True)
+    harness = moved()
+    assert [harness.worker.claim_lead() for _ in range(3)] == [True, False, False]
+    assert harness.worker.next_step(leads=False) is None
+    look = harness.worker.next_step(leads=True)
     assert look is not None
-    assert look <= bench.clock() + 1.0
+    assert look <= harness.clock() + 1.0
 
 
 def test_a_list_that_came_out_as_it_was_does_not_leave_and_is_left_alone_for_twice_as_long() -> None:
-    bench = bench_of(text=None, ranking=ranking_rules(top_n=5))
-    played(bench, *(event(1.0, "view", item, offset=k) for k, item in enumerate(ITEMS)))  # nothing is left
+    harness = bench_of(text=None, ranking=ranking_rules(top_n=5))
+    played(harness, *(event(1.0, "view", item, offset=k) for k, item in enumerate(ITEMS)))  # nothing is left
     made = []
     for first in range(10, 50):
-        played(bench, event(2.0, "request", user="p", offset=1000 + first))
-        bench.worker.count([_interaction(0)])
-        if "u1" in idle(bench):
+        played(harness, event(2.0, "request", user="p", offset=1000 + first))
+        harness.worker.count([_interaction(0)])
+        if "u1" in idle(harness):
             made.append(first)
-    assert bench.meters.values["drift_lists", "unchanged"] >= 3
-    assert ("lists_emitted", "drift") not in bench.meters.values
+    assert harness.meters.values["drift_lists", "unchanged"] >= 3
+    assert ("lists_emitted", "drift") not in harness.meters.values
     gaps = np.diff(made)
     assert (gaps[1:] == 2 * gaps[:-1]).all()
 
@@ -136,19 +136,19 @@ def _interaction(item: int) -> Any:
 
 
 def test_so_many_lists_a_second_are_made_and_no_more() -> None:
-    bench = bench_of(idle_refresh=idle_refresh_rules(after_events=5.0, lists_per_s=8.0))
-    played(bench, *views("i0", 100, first=1))
-    assert [len(idle(bench, 0.5)) for _ in range(5)] == [4, 4, 4, 4, 4]
-    assert len(idle(bench, 1000.0)) == 8  # what was not made in time is not made up for
+    harness = bench_of(idle_refresh=idle_refresh_rules(after_events=5.0, lists_per_s=8.0))
+    played(harness, *views("i0", 100, first=1))
+    assert [len(idle(harness, 0.5)) for _ in range(5)] == [4, 4, 4, 4, 4]
+    assert len(idle(harness, 1000.0)) == 8  # what was not made in time is not made up for
 
 
 def test_lists_that_events_ask_for_come_first_and_alone_unless_others_waited_for_long() -> None:
-    bench = bench_of(idle_refresh=idle_refresh_rules(after_events=5.0, lists_per_s=10.0))
-    played(bench, *views("i0", 30, first=1))
+    harness = bench_of(idle_refresh=idle_refresh_rules(after_events=5.0, lists_per_s=10.0))
+    played(harness, *views("i0", 30, first=1))
     found = []
     for k in range(11):
-        bench.clock.now += 0.1
-        step, _ = played(bench, event(3.0, "view", "i1", user=f"new{k}", offset=100 + k))
+        harness.clock.now += 0.1
+        step, _ = played(harness, event(3.0, "view", "i1", user=f"new{k}", offset=100 + k))
         assert step.queries[0].trigger == "event"
         found.append([query.trigger for query in step.queries].count("drift"))
     assert found[:9] == [0] * 9
@@ -156,42 +156,42 @@ def test_lists_that_events_ask_for_come_first_and_alone_unless_others_waited_for
 
 
 def test_an_erased_user_gets_no_list() -> None:
-    bench = moved()
-    played(bench, event(3.0, "forget", offset=99))
-    assert bench.worker.idle_refresh is not None
-    assert bench.worker.idle_refresh.idle.last_event_at("u1") is None
-    assert "u1" not in [user for _ in range(5) for user in idle(bench)]
+    harness = moved()
+    played(harness, event(3.0, "forget", offset=99))
+    assert harness.worker.idle_refresh is not None
+    assert harness.worker.idle_refresh.idle.last_event_at("u1") is None
+    assert "u1" not in [user for _ in range(5) for user in idle(harness)]
 
 
 def test_users_who_were_away_for_longer_than_told_are_left_alone() -> None:
-    bench = bench_of(idle_refresh=idle_refresh_rules(after_events=5.0, active_s=10.0))
-    played(bench, event(1.0, "view", "i0", offset=1))
-    bench.clock.now += 11.0
-    played(bench, *views("i5", 12, first=2))
-    assert "u1" not in [user for _ in range(5) for user in idle(bench, 0.9)]
+    harness = bench_of(idle_refresh=idle_refresh_rules(after_events=5.0, active_s=10.0))
+    played(harness, event(1.0, "view", "i0", offset=1))
+    harness.clock.now += 11.0
+    played(harness, *views("i5", 12, first=2))
+    assert "u1" not in [user for _ in range(5) for user in idle(harness, 0.9)]
 
 
 def test_users_who_left_the_memory_are_left_alone() -> None:
-    bench = bench_of(hot_users=3)
-    played(bench, event(1.0, "view", "i0", offset=1))
-    played(bench, *views("i5", 12, first=2))
-    bench.flush()
-    assert set(idle(bench)) <= {"p11", "p12", "p13"}
-    assert bench.worker.idle_refresh is not None
-    assert len(bench.worker.idle_refresh.idle) <= 3
+    harness = bench_of(hot_users=3)
+    played(harness, event(1.0, "view", "i0", offset=1))
+    played(harness, *views("i5", 12, first=2))
+    harness.flush()
+    assert set(idle(harness)) <= {"p11", "p12", "p13"}
+    assert harness.worker.idle_refresh is not None
+    assert len(harness.worker.idle_refresh.idle) <= 3
 
 
 def test_a_worker_that_ends_makes_no_more_of_them() -> None:
-    bench = moved()
-    bench.worker.is_ending = True
-    assert idle(bench) == []
-    assert bench.worker.next_step() is None
+    harness = moved()
+    harness.worker.is_ending = True
+    assert idle(harness) == []
+    assert harness.worker.next_step() is None
 
 
 def test_nothing_of_them_is_kept_for_sending_again() -> None:
-    bench = moved()
-    assert "u1" in idle(bench)
-    user_state = bench.worker.users.find("u1")
+    harness = moved()
+    assert "u1" in idle(harness)
+    user_state = harness.worker.users.find("u1")
     assert user_state is not None
     assert user_state.outbox == []
 
@@ -199,27 +199,29 @@ def test_nothing_of_them_is_kept_for_sending_again() -> None:
 # new items
 
 
-def fans(**rules: Any) -> Bench:
+def fans(**rules: Any) -> WorkerHarness:
     """Of ten users one likes jazz, and each of the others something of their own."""
     by_text = {name: float(name in ("short_term", "long_term")) for name in SIGNALS}
-    bench = Bench(idle_refresh=idle_refresh_rules(), ranking=ranking_rules(top_n=1, weights=by_text), **rules)
+    harness = WorkerHarness(
+        idle_refresh=idle_refresh_rules(), ranking=ranking_rules(top_n=1, weights=by_text), **rules
+    )
     tastes = ["jazz", *(f"other{k}" for k in range(9))]
     for k, taste in enumerate(tastes):
         for number in range(4):
-            bench.worker.replica.put(item_row(f"{taste} {number}", text=taste))
-        log = [event(bench.clock(), "like", f"{taste} {n}", user=f"u{k}", offset=4 * k + n) for n in (0, 1)]
-        played(bench, *log)
-    bench.flush()
-    bench.worker.replica.take_arrived()
+            harness.worker.replica.put(item_row(f"{taste} {number}", text=taste))
+        log = [event(harness.clock(), "like", f"{taste} {n}", user=f"u{k}", offset=4 * k + n) for n in (0, 1)]
+        played(harness, *log)
+    harness.flush()
+    harness.worker.replica.take_arrived()
     for _ in range(60):  # what came up to now is searched for
-        idle(bench)
-    return bench
+        idle(harness)
+    return harness
 
 
-def reached(bench: Bench) -> list[tuple[str, str]]:
+def reached(harness: WorkerHarness) -> list[tuple[str, str]]:
     """The lists that left, and their first items, after a second."""
-    bench.clock.now += 1.0
-    _, lists = played(bench)
+    harness.clock.now += 1.0
+    _, lists = played(harness)
     records = [decoded(one.value) for one in lists if one is not None]
     assert {record["trigger"] for record in records} <= {"drift"}
     return [(record["user_id"], record["items"][0]["item_id"]) for record in records]
@@ -231,89 +233,89 @@ def jazz(item_id: str = "a new record") -> Any:
 
 
 def test_a_new_item_reaches_the_idle_user_whom_it_fits_and_nobody_else() -> None:
-    bench = fans()
-    hide_rest(bench)
-    bench.worker.replica.put(jazz())
-    assert bench.worker.next_step() == bench.clock()
-    assert reached(bench) == [("u0", "a new record")]
-    assert reached(bench) == []
+    harness = fans()
+    hide_rest(harness)
+    harness.worker.replica.put(jazz())
+    assert harness.worker.next_step() == harness.clock()
+    assert reached(harness) == [("u0", "a new record")]
+    assert reached(harness) == []
 
 
-def hide_rest(bench: Bench) -> None:
+def hide_rest(harness: WorkerHarness) -> None:
     """Make what the lover of jazz has not seen yet unavailable, so that a new record has no rival."""
     for number in (2, 3):
-        bench.worker.replica.put(item_row(f"jazz {number}", text="jazz", available=False))
-    bench.worker.replica.take_arrived()
+        harness.worker.replica.put(item_row(f"jazz {number}", text="jazz", available=False))
+    harness.worker.replica.take_arrived()
 
 
 def test_a_new_item_finds_users_who_are_not_in_memory() -> None:
-    bench = fans()
-    hide_rest(bench)
-    bench.flush()
-    bench.again()
-    assert len(bench.worker.users) == 0
-    bench.worker.replica.put(jazz())
-    assert reached(bench) == [("u0", "a new record")]
+    harness = fans()
+    hide_rest(harness)
+    harness.flush()
+    harness.again()
+    assert len(harness.worker.users) == 0
+    harness.worker.replica.put(jazz())
+    assert reached(harness) == [("u0", "a new record")]
 
 
 def test_a_new_item_leaves_users_alone_who_are_not_active() -> None:
-    bench = fans()
-    hide_rest(bench)
-    bench.flush()
-    bench.again()
-    bench.clock.now += 31 * DAY
-    bench.worker.replica.put(jazz())
-    assert reached(bench) == []
+    harness = fans()
+    hide_rest(harness)
+    harness.flush()
+    harness.again()
+    harness.clock.now += 31 * DAY
+    harness.worker.replica.put(jazz())
+    assert reached(harness) == []
 
 
 def test_what_was_stored_before_the_start_is_not_new() -> None:
-    bench = fans()
-    bench.worker.replica.put(jazz())
-    bench.flush()
-    bench.users.calls.clear()
-    bench.again()
-    assert reached(bench) == []
-    assert bench.meters.observed["drift_search_seconds"] == []
+    harness = fans()
+    harness.worker.replica.put(jazz())
+    harness.flush()
+    harness.users.calls.clear()
+    harness.again()
+    assert reached(harness) == []
+    assert harness.meters.observed["drift_search_seconds"] == []
 
 
 def test_another_worker_makes_the_lists_of_its_users() -> None:
-    bench = fans(processes=2)
-    hide_rest(bench)
-    bench.worker.replica.put(jazz())
-    assert reached(bench) == []
-    bench.worker.own_shard(shard_of("u0", bench.rules.shards), None)
-    played(bench)
-    bench.worker.replica.put(jazz("a new record")._replace(available=False))
-    bench.worker.replica.put(jazz("another record"))
-    assert [user for user, _ in reached(bench)] == ["u0"]
+    harness = fans(processes=2)
+    hide_rest(harness)
+    harness.worker.replica.put(jazz())
+    assert reached(harness) == []
+    harness.worker.own_shard(shard_of("u0", harness.rules.shards), None)
+    played(harness)
+    harness.worker.replica.put(jazz("a new record")._replace(available=False))
+    harness.worker.replica.put(jazz("another record"))
+    assert [user for user, _ in reached(harness)] == ["u0"]
 
 
 def test_users_of_a_new_item_are_searched_for_when_nothing_else_is_due() -> None:
-    bench = fans()
-    searches = bench.meters.observed["drift_search_seconds"]
+    harness = fans()
+    searches = harness.meters.observed["drift_search_seconds"]
     before = len(searches)
-    bench.worker.replica.put(jazz())
+    harness.worker.replica.put(jazz())
     found = []
     for k in range(4):
-        played(bench, event(3.0, "view", "other1 2", user=f"new{k}", offset=100 + k))
+        played(harness, event(3.0, "view", "other1 2", user=f"new{k}", offset=100 + k))
         found.append(len(searches) - before)
-        bench.clock.now += 0.4
+        harness.clock.now += 0.4
     assert found == [0, 0, 0, 1]  # a second later all the same
-    bench.worker.replica.put(jazz("another record"))
-    played(bench)
+    harness.worker.replica.put(jazz("another record"))
+    played(harness)
     assert len(searches) - before == 2
 
 
 @pytest.mark.parametrize(("number_of_it", "found"), [(90, ["record 90"]), (70, [])])
 def test_of_many_items_at_once_only_the_newest_are_searched_for(number_of_it: int, found: list[str]) -> None:
-    bench = fans()
-    hide_rest(bench)
-    before = bench.meters.values["drift_items_skipped",]
+    harness = fans()
+    hide_rest(harness)
+    before = harness.meters.values["drift_items_skipped",]
     for number in range(100):
         text = "jazz" if number == number_of_it else f"of no interest {number}"
-        bench.worker.replica.put(item_row(f"record {number}", text=text))
-    first = [one for _ in range(30) for one in reached(bench)]
-    assert bench.meters.values["drift_items_skipped",] - before == 80
+        harness.worker.replica.put(item_row(f"record {number}", text=text))
+    first = [one for _ in range(30) for one in reached(harness)]
+    assert harness.meters.values["drift_items_skipped",] - before == 80
     assert [item for user, item in first if user == "u0"] == found
 
 
@@ -338,16 +340,18 @@ def log_of(drawn: list[tuple[int, int, str]]) -> list[Event]:
 
 def replay(log: list[Event], cuts: list[int], *, flushed: bool = False) -> list[dict[str, Any]]:
     """The lists of a log worked off event by event, in these micro-batches."""
-    bench = bench_of(every_event=True, idle_refresh=idle_refresh_rules(after_events=3.0, lists_per_event=2.0))
+    harness = bench_of(
+        every_event=True, idle_refresh=idle_refresh_rules(after_events=3.0, lists_per_event=2.0)
+    )
     lists = []
     edges = [0, *sorted(min(cut, len(log)) for cut in cuts), len(log)]
     for begin, end in pairwise(edges):
         lists += [
-            decoded(one.value) for one in bench.step(*log[begin:end]).lists if isinstance(one, EncodedList)
+            decoded(one.value) for one in harness.step(*log[begin:end]).lists if isinstance(one, EncodedList)
         ]
-        bench.clock.now += 7.0
+        harness.clock.now += 7.0
         if flushed:
-            bench.flush()
+            harness.flush()
     for one in lists:
         del one["model"]  # the version of the table of items
     return lists
@@ -366,21 +370,23 @@ def test_in_a_log_they_follow_from_what_came_before_alone(
 
 
 def test_in_a_log_so_many_are_made_for_each_event() -> None:
-    bench = bench_of(every_event=True, idle_refresh=idle_refresh_rules(after_events=3.0, lists_per_event=2.0))
+    harness = bench_of(
+        every_event=True, idle_refresh=idle_refresh_rules(after_events=3.0, lists_per_event=2.0)
+    )
     log = [event(float(k), "view", f"i{k % 6}", user=f"u{k}", offset=k) for k in range(200)]
-    bench.step(*log)
-    made = sum(bench.meters.values["drift_lists", outcome] for outcome in ("emitted", "unchanged"))
+    harness.step(*log)
+    made = sum(harness.meters.values["drift_lists", outcome] for outcome in ("emitted", "unchanged"))
     assert 300 < made <= 400
 
 
 def test_in_a_log_users_are_active_by_the_time_of_its_events() -> None:
     """Read in one second, whatever the clock says."""
-    bench = bench_of(
+    harness = bench_of(
         every_event=True,
         idle_refresh=idle_refresh_rules(after_events=3.0, active_s=50.0, lists_per_event=2.0),
     )
     log = [event(float(k), "view", f"i{k % 6}", user=f"u{k}", offset=k) for k in range(200)]
-    lists = [decoded(one.value) for one in bench.step(*log).lists if isinstance(one, EncodedList)]
+    lists = [decoded(one.value) for one in harness.step(*log).lists if isinstance(one, EncodedList)]
     newest = 0.0
     for one in lists:
         newest = max(newest, one["as_of"]["ts"])
@@ -431,5 +437,5 @@ def test_the_table_keeps_those_heard_last(limit: int) -> None:
 
 
 def test_a_clock_is_not_needed_to_be_still() -> None:
-    bench = Bench(Clock(), idle_refresh=idle_refresh_rules())
-    assert idle(bench, 100.0) == []
+    harness = WorkerHarness(Clock(), idle_refresh=idle_refresh_rules())
+    assert idle(harness, 100.0) == []

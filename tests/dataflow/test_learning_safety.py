@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from recstream.ranking.models.shallow_network import ShallowNetwork
-from tests.support.builders import Bench, event
-from tests.support.learning_workers import ITEMS, effect, habitual_log, learning_bench, model, play
+from tests.support.builders import WorkerHarness, event
+from tests.support.learning_workers import ITEMS, effect, habitual_log, learning_harness, model, play
 from tests.support.rules import learning_rules
 
 BOUND = 30.0
@@ -21,26 +21,26 @@ def moved(one: list[float], other: list[float]) -> float:
     return float(np.abs(np.subtract(one, other)).sum())
 
 
-def flood(bench: Bench, count: int, *, step: int = 10) -> None:
+def flood(harness: WorkerHarness, count: int, *, step: int = 10) -> None:
     """One user who jumps as nobody else does, again and again, and nobody else is there."""
     log = [
         event(600.0 + k, "view", ITEMS[5 * k % len(ITEMS)], user="robot", offset=600 + k)
         for k in range(count)
     ]
     for at in range(0, count, step):
-        done = bench.step(*log[at : at + step])
-        bench.worker.count(done.interactions)
+        done = harness.step(*log[at : at + step])
+        harness.worker.count(done.interactions)
 
 
 def test_a_flood_by_one_user_moves_the_weights_less_than_all_others_did() -> None:
     """As many lessons as a day of everybody; at full weight they would count for thrice as much."""
-    bench = learning_bench(learning=learning_rules(all_of=1 << 30))
-    play(bench, habitual_log(600))
-    learned, examples = effect(bench), model(bench).examples
-    flood(bench, 1500)
-    assert model(bench).examples > 2.5 * examples, "it is a flood"
-    assert moved(effect(bench), learned) < moved(
-        learned, list(model(bench).untrained().feature_effects.values())
+    harness = learning_harness(learning=learning_rules(all_of=1 << 30))
+    play(harness, habitual_log(600))
+    learned, examples = effect(harness), model(harness).examples
+    flood(harness, 1500)
+    assert model(harness).examples > 2.5 * examples, "it is a flood"
+    assert moved(effect(harness), learned) < moved(
+        learned, list(model(harness).untrained().feature_effects.values())
     )
 
 
@@ -48,20 +48,20 @@ def test_a_flood_within_one_micro_batch_moves_them_no_further() -> None:
     """How events are batched changes little of what they weigh."""
     moves = []
     for step in (10, 400):
-        bench = learning_bench(learning=learning_rules(all_of=1 << 30))
-        play(bench, habitual_log(600))
-        learned = effect(bench)
-        flood(bench, 400, step=step)
-        moves.append(moved(effect(bench), learned))
+        harness = learning_harness(learning=learning_rules(all_of=1 << 30))
+        play(harness, habitual_log(600))
+        learned = effect(harness)
+        flood(harness, 400, step=step)
+        moves.append(moved(effect(harness), learned))
     assert moves[1] < 1.5 * moves[0]
 
 
 def test_others_learn_at_full_weight_once_the_flood_is_over() -> None:
     """A window forgets: 1,024 lessons of others later nothing of the flood is counted."""
-    bench = learning_bench()
-    play(bench, habitual_log(100))
-    flood(bench, 200)
-    learner = bench.worker.learner
+    harness = learning_harness()
+    play(harness, habitual_log(100))
+    flood(harness, 200)
+    learner = harness.worker.learner
     assert learner._share(7) == 1.0
     assert learner._share(crc32(b"robot")) < 0.1
     for k in range(1024):

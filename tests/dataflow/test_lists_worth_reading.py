@@ -10,7 +10,7 @@ import pytest
 from recstream.items.statistics import Interaction
 from recstream.items.terms import pack, text_terms
 from recstream.records.arrays import Vector
-from tests.support.builders import Bench, decoded, event, item_row, unit
+from tests.support.builders import WorkerHarness, decoded, event, item_row, unit
 from tests.support.rules import learning_rules, ranking_rules
 
 GENRES = ("jazz", "war", "tea", "law")
@@ -28,23 +28,23 @@ def genre_item(genre: str, name: str, **more: Any) -> Any:
     return item_row(name, vector=near(genre, name), categories=(genre,), terms=words)._replace(**more)
 
 
-def warm(top_n: int = len(GENRES) * EACH, *, of_text_only: bool = False) -> Bench:
+def warm(top_n: int = len(GENRES) * EACH, *, of_text_only: bool = False) -> WorkerHarness:
     """A worker that knows ten items of each genre, every one of which somebody has touched."""
     # As it starts: a handful of users would teach it their own habits.
-    bench = Bench(ranking=ranking_rules(top_n=top_n), learning=learning_rules(enabled=False))
+    harness = WorkerHarness(ranking=ranking_rules(top_n=top_n), learning=learning_rules(enabled=False))
     for genre in GENRES:
         for k in range(EACH):
             bare = {"categories": (), "terms": b""} if of_text_only else {}
-            bench.worker.replica.put(genre_item(genre, f"{genre}{k}", **bare))
-    bench.worker.count([Interaction(handle, ()) for handle in range(len(GENRES) * EACH)])
-    return bench
+            harness.worker.replica.put(genre_item(genre, f"{genre}{k}", **bare))
+    harness.worker.count([Interaction(handle, ()) for handle in range(len(GENRES) * EACH)])
+    return harness
 
 
 class Reader:
     """A user, and the list after each of their events."""
 
-    def __init__(self, bench: Bench, user: str = "u1") -> None:
-        self.bench = bench
+    def __init__(self, harness: WorkerHarness, user: str = "u1") -> None:
+        self.harness = harness
         self.user = user
         self.ts = 0.0
 
@@ -53,9 +53,9 @@ class Reader:
     ) -> list[dict[str, Any]]:
         """One event, then a request."""
         self.ts += 1.0
-        self.bench.step(event(self.ts, action, item_id, text=text, user=self.user, offset=int(2 * self.ts)))
-        asked = self.bench.step(event(self.ts, "request", user=self.user, offset=int(2 * self.ts) + 1))
-        (made,) = self.bench.worker.rank(asked.queries)
+        self.harness.step(event(self.ts, action, item_id, text=text, user=self.user, offset=int(2 * self.ts)))
+        asked = self.harness.step(event(self.ts, "request", user=self.user, offset=int(2 * self.ts) + 1))
+        (made,) = self.harness.worker.rank(asked.queries)
         items: list[dict[str, Any]] = decoded(made.value)["items"]
         return items
 
@@ -95,11 +95,11 @@ def test_where_texts_decide_turning_away_takes_the_items_kind_off_the_list(actio
 
 def test_what_was_turned_away_from_goes_down_with_what_others_take_with_it() -> None:
     """Though its text says nothing against it."""
-    bench = warm()
-    catalogue = bench.worker.replica.catalogue
+    harness = warm()
+    catalogue = harness.worker.replica.catalogue
     bad, with_it = catalogue.handle("war1") or 0, catalogue.handle("jazz5") or 0
-    bench.worker.count([Interaction(with_it, (bad,))] * 20)
-    reader = Reader(bench)
+    harness.worker.count([Interaction(with_it, (bad,))] * 20)
+    reader = Reader(harness)
     before, after = reader.does("view", "jazz0"), reader.does("dislike", "war1")
     fall = {one["item_id"]: one["score"] for one in before}
     for one in after:
@@ -159,11 +159,11 @@ def test_words_count_at_once_and_less_as_items_follow() -> None:
 
 
 def test_a_new_item_is_found_by_its_text_in_the_very_next_list() -> None:
-    bench = warm(10)
-    reader = Reader(bench)
+    harness = warm(10)
+    reader = Reader(harness)
     reader.does("view", "tea0")
-    bench.worker.replica.put(genre_item("tea", "brand new"))
-    bench.worker.replica.put(genre_item("law", "also new"))
+    harness.worker.replica.put(genre_item("tea", "brand new"))
+    harness.worker.replica.put(genre_item("law", "also new"))
     items = [one["item_id"] for one in reader.does("view", "tea1")]
     assert "brand new" in items
     assert "also new" not in items[:3]
@@ -179,8 +179,8 @@ def test_a_new_item_is_found_by_its_text_in_the_very_next_list() -> None:
     ids=["labels and words", "a label others have", "a text"],
 )
 def test_an_item_that_lacks_something_ranks_by_the_rest(lacks: dict[str, Any]) -> None:
-    bench = warm(60)
+    harness = warm(60)
     for genre in ("tea", "law"):
-        bench.worker.replica.put(genre_item(genre, f"{genre} lacking", **lacks))
-    scores = {one["item_id"]: one["score"] for one in Reader(bench).does("view", "tea0")}
+        harness.worker.replica.put(genre_item(genre, f"{genre} lacking", **lacks))
+    scores = {one["item_id"]: one["score"] for one in Reader(harness).does("view", "tea0")}
     assert scores["tea lacking"] > scores.get("law lacking", 0.0) + 0.1

@@ -14,7 +14,7 @@ from recstream.dataflow.worker import Worker
 from recstream.operations.verify import compare_users
 from recstream.records.event import Event
 from recstream.records.transport import Partition, shard_of
-from tests.support.builders import RULES, Bench, item_row
+from tests.support.builders import RULES, WorkerHarness, item_row
 from tests.support.user_events import ITEMS, user_events
 
 USERS = [f"u{k}" for k in range(5)]
@@ -26,13 +26,13 @@ class Job:
     """Workers that share stores, each with the shards it owns: what the processes of a job are."""
 
     def __init__(self, workers: int) -> None:
-        self.bench = Bench(user_state=TIGHT, processes=workers, sessions=True, **BROKEN_UP)
+        self.harness = WorkerHarness(user_state=TIGHT, processes=workers, sessions=True, **BROKEN_UP)
         self.start(workers)
 
     def start(self, workers: int) -> None:
         """Start anew, perhaps with another number; what was not flushed is lost."""
-        self.workers = [Worker(self.bench.services(), self.bench.rules) for _ in range(workers)]
-        for shard in range(self.bench.rules.shards):
+        self.workers = [Worker(self.harness.services(), self.harness.rules) for _ in range(workers)]
+        for shard in range(self.harness.rules.shards):
             self.workers[shard % workers].own_shard(shard, None)
 
     def flush(self) -> None:
@@ -41,18 +41,18 @@ class Job:
 
     def take(self, events: list[Event]) -> None:
         """A micro-batch, each event at the owner of its user."""
-        shards = self.bench.rules.shards
+        shards = self.harness.rules.shards
         for number, worker in enumerate(self.workers):
             own = [one for one in events if shard_of(one.user_id, shards) % len(self.workers) == number]
             if own:
-                worker.inbox.append(EventBatch(self.bench.clock(), own))
+                worker.inbox.append(EventBatch(self.harness.clock(), own))
             worker.step()
 
     def bring(self, item_id: str) -> None:
         """An item arrives at the first worker; the others hear of it from the store."""
         self.workers[0].replica.put(item_row(item_id))
         self.workers[0].flush()
-        self.bench.clock.now += 1.0
+        self.harness.clock.now += 1.0
 
 
 def spread(events: list[Event], by: random.Random, partitions: int) -> list[Event]:
@@ -122,6 +122,6 @@ def test_any_order_batches_partitions_workers_crashes_and_late_items_give_one_st
     job.start(workers)
     job.take([])  # whoever still waits is looked at, though nothing of theirs comes
     job.flush()
-    found = compare_users(job.bench.users, wanted.bench.users)
+    found = compare_users(job.harness.users, wanted.harness.users)
     assert found.first == []
     assert found.users == len({one.user_id for one in log})

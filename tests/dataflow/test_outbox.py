@@ -9,7 +9,7 @@ from recstream.dataflow.outbox import Commits
 from recstream.metrics.accounting import accounting
 from recstream.records.event import Event
 from recstream.records.transport import shard_of
-from tests.support.builders import Bench, event
+from tests.support.builders import WorkerHarness, event
 
 SHARD = shard_of("u1", 32)
 
@@ -18,23 +18,23 @@ class Life:
     """A job in epochs, of which the last may not have committed when it is killed."""
 
     def __init__(self, **rules: Any) -> None:
-        self.bench = Bench(**rules)
+        self.harness = WorkerHarness(**rules)
         self.committed: int | None = None
         self.barrier: int | None = None
 
     def epoch(self, *events: Event) -> BatchResult:
         """One micro-batch and the barrier after it; the epoch before has then committed."""
-        step = self.bench.step(*events)
-        self.bench.flush()
-        self.committed, self.barrier = self.barrier, self.bench.worker.commits.close()
-        self.bench.clock.now += 1.0
+        step = self.harness.step(*events)
+        self.harness.flush()
+        self.committed, self.barrier = self.barrier, self.harness.worker.commits.close()
+        self.harness.clock.now += 1.0
         return step
 
     def killed(self, *, committed: bool) -> BatchResult:
         """The job is started again after a kill, its last epoch committed or not; gives its first step."""
         resumed = self.barrier if committed else self.committed
-        self.bench.again()
-        self.bench.worker.own_shard(SHARD, resumed)
+        self.harness.again()
+        self.harness.worker.own_shard(SHARD, resumed)
         self.committed = self.barrier = resumed
         return self.epoch()
 
@@ -43,7 +43,7 @@ def waited() -> Life:
     """An event waited for its item, and counted in the last epoch."""
     life = Life()
     life.epoch(event(1.0, "view", "new", offset=1))
-    life.bench.know("new")
+    life.harness.know("new")
     assert [query.version for query in life.epoch().queries] == [1]
     return life
 
@@ -51,7 +51,7 @@ def waited() -> Life:
 def test_the_list_of_an_event_that_waited_is_made_again_when_its_epoch_did_not_commit() -> None:
     life = waited()
     assert [(query.user_id, query.version) for query in life.killed(committed=False).queries] == [("u1", 1)]
-    assert life.bench.meters.values["outputs_resent", "list"] == 1
+    assert life.harness.meters.values["outputs_resent", "list"] == 1
 
 
 def test_it_is_not_made_again_when_its_epoch_committed() -> None:
@@ -68,7 +68,7 @@ def given_up() -> Life:
     """An event waited too long for its item."""
     life = Life(wait_for_item_s=5.0)
     life.epoch(event(1.0, "view", "never", offset=1))
-    life.bench.clock.now += 60.0
+    life.harness.clock.now += 60.0
     assert [reject.reason for reject in life.epoch().rejects] == ["unknown_item"]
     return life
 
@@ -81,7 +81,7 @@ def test_the_reject_of_an_event_that_waited_too_long_leaves_again_with_its_bytes
 def test_a_reject_that_leaves_again_is_no_record_of_this_run() -> None:
     life = given_up()
     life.killed(committed=False)
-    assert accounting(life.bench.meters.snapshot()) == (0, 0, 0, 0, 0, 0, True)
+    assert accounting(life.harness.meters.snapshot()) == (0, 0, 0, 0, 0, 0, True)
 
 
 def test_a_reject_whose_epoch_committed_does_not_leave_again() -> None:
@@ -90,12 +90,12 @@ def test_a_reject_whose_epoch_committed_does_not_leave_again() -> None:
 
 def test_a_closed_session_leaves_again_with_its_items() -> None:
     life = Life(sessions=True, session_gap_s=10.0, lateness_s=0.0)
-    life.bench.know("a", "b")
+    life.harness.know("a", "b")
     life.epoch(event(1.0, "view", "a", offset=1), event(3.0, "view", "b", offset=2))
-    life.bench.clock.now += 60.0
+    life.harness.clock.now += 60.0
     (closed,) = life.epoch().sessions
     (again,) = life.killed(committed=False).sessions
-    ids = life.bench.worker.replica.catalogue.ids
+    ids = life.harness.worker.replica.catalogue.ids
     assert again.session._replace(items=()) == closed.session._replace(items=())
     assert [ids[item] for item in again.session.items] == ["a", "b"]
     assert life.killed(committed=True).sessions == []
@@ -103,19 +103,19 @@ def test_a_closed_session_leaves_again_with_its_items() -> None:
 
 def test_a_session_open_at_a_restart_is_announced_although_its_user_stays_away() -> None:
     life = Life(sessions=True, session_gap_s=10.0, lateness_s=0.0)
-    life.bench.know("a")
+    life.harness.know("a")
     life.epoch(event(1.0, "view", "a", offset=1))
     assert life.killed(committed=True).sessions == []
-    look = life.bench.worker.next_step()
+    look = life.harness.worker.next_step()
     assert look is not None
-    life.bench.clock.now = look
+    life.harness.clock.now = look
     (closed,) = life.epoch().sessions
     assert (closed.user_id, closed.session.start) == ("u1", 1.0)
 
 
 def refused(**rules: Any) -> tuple[Life, Event]:
     life = Life(**rules)
-    life.bench.know("a")
+    life.harness.know("a")
     one = event(1.0, "view", "never", offset=1)
     assert len(life.epoch(one, event(2.0, "view", "a", offset=2)).rejects) == 1
     return life, one
@@ -127,38 +127,38 @@ def test_an_event_refused_in_an_epoch_that_did_not_commit_is_refused_again() -> 
         life.killed(committed=False)
         (reject,) = life.epoch(one).rejects
         assert (reject.reason, reject.offset) == ("unknown_item", 1)
-        assert accounting(life.bench.meters.snapshot()) == (1, 0, 0, 0, 1, 0, True)
+        assert accounting(life.harness.meters.snapshot()) == (1, 0, 0, 0, 1, 0, True)
 
 
 def test_an_event_refused_in_an_epoch_that_committed_is_absorbed() -> None:
     life, one = refused(wait_for_item_s=0.0)
     life.killed(committed=True)
     assert life.epoch(one).rejects == []
-    assert accounting(life.bench.meters.snapshot()) == (1, 0, 0, 1, 0, 0, True)
+    assert accounting(life.harness.meters.snapshot()) == (1, 0, 0, 1, 0, 0, True)
 
 
 def test_output_is_let_go_once_its_epoch_has_surely_committed() -> None:
     life = waited()
-    assert life.bench.users.rows["u1"].unfinished != 0
+    assert life.harness.users.rows["u1"].unfinished != 0
     life.epoch(event(2.0, "request", user="u2", offset=5))
     life.epoch(event(3.0, "request", user="u2", offset=6))
-    assert life.bench.users.rows["u1"].unfinished == 0
+    assert life.harness.users.rows["u1"].unfinished == 0
 
 
 def test_users_with_unconfirmed_output_stay_in_memory() -> None:
     life = Life(hot_users=1)
     life.epoch(event(1.0, "view", "new", offset=1))
-    life.bench.know("new")
+    life.harness.know("new")
     life.epoch(*(event(2.0, "view", "new", user=f"v{k}", offset=k) for k in range(4)))
-    assert life.bench.worker.users.find("u1") is not None
+    assert life.harness.worker.users.find("u1") is not None
 
 
 def replay_beside(life: Life) -> Life:
     """A replay into the same store."""
     replay = Life(wait_for_item_s=0.0, unfinished=False, job="backfill-batch")
-    replay.bench.users = life.bench.users
-    replay.bench.items = life.bench.items
-    replay.bench.clock = life.bench.clock
+    replay.harness.users = life.harness.users
+    replay.harness.items = life.harness.items
+    replay.harness.clock = life.harness.clock
     replay.killed(committed=False)
     return replay
 
@@ -175,7 +175,7 @@ def test_a_replay_leaves_what_the_live_job_did_not_confirm_to_it() -> None:
 
 def test_a_live_job_leaves_what_a_replay_refused_to_it() -> None:
     life = Life()
-    life.bench.know("a")
+    life.harness.know("a")
     life.epoch(event(1.0, "view", "a", offset=1))
     replay = replay_beside(life)
     one = event(2.0, "view", "never", offset=1, partition="old.jsonl")

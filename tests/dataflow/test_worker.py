@@ -21,7 +21,16 @@ from recstream.records.reject_limit import RejectLimitError
 from recstream.records.transport import Partition, shard_of
 from recstream.users.codec import user_state_of
 from recstream.users.state import AsOf
-from tests.support.builders import RULES, Bench, Clock, arrived, catalogue_of, decoded, event, item_row
+from tests.support.builders import (
+    RULES,
+    Clock,
+    WorkerHarness,
+    arrived,
+    catalogue_of,
+    decoded,
+    event,
+    item_row,
+)
 from tests.support.rules import reject_limit_rules
 
 ITEMS = [f"i{k}" for k in range(6)]
@@ -52,14 +61,14 @@ def logs(draw: st.DrawFn, unknown: bool = True, forget: bool = True) -> list[Eve
     return arrived(events)
 
 
-def play(bench: Bench, events: list[Event], cuts: list[int]) -> list[BatchResult]:
+def play(harness: WorkerHarness, events: list[Event], cuts: list[int]) -> list[BatchResult]:
     edges = [0, *sorted(min(cut, len(events)) for cut in cuts), len(events)]
-    return [bench.step(*events[a:b]) for a, b in pairwise(edges)]
+    return [harness.step(*events[a:b]) for a, b in pairwise(edges)]
 
 
-def states(bench: Bench) -> dict[str, tuple[int, bytes]]:
-    bench.flush()
-    return {user: (row.version, row.state) for user, row in bench.users.rows.items()}
+def states(harness: WorkerHarness) -> dict[str, tuple[int, bytes]]:
+    harness.flush()
+    return {user: (row.version, row.state) for user, row in harness.users.rows.items()}
 
 
 cuts = st.lists(st.integers(0, 25), max_size=4)
@@ -71,28 +80,28 @@ def test_every_event_read_is_in_exactly_one_account(
     events: list[Event], at: list[int], repeated: int, wait_s: float, late_item: bool
 ) -> None:
     rules = dataclasses.replace(RULES, max_waiting=2)
-    bench = Bench(user_state=rules, wait_for_item_s=wait_s, sessions=True)
-    bench.know(*ITEMS)
-    play(bench, events, at)
-    bench.step(*events[-repeated:])
+    harness = WorkerHarness(user_state=rules, wait_for_item_s=wait_s, sessions=True)
+    harness.know(*ITEMS)
+    play(harness, events, at)
+    harness.step(*events[-repeated:])
     if late_item:
-        bench.know("new0")
-        bench.step()
-    got = accounting(bench.meters.snapshot())
+        harness.know("new0")
+        harness.step()
+    got = accounting(harness.meters.snapshot())
     assert got.balanced, str(got)
-    waiting = sum(len(user_state.waiting) for user_state in bench.worker.users._user_states.values())
+    waiting = sum(len(user_state.waiting) for user_state in harness.worker.users._user_states.values())
     assert got.waiting == waiting
-    bench.clock.now += 3600.0
-    bench.step()
-    got = accounting(bench.meters.snapshot())
+    harness.clock.now += 3600.0
+    harness.step()
+    got = accounting(harness.meters.snapshot())
     assert got.balanced, str(got)
     assert got.waiting == 0
-    assert not bench.worker.timers.waiting
+    assert not harness.worker.timers.waiting
     # and after a restart, of what is stored
-    bench.flush()
-    bench.again()
-    bench.step(*events)
-    assert accounting(bench.meters.snapshot()).balanced
+    harness.flush()
+    harness.again()
+    harness.step(*events)
+    assert accounting(harness.meters.snapshot()).balanced
 
 
 @given(logs(), cuts, cuts)
@@ -100,12 +109,12 @@ def test_every_event_read_is_in_exactly_one_account(
 def test_micro_batches_do_not_change_the_state(events: list[Event], at: list[int], other: list[int]) -> None:
     found = []
     for edges in (at, other):
-        bench = Bench()
-        bench.know(*ITEMS)
-        play(bench, events, edges)
-        bench.know("new0", "new1")
-        bench.step()
-        found.append(states(bench))
+        harness = WorkerHarness()
+        harness.know(*ITEMS)
+        play(harness, events, edges)
+        harness.know("new0", "new1")
+        harness.step()
+        found.append(states(harness))
     assert found[0] == found[1]
 
 
@@ -115,11 +124,11 @@ def test_a_crash_after_the_barrier_and_a_replay_change_nothing(
     events: list[Event], committed: int, flushed: int
 ) -> None:
     """The source resumes at ``committed``, the users were written at ``flushed``, which is later."""
-    whole = Bench()
+    whole = WorkerHarness()
     whole.know(*ITEMS)
     whole.step(*events)
     committed, flushed = sorted((min(committed, len(events)), min(flushed, len(events))))
-    crashed = Bench()
+    crashed = WorkerHarness()
     crashed.know(*ITEMS)
     crashed.step(*events[:flushed])
     crashed.flush()
@@ -136,20 +145,20 @@ def listed(done: BatchResult) -> list[EncodedList]:
 
 
 def test_a_forget_read_again_does_not_erase_what_came_after_it() -> None:
-    bench = Bench()
-    bench.know("i0", "i1")
+    harness = WorkerHarness()
+    harness.know("i0", "i1")
     log = [
         event(1.0, "view", "i0", offset=1),
         event(2.0, "forget", offset=2),
         event(3.0, "view", "i1", partition="events/1", offset=7),
     ]
-    bench.step(*log)
-    bench.flush()
-    before = bench.users.rows["u1"].state
-    bench.again()
-    done = bench.step(*reversed(log))
-    bench.flush()
-    assert bench.users.rows["u1"].state == before
+    harness.step(*log)
+    harness.flush()
+    before = harness.users.rows["u1"].state
+    harness.again()
+    done = harness.step(*reversed(log))
+    harness.flush()
+    assert harness.users.rows["u1"].state == before
     # The tombstone may have been lost in the crash, and the list that follows it.
     assert done.forgotten == [Forgotten("u1")]
     assert [query.user_id for query in done.queries] == ["u1"]
@@ -160,11 +169,11 @@ def test_the_tombstone_of_a_forget_read_again_is_followed_by_the_list_of_who_cam
     every_event: bool,
 ) -> None:
     """Alone in its micro-batch: what came after it may have committed, and is not read again."""
-    bench = Bench(every_event=every_event)
-    bench.know("i0", "i1")
+    harness = WorkerHarness(every_event=every_event)
+    harness.know("i0", "i1")
     forget = event(2.0, "forget", offset=2)
-    bench.step(event(1.0, "view", "i0", offset=1), forget, event(3.0, "view", "i1", offset=3))
-    done = bench.step(forget)
+    harness.step(event(1.0, "view", "i0", offset=1), forget, event(3.0, "view", "i1", offset=3))
+    done = harness.step(forget)
     if every_event:
         assert [type(one) for one in done.lists] == [Forgotten, EncodedList]
     else:
@@ -173,50 +182,50 @@ def test_the_tombstone_of_a_forget_read_again_is_followed_by_the_list_of_who_cam
 
 
 def test_the_tombstone_of_a_forget_read_again_is_all_where_nobody_came_back() -> None:
-    bench = Bench()
-    bench.know("i0")
+    harness = WorkerHarness()
+    harness.know("i0")
     forget = event(2.0, "forget", offset=2)
-    bench.step(event(1.0, "view", "i0", offset=1), forget)
-    done = bench.step(forget)
+    harness.step(event(1.0, "view", "i0", offset=1), forget)
+    done = harness.step(forget)
     assert (done.forgotten, done.queries) == ([Forgotten("u1")], [])
 
 
 def test_a_request_learns_nothing_and_the_list_is_as_of_the_request() -> None:
-    bench = Bench()
-    bench.know("i0", "i1")
-    bench.step(event(10.0, "view", "i0", offset=4))
-    bench.flush()
-    done = bench.step(event(99.0, "request", offset=5))
+    harness = WorkerHarness()
+    harness.know("i0", "i1")
+    harness.step(event(10.0, "view", "i0", offset=4))
+    harness.flush()
+    done = harness.step(event(99.0, "request", offset=5))
     (query,) = done.queries
     assert (query.trigger, query.as_of, query.version) == ("request", AsOf(99.0, "events/0", 5), 1)
-    assert bench.worker.users.flush() == 0
+    assert harness.worker.users.flush() == 0
     assert done.interactions == []
 
 
 def test_a_request_of_somebody_new_gets_a_list_and_leaves_no_row() -> None:
-    bench = Bench()
-    bench.know("i0")
-    bench.worker.count([Interaction(0, ())])
-    done = bench.step(event(99.0, "request"))
-    (made,) = bench.worker.rank(done.queries)
+    harness = WorkerHarness()
+    harness.know("i0")
+    harness.worker.count([Interaction(0, ())])
+    done = harness.step(event(99.0, "request"))
+    (made,) = harness.worker.rank(done.queries)
     assert [one["item_id"] for one in decoded(made.value)["items"]] == ["i0"]
     assert made.version == 0
-    assert states(bench) == {}
+    assert states(harness) == {}
 
 
 def test_the_list_of_a_replayed_request_says_how_far_the_state_is() -> None:
-    bench = Bench()
-    bench.know("i0")
+    harness = WorkerHarness()
+    harness.know("i0")
     request, view = event(5.0, "request", offset=4), event(10.0, "view", "i0", offset=5)
-    bench.step(request, view)
-    (query,) = bench.step(request).queries
+    harness.step(request, view)
+    (query,) = harness.step(request).queries
     assert query.as_of == AsOf(10.0, "events/0", 5)
 
 
 def test_a_user_is_due_once_a_micro_batch() -> None:
-    bench = Bench()
-    bench.know(*ITEMS)
-    done = bench.step(
+    harness = WorkerHarness()
+    harness.know(*ITEMS)
+    done = harness.step(
         *arrived([event(1.0, "view", "i0"), event(2.0, "view", "i1"), event(3.0, "like", "i2")])
     )
     assert [(query.user_id, query.version) for query in done.queries] == [("u1", 3)]
@@ -224,12 +233,12 @@ def test_a_user_is_due_once_a_micro_batch() -> None:
 
 
 def test_absorbed_events_ask_for_the_list_again_and_impressions_for_none() -> None:
-    bench = Bench()
-    bench.know("i0")
+    harness = WorkerHarness()
+    harness.know("i0")
     one = event(1.0, "view", "i0", offset=1)
-    bench.step(one)
-    assert [query.version for query in bench.step(one).queries] == [1]
-    assert bench.step(event(2.0, "impression", "i0", offset=2)).queries == []
+    harness.step(one)
+    assert [query.version for query in harness.step(one).queries] == [1]
+    assert harness.step(event(2.0, "impression", "i0", offset=2)).queries == []
 
 
 @pytest.mark.parametrize(
@@ -244,43 +253,43 @@ def test_absorbed_events_ask_for_the_list_again_and_impressions_for_none() -> No
 def test_only_engagement_is_counted_in_the_statistics(
     action: str, rating: float | None, counted: bool
 ) -> None:
-    bench = Bench()
-    bench.know("i0")
-    assert len(bench.step(event(1.0, action, "i0", rating=rating)).interactions) == counted
+    harness = WorkerHarness()
+    harness.know("i0")
+    assert len(harness.step(event(1.0, action, "i0", rating=rating)).interactions) == counted
 
 
 def test_forget_erases_and_says_so() -> None:
-    bench = Bench()
-    bench.know("i0", "i1")
-    bench.step(event(1.0, "view", "i0", offset=1))
-    bench.flush()
-    done = bench.step(event(2.0, "view", "i1", offset=2), event(3.0, "forget", offset=3))
+    harness = WorkerHarness()
+    harness.know("i0", "i1")
+    harness.step(event(1.0, "view", "i0", offset=1))
+    harness.flush()
+    done = harness.step(event(2.0, "view", "i1", offset=2), event(3.0, "forget", offset=3))
     assert ([one.user_id for one in done.forgotten], done.queries) == (["u1"], [])
-    assert states(bench) == {}
-    bench.step(event(4.0, "view", "i1", offset=4))
-    assert states(bench)["u1"][0] == 1
+    assert states(harness) == {}
+    harness.step(event(4.0, "view", "i1", offset=4))
+    assert states(harness)["u1"][0] == 1
 
 
 def test_a_tombstone_leaves_between_the_lists_before_and_after_it() -> None:
-    bench = Bench(every_event=True)
-    bench.know("i0", "i1")
-    done = bench.step(
+    harness = WorkerHarness(every_event=True)
+    harness.know("i0", "i1")
+    done = harness.step(
         event(1.0, "view", "i0", offset=1), event(2.0, "forget", offset=2), event(3.0, "view", "i1", offset=3)
     )
     assert [type(one) for one in done.lists] == [EncodedList, Forgotten, EncodedList]
 
 
 def test_a_list_asked_for_before_a_forget_is_not_made() -> None:
-    bench = Bench()
-    bench.know("i0")
-    assert bench.step(event(1.0, "request", offset=1), event(2.0, "forget", offset=2)).queries == []
+    harness = WorkerHarness()
+    harness.know("i0")
+    assert harness.step(event(1.0, "request", offset=1), event(2.0, "forget", offset=2)).queries == []
 
 
 def test_lists_of_one_key_are_made_an_event_at_a_time_in_the_order_of_the_log() -> None:
-    bench = Bench(every_event=True)
-    bench.know(*ITEMS)
+    harness = WorkerHarness(every_event=True)
+    harness.know(*ITEMS)
     log = arrived([event(float(k), "view", f"i{k % 3}", user=f"u{k % 2}") for k in range(6)])
-    done = bench.step(*log)
+    done = harness.step(*log)
     assert [(one.user_id, one.version) for one in listed(done)] == [
         ("u0", 1),
         ("u1", 1),
@@ -298,10 +307,10 @@ def test_lists_of_one_key_are_made_an_event_at_a_time_in_the_order_of_the_log() 
 def test_working_a_log_off_at_once_equals_feeding_it_one_by_one(events: list[Event], at: list[int]) -> None:
     found = []
     for edges in (at, list(range(len(events)))):
-        bench = Bench(every_event=True)
-        bench.know(*ITEMS)
-        lists = [decoded(one.value) for done in play(bench, events, edges) for one in listed(done)]
-        found.append((lists, states(bench), [t.tolist() for t in bench.worker.replica.statistics.tables]))
+        harness = WorkerHarness(every_event=True)
+        harness.know(*ITEMS)
+        lists = [decoded(one.value) for done in play(harness, events, edges) for one in listed(done)]
+        found.append((lists, states(harness), [t.tolist() for t in harness.worker.replica.statistics.tables]))
     assert found[0] == found[1]
 
 
@@ -310,107 +319,107 @@ def test_working_a_log_off_at_once_equals_feeding_it_one_by_one(events: list[Eve
 def test_nothing_later_in_the_log_influences_a_list(events: list[Event], cut: int) -> None:
     found = []
     for some in (events, events[:cut]):
-        bench = Bench(every_event=True)
-        bench.know(*ITEMS)
-        found.append([decoded(one.value) for one in listed(bench.step(*some))])
+        harness = WorkerHarness(every_event=True)
+        harness.know(*ITEMS)
+        found.append([decoded(one.value) for one in listed(harness.step(*some))])
     assert found[1] == found[0][: len(found[1])]
 
 
 def test_an_item_that_arrives_settles_what_waited_for_it() -> None:
-    bench = Bench()
-    bench.know("i0")
-    done = bench.step(event(1.0, "view", "i0", offset=1), event(2.0, "view", "new0", offset=2))
+    harness = WorkerHarness()
+    harness.know("i0")
+    done = harness.step(event(1.0, "view", "i0", offset=1), event(2.0, "view", "new0", offset=2))
     assert [query.version for query in done.queries] == [1]
-    assert bench.step().queries == []
-    bench.know("new0")
-    assert bench.worker.next_step() == bench.clock()
-    done = bench.step()
+    assert harness.step().queries == []
+    harness.know("new0")
+    assert harness.worker.next_step() == harness.clock()
+    done = harness.step()
     (query,) = done.queries
     assert (query.version, query.trigger) == (2, "event")
     assert pairs_of(done.interactions).rows.tolist() == [0, 1]
-    assert bench.meters.values["events_waiting",] == 0
-    assert bench.worker.timers.waiting == {}
+    assert harness.meters.values["events_waiting",] == 0
+    assert harness.worker.timers.waiting == {}
 
 
 def test_an_item_that_arrives_after_a_restart_settles_what_waited_for_it() -> None:
-    bench = Bench()
-    bench.step(event(2.0, "view", "new0", offset=2))
-    bench.flush()
-    bench.again()
-    bench.know("new0")
-    bench.step(event(3.0, "request", offset=3))
-    assert states(bench)["u1"][0] == 1
-    assert accounting(bench.meters.snapshot()).balanced
+    harness = WorkerHarness()
+    harness.step(event(2.0, "view", "new0", offset=2))
+    harness.flush()
+    harness.again()
+    harness.know("new0")
+    harness.step(event(3.0, "request", offset=3))
+    assert states(harness)["u1"][0] == 1
+    assert accounting(harness.meters.snapshot()).balanced
 
 
 def test_who_waits_is_found_after_a_restart_without_coming_back() -> None:
-    bench = Bench()
-    bench.step(event(2.0, "view", "new0", offset=2))
-    bench.flush()
-    bench.again()
-    bench.know("new0")
-    (shard,) = {row.shard for row in bench.users.rows.values()}
-    bench.worker.own_shard(shard, None)
-    assert bench.worker.next_step() == bench.clock()
-    (query,) = bench.step().queries
+    harness = WorkerHarness()
+    harness.step(event(2.0, "view", "new0", offset=2))
+    harness.flush()
+    harness.again()
+    harness.know("new0")
+    (shard,) = {row.shard for row in harness.users.rows.values()}
+    harness.worker.own_shard(shard, None)
+    assert harness.worker.next_step() == harness.clock()
+    (query,) = harness.step().queries
     assert (query.user_id, query.version) == ("u1", 1)
-    assert accounting(bench.meters.snapshot()).balanced
+    assert accounting(harness.meters.snapshot()).balanced
 
 
 @pytest.mark.parametrize("past", [0.0, 0.001, 900.0])
 @pytest.mark.parametrize("wait_s", [60.0, 0.1, 33.3])
 def test_an_event_that_waited_long_enough_is_rejected_with_its_bytes(past: float, wait_s: float) -> None:
-    bench = Bench(Clock(1_700_000_000.123), wait_for_item_s=wait_s)
+    harness = WorkerHarness(Clock(1_700_000_000.123), wait_for_item_s=wait_s)
     one = event(2.0, "view", "new0", offset=2)
-    assert bench.step(one).rejects == []
-    due = bench.clock() + wait_s
-    look = bench.worker.next_step()
+    assert harness.step(one).rejects == []
+    due = harness.clock() + wait_s
+    look = harness.worker.next_step()
     assert look is not None
     assert look <= due
-    bench.clock.now = due - 0.01
-    assert bench.step().rejects == []
-    bench.clock.now = due + past
-    (reject,) = bench.step().rejects
+    harness.clock.now = due - 0.01
+    assert harness.step().rejects == []
+    harness.clock.now = due + past
+    (reject,) = harness.step().rejects
     assert (reject.reason, reject.raw, reject.offset) == ("unknown_item", one.raw, 2)
-    assert (bench.worker.next_step(), bench.worker.timers.waiting) == (None, {})
-    assert bench.meters.values["events_waiting",] == 0
-    assert bench.meters.values["records_rejected", "events", "unknown_item"] == 1
+    assert (harness.worker.next_step(), harness.worker.timers.waiting) == (None, {})
+    assert harness.meters.values["events_waiting",] == 0
+    assert harness.meters.values["records_rejected", "events", "unknown_item"] == 1
 
 
 def test_without_waiting_an_unknown_item_is_rejected_at_once() -> None:
-    bench = Bench(wait_for_item_s=0.0)
-    (reject,) = bench.step(event(2.0, "view", "new0", offset=2)).rejects
+    harness = WorkerHarness(wait_for_item_s=0.0)
+    (reject,) = harness.step(event(2.0, "view", "new0", offset=2)).rejects
     assert reject.reason == "unknown_item"
-    assert (bench.worker.next_step(), bench.worker.timers.waiting) == (None, {})
-    assert bench.meters.values["events_waiting",] == 0
+    assert (harness.worker.next_step(), harness.worker.timers.waiting) == (None, {})
+    assert harness.meters.values["events_waiting",] == 0
 
 
 def test_one_event_too_many_that_waits_is_rejected_with_the_mend() -> None:
-    bench = Bench(user_state=dataclasses.replace(RULES, max_waiting=1))
+    harness = WorkerHarness(user_state=dataclasses.replace(RULES, max_waiting=1))
     events = arrived([event(1.0, "view", "new0"), event(2.0, "view", "new1")])
-    (reject,) = bench.step(*events).rejects
+    (reject,) = harness.step(*events).rejects
     assert (reject.reason, reject.raw) == ("too_many_waiting", events[1].raw)
     assert "events.max_waiting" in reject.detail
 
 
 def test_forgetting_a_user_ends_the_waiting() -> None:
-    bench = Bench()
-    bench.step(event(1.0, "view", "new0", offset=1), event(2.0, "forget", offset=2))
-    assert bench.meters.values["events_waiting",] == 0
-    assert accounting(bench.meters.snapshot()).balanced
-    bench.know("new0")
-    assert bench.step().queries == []
-    assert states(bench) == {}
+    harness = WorkerHarness()
+    harness.step(event(1.0, "view", "new0", offset=1), event(2.0, "forget", offset=2))
+    assert harness.meters.values["events_waiting",] == 0
+    assert accounting(harness.meters.snapshot()).balanced
+    harness.know("new0")
+    assert harness.step().queries == []
+    assert states(harness) == {}
 
 
 def test_an_item_that_an_event_brings_is_known_to_the_event() -> None:
     for every_event in (False, True):
-        bench = Bench(every_event=every_event)
+        harness = WorkerHarness(every_event=every_event)
         one = event(1.0, "view", "new0")._replace(item=_item("new0"))
-        bench.worker.inbox.append(EventBatch(bench.clock(), [one], {one.offset: item_row("new0")}))
-        bench.worker.step()
-        assert states(bench)["u1"][0] == 1
-        assert list(bench.items.rows) == (["new0"] if every_event else [])
+        harness.worker.inbox.append(EventBatch(harness.clock(), [one], {one.offset: item_row("new0")}))
+        harness.worker.step()
+        assert states(harness)["u1"][0] == 1
+        assert list(harness.items.rows) == (["new0"] if every_event else [])
 
 
 GAP, LATE = 1800.0, 300.0
@@ -420,81 +429,83 @@ def sessions(done: BatchResult) -> list[tuple[float, float]]:
     return [(one.session.start, one.session.end) for one in done.sessions]
 
 
-def with_sessions(**rules: Any) -> Bench:
-    bench = Bench(sessions=True, session_gap_s=GAP, lateness_s=LATE, **rules)
-    bench.know(*ITEMS)
-    return bench
+def with_sessions(**rules: Any) -> WorkerHarness:
+    harness = WorkerHarness(sessions=True, session_gap_s=GAP, lateness_s=LATE, **rules)
+    harness.know(*ITEMS)
+    return harness
 
 
 def test_a_session_is_announced_once_when_event_time_has_passed_it() -> None:
-    bench = with_sessions()
-    assert sessions(bench.step(event(0.0, "view", "i0", offset=1), event(60.0, "view", "i1", offset=2))) == []
-    assert sessions(bench.step(event(60.0 + GAP + LATE, "view", "i2", offset=3))) == []
-    done = bench.step(event(61.0 + GAP + LATE, "view", "i2", offset=4))
+    harness = with_sessions()
+    assert (
+        sessions(harness.step(event(0.0, "view", "i0", offset=1), event(60.0, "view", "i1", offset=2))) == []
+    )
+    assert sessions(harness.step(event(60.0 + GAP + LATE, "view", "i2", offset=3))) == []
+    done = harness.step(event(61.0 + GAP + LATE, "view", "i2", offset=4))
     assert sessions(done) == [(0.0, 60.0)]
-    assert sessions(bench.step(event(9000.0, "view", "i2", offset=5))) == [(2160.0, 2161.0)]
-    assert bench.meters.values["sessions_closed",] == 2
+    assert sessions(harness.step(event(9000.0, "view", "i2", offset=5))) == [(2160.0, 2161.0)]
+    assert harness.meters.values["sessions_closed",] == 2
 
 
 @pytest.mark.parametrize("gap_s", [GAP, 1800.1, 0.3])
 def test_a_session_is_announced_once_when_the_user_went_quiet(gap_s: float) -> None:
-    bench = Bench(Clock(1_700_000_000.123), sessions=True, session_gap_s=gap_s, lateness_s=0.7)
-    bench.know("i0")
-    bench.step(event(5.0, "view", "i0", offset=1))
-    look = bench.worker.next_step()
+    harness = WorkerHarness(Clock(1_700_000_000.123), sessions=True, session_gap_s=gap_s, lateness_s=0.7)
+    harness.know("i0")
+    harness.step(event(5.0, "view", "i0", offset=1))
+    look = harness.worker.next_step()
     assert look is not None
-    bench.clock.now = look - 0.01
-    assert sessions(bench.step()) == []
-    bench.clock.now = look
-    assert sessions(bench.step()) == [(5.0, 5.0)]
-    assert (bench.worker.next_step(), bench.worker.timers.last_read) == (None, {})
-    bench.clock.now += 9999.0
-    assert sessions(bench.step()) == []
+    harness.clock.now = look - 0.01
+    assert sessions(harness.step()) == []
+    harness.clock.now = look
+    assert sessions(harness.step()) == [(5.0, 5.0)]
+    assert (harness.worker.next_step(), harness.worker.timers.last_read) == (None, {})
+    harness.clock.now += 9999.0
+    assert sessions(harness.step()) == []
 
 
 def test_each_event_puts_the_quiet_off() -> None:
-    bench = with_sessions()
-    bench.step(event(0.0, "view", "i0", offset=1))
-    bench.clock.now += GAP + LATE - 1.0
-    bench.step(event(60.0, "view", "i1", offset=2))
-    bench.clock.now += 1.0
-    assert sessions(bench.step()) == []
-    bench.clock.now += GAP + LATE - 1.0
-    assert sessions(bench.step()) == [(0.0, 60.0)]
+    harness = with_sessions()
+    harness.step(event(0.0, "view", "i0", offset=1))
+    harness.clock.now += GAP + LATE - 1.0
+    harness.step(event(60.0, "view", "i1", offset=2))
+    harness.clock.now += 1.0
+    assert sessions(harness.step()) == []
+    harness.clock.now += GAP + LATE - 1.0
+    assert sessions(harness.step()) == [(0.0, 60.0)]
 
 
 def test_an_open_session_is_looked_at_once_however_many_its_events() -> None:
-    bench = with_sessions()
-    bench.step(*arrived([event(float(k), "view", "i0") for k in range(30)]))
-    assert len(bench.worker.timers.deadlines) == 1
+    harness = with_sessions()
+    harness.step(*arrived([event(float(k), "view", "i0") for k in range(30)]))
+    assert len(harness.worker.timers.deadlines) == 1
 
 
 def test_all_sessions_of_a_quiet_user_are_announced() -> None:
     """The one before the last is within the lateness of the newest event: it must not be lost."""
-    bench = with_sessions()
-    bench.step(event(0.0, "view", "i0", offset=1), event(GAP + 1.0, "view", "i1", offset=2))
-    bench.clock.now += GAP + LATE
-    assert sessions(bench.step()) == [(0.0, 0.0), (GAP + 1.0, GAP + 1.0)]
+    harness = with_sessions()
+    harness.step(event(0.0, "view", "i0", offset=1), event(GAP + 1.0, "view", "i1", offset=2))
+    harness.clock.now += GAP + LATE
+    assert sessions(harness.step()) == [(0.0, 0.0), (GAP + 1.0, GAP + 1.0)]
 
 
 def test_a_user_who_only_asked_before_is_still_heard_when_something_happens() -> None:
-    bench = with_sessions()
-    bench.step(event(0.0, "request", offset=1))
-    bench.clock.now += GAP + LATE
-    assert sessions(bench.step()) == []
-    assert bench.worker.timers.last_read == {}
-    bench.step(event(9000.0, "view", "i0", offset=2))
-    bench.clock.now += GAP + LATE
-    assert sessions(bench.step()) == [(9000.0, 9000.0)]
+    harness = with_sessions()
+    harness.step(event(0.0, "request", offset=1))
+    harness.clock.now += GAP + LATE
+    assert sessions(harness.step()) == []
+    assert harness.worker.timers.last_read == {}
+    harness.step(event(9000.0, "view", "i0", offset=2))
+    harness.clock.now += GAP + LATE
+    assert sessions(harness.step()) == [(9000.0, 9000.0)]
 
 
 def test_an_old_log_closes_no_session_before_its_time() -> None:
     """Read years later, within a second: by event time alone, as it was live."""
     log = arrived([event(60.0 * k, "view", f"i{k % 6}", event_id=f"e{k}") for k in range(50)])
-    bench = with_sessions()
-    done = [bench.step(*log[k : k + 7]) for k in range(0, 50, 7)]
+    harness = with_sessions()
+    done = [harness.step(*log[k : k + 7]) for k in range(0, 50, 7)]
     assert [session for one in done for session in sessions(one)] == []
-    assert sessions(bench.step(event(99_000.0, "view", "i0", offset=99))) == [(0.0, 49 * 60.0)]
+    assert sessions(harness.step(event(99_000.0, "view", "i0", offset=99))) == [(0.0, 49 * 60.0)]
 
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=15), cuts)
@@ -509,71 +520,71 @@ def test_every_session_of_a_log_in_order_is_announced_once_however_it_is_cut(
             wanted[-1][1] = one.ts
         else:
             wanted.append([one.ts, one.ts])
-    bench = with_sessions()
-    got = [session for done in play(bench, log, at) for session in sessions(done)]
-    bench.clock.now += GAP + LATE
-    got += sessions(bench.step())
+    harness = with_sessions()
+    got = [session for done in play(harness, log, at) for session in sessions(done)]
+    harness.clock.now += GAP + LATE
+    got += sessions(harness.step())
     assert got == [(start, end) for start, end in wanted]
 
 
 def test_a_restart_does_not_announce_a_session_again() -> None:
-    bench = with_sessions()
+    harness = with_sessions()
     log = [event(0.0, "view", "i0", offset=1), event(9000.0, "view", "i1", offset=2)]
-    assert sessions(bench.step(*log)) == [(0.0, 0.0)]
-    bench.flush()
-    barrier = bench.worker.commits.close()
-    bench.again()
-    bench.worker.own_shard(shard_of("u1", bench.rules.shards), barrier)
-    assert sessions(bench.step(*log)) == []
+    assert sessions(harness.step(*log)) == [(0.0, 0.0)]
+    harness.flush()
+    barrier = harness.worker.commits.close()
+    harness.again()
+    harness.worker.own_shard(shard_of("u1", harness.rules.shards), barrier)
+    assert sessions(harness.step(*log)) == []
 
 
 def test_users_to_be_looked_at_are_fetched_together() -> None:
-    bench = with_sessions(hot_users=1)
+    harness = with_sessions(hot_users=1)
     events = [event(0.0, "view", "i0", user=f"u{k}") for k in range(20)]
-    bench.step(*arrived(events))
-    bench.flush()
-    bench.users.calls.clear()
-    bench.clock.now += GAP + LATE
-    assert len(bench.step().sessions) == 20
-    assert [name for name, _ in bench.users.calls].count("fetch") == 1
+    harness.step(*arrived(events))
+    harness.flush()
+    harness.users.calls.clear()
+    harness.clock.now += GAP + LATE
+    assert len(harness.step().sessions) == 20
+    assert [name for name, _ in harness.users.calls].count("fetch") == 1
 
 
 def test_while_an_event_waits_the_worker_looks_for_its_item_in_the_tables() -> None:
     """Another process may write it, and wakes nobody by that."""
-    bench = Bench(refresh_s=1.0)
-    bench.step(event(1.0, "view", "new0", offset=1))
-    bench.items.upsert([item_row("new0", seq=1)])
-    assert bench.worker.next_step() == bench.clock() + 1.0
-    bench.clock.now += 1.0
-    assert [query.version for query in bench.step().queries] == [1]
+    harness = WorkerHarness(refresh_s=1.0)
+    harness.step(event(1.0, "view", "new0", offset=1))
+    harness.items.upsert([item_row("new0", seq=1)])
+    assert harness.worker.next_step() == harness.clock() + 1.0
+    harness.clock.now += 1.0
+    assert [query.version for query in harness.step().queries] == [1]
 
 
 def test_more_users_than_fit_are_written_before_the_barrier() -> None:
-    bench = Bench(hot_users=2)
-    bench.know("i0")
-    bench.step(*arrived([event(0.0, "view", "i0", user=f"u{k}") for k in range(9)]))
-    assert len(bench.users.rows) == 9
-    assert len(bench.worker.users) == 2
+    harness = WorkerHarness(hot_users=2)
+    harness.know("i0")
+    harness.step(*arrived([event(0.0, "view", "i0", user=f"u{k}") for k in range(9)]))
+    assert len(harness.users.rows) == 9
+    assert len(harness.worker.users) == 2
 
 
 def test_a_list_carries_ids_and_not_handles() -> None:
-    bench = Bench()
-    bench.know(*ITEMS)
-    bench.worker.count([Interaction(handle, ()) for handle in range(len(ITEMS))])
-    (made,) = bench.worker.rank(bench.step(event(1.0, "like", "i3")).queries)
+    harness = WorkerHarness()
+    harness.know(*ITEMS)
+    harness.worker.count([Interaction(handle, ()) for handle in range(len(ITEMS))])
+    (made,) = harness.worker.rank(harness.step(event(1.0, "like", "i3")).queries)
     record = orjson.loads(made.value)
     assert {one["item_id"] for one in record["items"]} == set(ITEMS) - {"i3"}
     assert [one["rank"] for one in record["items"]] == [1, 2, 3, 4, 5]
     assert all(set(one["because"]) <= {"i3"} for one in record["items"])
-    assert record["generated_at"] == bench.clock()
+    assert record["generated_at"] == harness.clock()
     assert dict(made.message().headers)["recstream-version"] == b"1"
 
 
 def test_sequence_numbers_grow_even_when_the_clock_does_not() -> None:
-    bench = Bench()
-    numbers = [bench.worker.checkpoint.next_seq() for _ in range(3)]
-    bench.clock.now -= 100.0
-    numbers.append(bench.worker.checkpoint.next_seq())
+    harness = WorkerHarness()
+    numbers = [harness.worker.checkpoint.next_seq() for _ in range(3)]
+    harness.clock.now -= 100.0
+    numbers.append(harness.worker.checkpoint.next_seq())
     assert numbers == sorted(set(numbers))
 
 
@@ -586,12 +597,12 @@ def test_users_of_several_partitions_end_alike_in_any_order(by: random.Random) -
     ]
     found = []
     for order in (events, by.sample(events, len(events))):
-        bench = Bench()
-        bench.know(*ITEMS)
-        bench.step(*_in_partition_order(order))
-        bench.flush()
+        harness = WorkerHarness()
+        harness.know(*ITEMS)
+        harness.step(*_in_partition_order(order))
+        harness.flush()
         catalogue = catalogue_of(ITEMS)
-        users = {user: user_state_of(row, catalogue) for user, row in bench.users.rows.items()}
+        users = {user: user_state_of(row, catalogue) for user, row in harness.users.rows.items()}
         found.append({user: (p.version, p.recent, p.seen, p.offset_ranges) for user, p in users.items()})
     assert found[0] == found[1]
 
@@ -610,78 +621,78 @@ def _item(item_id: str) -> Item:
 
 
 def test_what_is_learned_is_written_although_nothing_comes_any_more() -> None:
-    bench = Bench()
+    harness = WorkerHarness()
     items = [f"i{k}" for k in range(1200)]
-    bench.know(*items)
-    step = bench.step(*arrived([event(float(k), "view", item) for k, item in enumerate(items)]))
-    bench.worker.count(step.interactions)
+    harness.know(*items)
+    step = harness.step(*arrived([event(float(k), "view", item) for k, item in enumerate(items)]))
+    harness.worker.count(step.interactions)
     barriers: list[int] = []
-    while bench.worker.next_checkpoint() is not None:
-        bench.worker.wake()
-        written = len(bench.statistics.rows)
-        bench.flush()
-        bench.flush()  # of another shard that comes to the same barrier
-        barriers.append(len(bench.statistics.rows) - written)
-        bench.worker.commits.close()
+    while harness.worker.next_checkpoint() is not None:
+        harness.worker.wake()
+        written = len(harness.statistics.rows)
+        harness.flush()
+        harness.flush()  # of another shard that comes to the same barrier
+        barriers.append(len(harness.statistics.rows) - written)
+        harness.worker.commits.close()
     assert [rows for rows in barriers if rows] == [500, 500, 200]
-    assert any(name.startswith("sessions/") for name in bench.models.rows), "the sessions too"
+    assert any(name.startswith("sessions/") for name in harness.models.rows), "the sessions too"
 
 
 def test_a_log_whose_items_are_not_known_blows_the_fuse_before_anything_leaves() -> None:
-    bench = Bench(wait_for_item_s=0.0, reject_limit=reject_limit_rules(records=10, run=0))
-    bench.know("i0")
-    bench.step(*(event(1.0, "view", "i0", user=f"u{k}", offset=k) for k in range(6)))
-    bench.step(*(event(1.0, "view", "never", user=f"u{k}", offset=6 + k) for k in range(4)))
+    harness = WorkerHarness(wait_for_item_s=0.0, reject_limit=reject_limit_rules(records=10, run=0))
+    harness.know("i0")
+    harness.step(*(event(1.0, "view", "i0", user=f"u{k}", offset=k) for k in range(6)))
+    harness.step(*(event(1.0, "view", "never", user=f"u{k}", offset=6 + k) for k in range(4)))
     with pytest.raises(RejectLimitError, match="6 of the last 10 records were rejected, 6 as unknown_item"):
-        bench.step(*(event(1.0, "view", "never", user=f"v{k}", offset=10 + k) for k in range(2)))
+        harness.step(*(event(1.0, "view", "never", user=f"v{k}", offset=10 + k) for k in range(2)))
 
 
 def test_events_that_wait_have_no_verdict_before_their_time_is_over() -> None:
-    bench = Bench(wait_for_item_s=60.0, reject_limit=reject_limit_rules(records=4, run=0))
-    bench.step(*(event(1.0, "view", "never", user=f"u{k}", offset=k) for k in range(9)))
-    bench.clock.now += 60.0
+    harness = WorkerHarness(wait_for_item_s=60.0, reject_limit=reject_limit_rules(records=4, run=0))
+    harness.step(*(event(1.0, "view", "never", user=f"u{k}", offset=k) for k in range(9)))
+    harness.clock.now += 60.0
     with pytest.raises(RejectLimitError, match="unknown_item"):
-        bench.step()
+        harness.step()
 
 
 def test_an_erased_user_who_came_back_after_a_restart_is_not_erased_by_a_replay() -> None:
-    bench = Bench()
-    bench.know("i0")
+    harness = WorkerHarness()
+    harness.know("i0")
     log = [
         event(1.0, "view", "i0", offset=0),
         event(2.0, "forget", offset=1),
         event(3.0, "view", "i0", offset=2),
     ]
-    bench.step(*log[:2])
-    bench.flush()
-    bench.again()  # of an erased user nothing is left, the fence neither
-    bench.step(log[2])
-    bench.flush()
-    before = states(bench)
-    bench.step(*log)
-    bench.flush()
-    assert states(bench) == before
-    assert accounting(bench.meters.snapshot()) == (4, 1, 0, 3, 0, 0, True)
+    harness.step(*log[:2])
+    harness.flush()
+    harness.again()  # of an erased user nothing is left, the fence neither
+    harness.step(log[2])
+    harness.flush()
+    before = states(harness)
+    harness.step(*log)
+    harness.flush()
+    assert states(harness) == before
+    assert accounting(harness.meters.snapshot()) == (4, 1, 0, 3, 0, 0, True)
 
 
 def test_an_erasure_met_when_the_past_is_replayed_leaves_what_came_after_it_to_be_read_again() -> None:
-    bench = Bench()
-    bench.know("i0")
+    harness = WorkerHarness()
+    harness.know("i0")
     past = [event(1.0, "view", "i0", offset=3), event(2.0, "forget", offset=10)]
     later = [event(3.0, "view", "i0", offset=20), event(4.0, "view", "i0", offset=21)]
-    bench.step(*(one._replace(partition=one.partition._replace(since=15)) for one in later))
-    bench.flush()
-    assert states(bench)["u1"][0] == 2
-    bench.step(*past, *later)
-    bench.flush()
-    assert states(bench)["u1"][0] == 2
-    bench.step(*past, *later)
-    assert accounting(bench.meters.snapshot()) == (10, 6, 0, 4, 0, 0, True)
+    harness.step(*(one._replace(partition=one.partition._replace(since=15)) for one in later))
+    harness.flush()
+    assert states(harness)["u1"][0] == 2
+    harness.step(*past, *later)
+    harness.flush()
+    assert states(harness)["u1"][0] == 2
+    harness.step(*past, *later)
+    assert accounting(harness.meters.snapshot()) == (10, 6, 0, 4, 0, 0, True)
 
 
 def test_many_refusals_of_one_user_are_noted_once_a_barrier() -> None:
-    bench = Bench(wait_for_item_s=0.0, reject_limit=reject_limit_rules(share=1.0, run=0))
-    bench.step(*(event(1.0, "view", "never", offset=k) for k in range(3000)))
-    assert {barrier: list(users) for barrier, users in bench.worker.outbox._kept.items()} == {
-        bench.worker.commits.open(): ["u1"]
+    harness = WorkerHarness(wait_for_item_s=0.0, reject_limit=reject_limit_rules(share=1.0, run=0))
+    harness.step(*(event(1.0, "view", "never", offset=k) for k in range(3000)))
+    assert {barrier: list(users) for barrier, users in harness.worker.outbox._kept.items()} == {
+        harness.worker.commits.open(): ["u1"]
     }

@@ -18,7 +18,7 @@ from recstream.connectors.kafka.broker import EmbeddedBroker
 from tests.support.commands import HASHING, command, environment, recstream
 from tests.support.live_jobs import wait_until
 from tests.support.logs import Record, events, read_lines, versions_after
-from tests.support.scenes import Placed, Scene, rich_log, spread
+from tests.support.scenarios import PlacedRecord, Scenario, rich_log, spread
 from tests.support.topics import Reader, produce
 
 pytestmark = pytest.mark.kafka
@@ -29,25 +29,25 @@ MS = 1_700_000_000_000
 
 
 @pytest.fixture(scope="module")
-def scene(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+def scenario(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Scenario:
     """Where the whole log was replayed from a file into the store ``whole``."""
-    made = Scene(broker.bootstrap, tmp_path_factory.mktemp("handover"))
+    made = Scenario(broker.bootstrap, tmp_path_factory.mktemp("handover"))
     made.replay("whole", made.file("whole.jsonl", LOG))
     assert made.versions("whole") == versions_after(LOG)
     return made
 
 
-def assert_same(scene: Scene, store: str, wanted: str = "whole") -> None:
-    found = scene.compare(store, wanted)
+def assert_same(scenario: Scenario, store: str, wanted: str = "whole") -> None:
+    found = scenario.compare(store, wanted)
     assert found.first == []
     assert found.equal == 8
 
 
-def in_turn(log: Sequence[Record], partitions: int = 3) -> list[Placed]:
+def in_turn(log: Sequence[Record], partitions: int = 3) -> list[PlacedRecord]:
     """The log over partitions, one a second, but up to 100 s early or late by the messages' own times."""
     rng = random.Random("times")
     return [
-        Placed(rng.randrange(partitions), record, MS + 1000 * (number + rng.randrange(201)))
+        PlacedRecord(rng.randrange(partitions), record, MS + 1000 * (number + rng.randrange(201)))
         for number, record in enumerate(log)
     ]
 
@@ -55,27 +55,27 @@ def in_turn(log: Sequence[Record], partitions: int = 3) -> list[Placed]:
 # from a file to a topic
 
 
-def test_a_topic_that_overlaps_the_file_replayed_before_it_counts_nothing_twice(scene: Scene) -> None:
+def test_a_topic_that_overlaps_the_file_replayed_before_it_counts_nothing_twice(scenario: Scenario) -> None:
     log = rich_log(600, with_id=1.0, twice=0.0)
-    scene.replay("whole-ids", scene.file("ids.jsonl", log))
-    scene.replay("overlap", scene.file("first.jsonl", log[:400]))
-    topic = scene.events(spread(log[250:500], 3), partitions=3)
-    with scene.live("overlap", topic) as live:
+    scenario.replay("whole-ids", scenario.file("ids.jsonl", log))
+    scenario.replay("overlap", scenario.file("first.jsonl", log[:400]))
+    topic = scenario.events(spread(log[250:500], 3), partitions=3)
+    with scenario.live("overlap", topic) as live:
         live.until(log[:500])
-        scene.send(topic, spread(log[500:], 3))
+        scenario.send(topic, spread(log[500:], 3))
         live.until(log)
         account = live.stop()
     assert (account.read, account.duplicate, account.applied) == (350, 150, 200)
-    assert_same(scene, "overlap", "whole-ids")
+    assert_same(scenario, "overlap", "whole-ids")
 
 
-def test_a_topic_that_goes_on_where_the_file_ended_needs_no_ids(scene: Scene) -> None:
-    scene.replay("goes-on", scene.file("first.jsonl", LOG[:400]))
-    topic = scene.events(spread(LOG[400:], 3), partitions=3)
-    with scene.live("goes-on", topic) as live:
+def test_a_topic_that_goes_on_where_the_file_ended_needs_no_ids(scenario: Scenario) -> None:
+    scenario.replay("goes-on", scenario.file("first.jsonl", LOG[:400]))
+    topic = scenario.events(spread(LOG[400:], 3), partitions=3)
+    with scenario.live("goes-on", topic) as live:
         live.until(LOG)
         assert live.stop().applied == 200
-    assert_same(scene, "goes-on")
+    assert_same(scenario, "goes-on")
 
 
 # from a topic to the same topic
@@ -85,9 +85,11 @@ def test_a_topic_that_goes_on_where_the_file_ended_needs_no_ids(scene: Scene) ->
     "stop",
     ["end", pytest.param("offsets", marks=pytest.mark.slow), pytest.param("ts", marks=pytest.mark.slow)],
 )
-def test_what_was_replayed_of_a_topic_is_absorbed_when_the_job_reads_it(scene: Scene, stop: str) -> None:
+def test_what_was_replayed_of_a_topic_is_absorbed_when_the_job_reads_it(
+    scenario: Scenario, stop: str
+) -> None:
     placed = in_turn(LOG)
-    topic = scene.events(placed[:400], partitions=3)
+    topic = scenario.events(placed[:400], partitions=3)
     stops = {
         "end": ("end", 400),
         "ts": (f"ts={MS // 1000 + 305}", sum(one.ms < MS + 305_000 for one in placed[:400])),
@@ -95,51 +97,51 @@ def test_what_was_replayed_of_a_topic_is_absorbed_when_the_job_reads_it(scene: S
     }
     bound, count = stops[stop]
     store = f"absorbed-{stop}"
-    assert scene.replay(store, topic, backfill__stop=bound).applied == count
-    with scene.live(store, topic) as live:
+    assert scenario.replay(store, topic, backfill__stop=bound).applied == count
+    with scenario.live(store, topic) as live:
         live.until(LOG[:400])
-        scene.send(topic, placed[400:])
+        scenario.send(topic, placed[400:])
         live.until(LOG)
         account = live.stop()
     assert (account.read, account.absorbed, account.applied) == (600, count, 600 - count)
-    assert_same(scene, store)
+    assert_same(scenario, store)
 
 
-def test_the_part_before_a_job_that_began_at_the_end_can_be_replayed_later(scene: Scene) -> None:
+def test_the_part_before_a_job_that_began_at_the_end_can_be_replayed_later(scenario: Scenario) -> None:
     placed = spread(LOG, 3)
-    topic = scene.events(placed[:250], partitions=3)
-    with scene.live("latest", topic, kafka__start="latest") as live:
-        asked = ask_until_answered(scene, topic, live.lists)
-        scene.send(topic, placed[250:400])
+    topic = scenario.events(placed[:250], partitions=3)
+    with scenario.live("latest", topic, kafka__start="latest") as live:
+        asked = ask_until_answered(scenario, topic, live.lists)
+        scenario.send(topic, placed[250:400])
         live.until(LOG[250:400])
         done = recstream(
-            *("backfill", "--events", f"kafka:{topic}", "--state", scene.store("latest"), *HASHING),
-            *("--set", f"kafka.bootstrap={scene.bootstrap}"),
+            *("backfill", "--events", f"kafka:{topic}", "--state", scenario.store("latest"), *HASHING),
+            *("--set", f"kafka.bootstrap={scenario.bootstrap}"),
         )
         assert done.returncode == 1, done.stderr
         assert "is in use by `recstream run`" in done.stderr
         assert live.stop().applied >= 150
-    account = scene.replay("latest", topic)
+    account = scenario.replay("latest", topic)
     assert account.read == 400 + asked
     assert account.absorbed == 150
-    assert scene.versions("latest") == versions_after(LOG[:400])
-    with scene.live("latest", topic, kafka__start="latest") as live:
-        scene.send(topic, placed[400:])
+    assert scenario.versions("latest") == versions_after(LOG[:400])
+    with scenario.live("latest", topic, kafka__start="latest") as live:
+        scenario.send(topic, placed[400:])
         live.until(LOG)
         assert live.stop().read == 200
-    assert_same(scene, "latest")
-    assert scene.replay("latest", topic).applied == 0, "what is there already counts no more"
-    assert_same(scene, "latest")
+    assert_same(scenario, "latest")
+    assert scenario.replay("latest", topic).applied == 0, "what is there already counts no more"
+    assert_same(scenario, "latest")
 
 
-def ask_until_answered(scene: Scene, topic: str, lists: str) -> int:
+def ask_until_answered(scenario: Scenario, topic: str, lists: str) -> int:
     """Send requests, which change nothing, until a job that begins at the end answers; gives how many."""
-    reader = Reader(scene.bootstrap, lists)
+    reader = Reader(scenario.bootstrap, lists)
     asked = 0
 
     def answered() -> bool:
         nonlocal asked
-        produce(scene.bootstrap, topic, [{"user_id": "u0", "ts": LOG[0]["ts"], "action": "request"}])
+        produce(scenario.bootstrap, topic, [{"user_id": "u0", "ts": LOG[0]["ts"], "action": "request"}])
         asked += 1
         return bool(reader.poll())
 
@@ -148,15 +150,17 @@ def ask_until_answered(scene: Scene, topic: str, lists: str) -> int:
     return asked
 
 
-def test_a_replay_leaves_the_group_alone_by_which_the_lag_of_the_job_is_watched(scene: Scene) -> None:
-    topic = scene.events(spread(LOG, 3), partitions=3)
+def test_a_replay_leaves_the_group_alone_by_which_the_lag_of_the_job_is_watched(scenario: Scenario) -> None:
+    topic = scenario.events(spread(LOG, 3), partitions=3)
     group = f"group-{topic}"
     assert (
-        scene.replay("group", topic, kafka__group=group, backfill__items=f"kafka:{scene.items_topic}").read
+        scenario.replay(
+            "group", topic, kafka__group=group, backfill__items=f"kafka:{scenario.items_topic}"
+        ).read
         == 600
     )
-    asker = Consumer({"bootstrap.servers": scene.bootstrap, "group.id": group})
-    parts = [TopicPartition(topic, number) for number in range(3)] + [TopicPartition(scene.items_topic, 0)]
+    asker = Consumer({"bootstrap.servers": scenario.bootstrap, "group.id": group})
+    parts = [TopicPartition(topic, number) for number in range(3)] + [TopicPartition(scenario.items_topic, 0)]
     assert {one.offset for one in asker.committed(parts, timeout=10)} == {OFFSET_INVALID}
     asker.close()
 
@@ -165,28 +169,28 @@ def test_a_replay_leaves_the_group_alone_by_which_the_lag_of_the_job_is_watched(
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_two_adjoining_windows_of_time_in_either_order_are_the_whole(scene: Scene, order: int) -> None:
+def test_two_adjoining_windows_of_time_in_either_order_are_the_whole(scenario: Scenario, order: int) -> None:
     placed = in_turn(LOG)
-    topic = scene.events(placed, partitions=3)
+    topic = scenario.events(placed, partitions=3)
     at = MS // 1000 + 300
     early = sum(one.ms < at * 1000 for one in placed)
     windows = [({"backfill__stop": f"ts={at}"}, early), ({"kafka__start": f"ts={at}"}, 600 - early)]
     store = f"windows{order}"
     for bounds, count in windows[::order]:
-        account = scene.replay(store, topic, **bounds)
+        account = scenario.replay(store, topic, **bounds)
         assert (account.read, account.applied) == (count, count)
-    assert_same(scene, store)
+    assert_same(scenario, store)
 
 
-def test_a_window_holds_exactly_the_records_of_its_time(scene: Scene) -> None:
+def test_a_window_holds_exactly_the_records_of_its_time(scenario: Scenario) -> None:
     placed = in_turn(LOG)
-    topic = scene.events(placed, partitions=3)
+    topic = scenario.events(placed, partitions=3)
     begin, end = MS // 1000 + 100, MS // 1000 + 220
     inside = [one.record for one in placed if begin * 1000 <= one.ms < end * 1000]
-    account = scene.replay("window", topic, kafka__start=f"ts={begin}", backfill__stop=f"ts={end}")
+    account = scenario.replay("window", topic, kafka__start=f"ts={begin}", backfill__stop=f"ts={end}")
     assert (account.read, account.applied) == (len(inside), len(inside))
-    scene.replay("window-wanted", scene.file("window.jsonl", inside))
-    assert_same(scene, "window", "window-wanted")
+    scenario.replay("window-wanted", scenario.file("window.jsonl", inside))
+    assert_same(scenario, "window", "window-wanted")
 
 
 @pytest.mark.parametrize(
@@ -197,66 +201,72 @@ def test_a_window_holds_exactly_the_records_of_its_time(scene: Scene) -> None:
     ],
 )
 def test_pieces_between_offsets_may_be_replayed_in_any_order_and_overlap(
-    scene: Scene, name: str, pieces: list[tuple[int, int]], wanted: list[int]
+    scenario: Scenario, name: str, pieces: list[tuple[int, int]], wanted: list[int]
 ) -> None:
-    topic = scene.events(in_turn(LOG, 1))
+    topic = scenario.events(in_turn(LOG, 1))
     applied = []
     for start, stop in pieces:
         bounds = {"kafka__start": f'offsets={{"{topic}/0": {start}}}'}
         bounds["backfill__stop"] = f'offsets={{"{topic}/0": {stop}}}'
-        account = scene.replay(name, topic, **bounds)
+        account = scenario.replay(name, topic, **bounds)
         assert account.read == stop - start
         applied.append(account.applied)
-        assert scene.replay(name, topic, **bounds).read == 0, "the same again goes on where it was"
+        assert scenario.replay(name, topic, **bounds).read == 0, "the same again goes on where it was"
     assert applied == wanted
-    assert_same(scene, name)
+    assert_same(scenario, name)
 
 
-def test_two_logs_may_be_replayed_into_one_store(scene: Scene) -> None:
-    topics = [scene.events(spread(part, 2), partitions=2) for part in (LOG[:200], LOG[200:400])]
-    sources: list[str | Path] = [*topics, scene.file("last.jsonl", LOG[400:])]
+def test_two_logs_may_be_replayed_into_one_store(scenario: Scenario) -> None:
+    topics = [scenario.events(spread(part, 2), partitions=2) for part in (LOG[:200], LOG[200:400])]
+    sources: list[str | Path] = [*topics, scenario.file("last.jsonl", LOG[400:])]
     for source in sources:
-        assert scene.replay("logs", source).applied == 200
-    assert_same(scene, "logs")
+        assert scenario.replay("logs", source).applied == 200
+    assert_same(scenario, "logs")
 
 
-def test_the_rejects_of_every_replay_into_a_store_are_kept(scene: Scene) -> None:
+def test_the_rejects_of_every_replay_into_a_store_are_kept(scenario: Scenario) -> None:
     lost = [{**one, "item_id": "nowhere", "action": "view"} for one in LOG[:4]]
-    topic = scene.events([Placed(0, one) for one in lost[:3]])
+    topic = scenario.events([PlacedRecord(0, one) for one in lost[:3]])
     sources: list[tuple[str | Path, dict[str, str]]] = [
         (topic, {"backfill__stop": f'offsets={{"{topic}/0": 2}}'}),
         (topic, {"kafka__start": f'offsets={{"{topic}/0": 2}}'}),
-        (scene.file("lost.jsonl", lost[3:]), {}),
+        (scenario.file("lost.jsonl", lost[3:]), {}),
     ]
     for source, bounds in sources:
-        assert scene.replay("rejects", source, **bounds).rejected == (2 if "backfill__stop" in bounds else 1)
+        assert scenario.replay("rejects", source, **bounds).rejected == (
+            2 if "backfill__stop" in bounds else 1
+        )
     for source, bounds in sources:
         for refresh in ("end", "event"):
-            scene.replay("rejects", source, **bounds, backfill__refresh=refresh)
-    letters = [one for path in scene.store("rejects").glob("dead-letter*.jsonl") for one in read_lines(path)]
+            scenario.replay("rejects", source, **bounds, backfill__refresh=refresh)
+    letters = [
+        one for path in scenario.store("rejects").glob("dead-letter*.jsonl") for one in read_lines(path)
+    ]
     assert {(one["source"]["partition"], one["source"]["offset"]) for one in letters} == {
         *((f"{topic}/0", offset) for offset in range(3)),
         ("lost.jsonl", 0),
     }
 
 
-def test_lists_may_go_to_another_file_the_next_time(scene: Scene) -> None:
-    outs = [scene.folder / "one-lists.jsonl", scene.folder / "other-lists.jsonl"]
+def test_lists_may_go_to_another_file_the_next_time(scenario: Scenario) -> None:
+    outs = [scenario.folder / "one-lists.jsonl", scenario.folder / "other-lists.jsonl"]
     for out in outs:
-        scene.replay("outs", scene.folder / "whole.jsonl", backfill__out=str(out))
+        scenario.replay("outs", scenario.folder / "whole.jsonl", backfill__out=str(out))
     one, other = ([(list_["user_id"], list_["version"]) for list_ in read_lines(out)] for out in outs)
-    assert one == other == sorted(scene.versions("whole").items())
+    assert one == other == sorted(scenario.versions("whole").items())
 
 
 @pytest.mark.parametrize("kind", ["file", "topic"])
-def test_a_log_replayed_twice_changes_nothing(scene: Scene, kind: str) -> None:
-    source = scene.folder / "whole.jsonl" if kind == "file" else scene.events(spread(LOG, 3), partitions=3)
+def test_a_log_replayed_twice_changes_nothing(scenario: Scenario, kind: str) -> None:
+    source = (
+        scenario.folder / "whole.jsonl" if kind == "file" else scenario.events(spread(LOG, 3), partitions=3)
+    )
     store = f"twice-{kind}"
-    assert scene.replay(store, source).applied == 600
-    assert scene.replay(store, source).read == 0
-    account = scene.replay(store, source, backfill__refresh="batch")
+    assert scenario.replay(store, source).applied == 600
+    assert scenario.replay(store, source).read == 0
+    account = scenario.replay(store, source, backfill__refresh="batch")
     assert (account.read, account.absorbed) == (600, 600)
-    assert_same(scene, store)
+    assert_same(scenario, store)
 
 
 # interrupted
@@ -266,16 +276,16 @@ def test_a_log_replayed_twice_changes_nothing(scene: Scene, kind: str) -> None:
 class Cut:
     """A log to be replayed with a list after each event, from anywhere to anywhere."""
 
-    scene: Scene
+    scenario: Scenario
     name: str
     source: str
     out: Path
 
     def options(self) -> list[str]:
         return [
-            *("backfill", "--events", self.source, "--items", str(self.scene.items_file)),
-            *("--state", str(self.scene.store(self.name)), "--out", str(self.out), "--refresh", "event"),
-            *("--top-n", "5", "--set", f"kafka.bootstrap={self.scene.bootstrap}", *HASHING),
+            *("backfill", "--events", self.source, "--items", str(self.scenario.items_file)),
+            *("--state", str(self.scenario.store(self.name)), "--out", str(self.out), "--refresh", "event"),
+            *("--top-n", "5", "--set", f"kafka.bootstrap={self.scenario.bootstrap}", *HASHING),
             *("--set", "backfill.epoch_s=0.1", "--set", "kafka.poll_max=50"),
         ]
 
@@ -291,24 +301,26 @@ LONG = events(2000, users=60, items=40)
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(scene: Scene) -> Cut:
-    run = Cut(scene, "uninterrupted", str(scene.file("long.jsonl", LONG)), scene.folder / "lists.jsonl")
+def uninterrupted(scenario: Scenario) -> Cut:
+    run = Cut(
+        scenario, "uninterrupted", str(scenario.file("long.jsonl", LONG)), scenario.folder / "lists.jsonl"
+    )
     done = recstream(*run.options())
     assert done.returncode == 0, done.stderr
     assert [one["as_of"]["offset"] for one in run.lists()] == list(range(len(LONG)))
     return run
 
 
-def cut_of(scene: Scene, kind: str, number: signal.Signals) -> Cut:
+def cut_of(scenario: Scenario, kind: str, number: signal.Signals) -> Cut:
     name = f"cut-{kind}-{number.name}"
     if kind == "gz":
-        source = scene.folder / f"{name}.jsonl.gz"
-        source.write_bytes(gzip.compress((scene.folder / "long.jsonl").read_bytes()))
-        return Cut(scene, name, str(source), scene.folder / f"{name}-lists.jsonl.gz")
-    out = scene.folder / f"{name}-lists.jsonl"
+        source = scenario.folder / f"{name}.jsonl.gz"
+        source.write_bytes(gzip.compress((scenario.folder / "long.jsonl").read_bytes()))
+        return Cut(scenario, name, str(source), scenario.folder / f"{name}-lists.jsonl.gz")
+    out = scenario.folder / f"{name}-lists.jsonl"
     if kind == "topic":
-        return Cut(scene, name, "kafka:" + scene.events([Placed(0, one) for one in LONG]), out)
-    return Cut(scene, name, str(scene.folder / "long.jsonl"), out)
+        return Cut(scenario, name, "kafka:" + scenario.events([PlacedRecord(0, one) for one in LONG]), out)
+    return Cut(scenario, name, str(scenario.folder / "long.jsonl"), out)
 
 
 SHORT = {("gz", signal.SIGKILL), ("topic", signal.SIGINT)}
@@ -328,9 +340,9 @@ def newest(lists: list[Record]) -> dict[str, int]:
 
 @pytest.mark.parametrize(("kind", "number"), list(interruptions()))
 def test_an_interrupted_replay_ends_as_if_it_had_not_been(
-    scene: Scene, uninterrupted: Cut, kind: str, number: signal.Signals
+    scenario: Scenario, uninterrupted: Cut, kind: str, number: signal.Signals
 ) -> None:
-    run = cut_of(scene, kind, number)
+    run = cut_of(scenario, kind, number)
     for _ in range(2 if number is signal.SIGKILL else 1):
         size = run.out.stat().st_size if run.out.exists() else 0
         grown = size + (15_000 if kind == "gz" else 150_000)
@@ -363,5 +375,5 @@ def test_an_interrupted_replay_ends_as_if_it_had_not_been(
             # What was learned is exact but for the last digits: decayed counts are stored as of a moment.
             scores = [[listed["score"] for listed in some["items"]] for some in (one, other)]
             assert scores[0] == pytest.approx(scores[1], abs=1e-4)
-    found = scene.compare(run.name, uninterrupted.name)
+    found = scenario.compare(run.name, uninterrupted.name)
     assert (found.first, found.equal) == ([], 60)

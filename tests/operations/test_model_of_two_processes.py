@@ -12,12 +12,12 @@ from recstream.operations.model import inspect_model
 from recstream.runtime.wiring import Wiring
 from tests.support.commands import HASHING, recstream
 from tests.support.live_jobs import wait_until
-from tests.support.scenes import Scene, rich_log, spread
+from tests.support.scenarios import Scenario, rich_log, spread
 
 
-def model(scene: Scene) -> dict[str, Any]:
+def model(scenario: Scenario) -> dict[str, Any]:
     """What the store holds of it."""
-    wiring = Wiring(scene.settings("store"), maintains=False, create=False)
+    wiring = Wiring(scenario.settings("store"), maintains=False, create=False)
     try:
         return inspect_model(wiring)
     finally:
@@ -28,33 +28,37 @@ def model(scene: Scene) -> dict[str, Any]:
 def test_processes_share_what_they_learn_and_take_up_a_fit_while_they_run(
     broker: EmbeddedBroker, tmp_path: Path
 ) -> None:
-    scene = Scene(broker.bootstrap, tmp_path)
+    scenario = Scenario(broker.bootstrap, tmp_path)
     log = rich_log(1600, users=40)
-    topic = scene.events(spread(log[:1200], 2), partitions=2)
-    with scene.live("store", topic, processes=2) as live:
+    topic = scenario.events(spread(log[:1200], 2), partitions=2)
+    with scenario.live("store", topic, processes=2) as live:
         live.until(log[:1200])
-        fitted = recstream("catalogue", "fit", "--store", str(scene.store("store")), *HASHING, cwd=tmp_path)
+        fitted = recstream(
+            "catalogue", "fit", "--store", str(scenario.store("store")), *HASHING, cwd=tmp_path
+        )
         assert fitted.returncode == 0, fitted.stderr
-        version = model(scene)["transform"]["version"]
+        version = model(scenario)["transform"]["version"]
         told = f"texts are compared by transform {version} now"
         wait_until(lambda: live.job.text().count(told) == 2, live.job.text)
         live.stop()
-    learned = model(scene)
+    learned = model(scenario)
     assert learned["workers"] == 2
     assert learned["examples"] > 40
     assert learned["transform"]["version"] == version
-    with scene.live("store", topic, processes=2) as live:  # nobody comes: nothing is learned, nothing is lost
+    with scenario.live(
+        "store", topic, processes=2
+    ) as live:  # nobody comes: nothing is learned, nothing is lost
         wait_until(lambda: live.job.text().count("process=1 recovery=") == 2, live.job.text)
         assert live.job.stop() == 0, live.job.text()
-    unchanged = model(scene)
+    unchanged = model(scenario)
     assert unchanged["examples"] == learned["examples"]
     assert [one["worth"] for one in unchanged["signals"]] == pytest.approx(
         [one["worth"] for one in learned["signals"]]
     )
-    scene.send(topic, spread(log[1200:], 2))
-    with scene.live("store", topic, processes=1) as live:  # one goes on from what both have learned
+    scenario.send(topic, spread(log[1200:], 2))
+    with scenario.live("store", topic, processes=1) as live:  # one goes on from what both have learned
         live.until(log)
         live.stop()
-    after = model(scene)
+    after = model(scenario)
     assert after["workers"] == 1
     assert learned["examples"] < after["examples"] < learned["examples"] + 400

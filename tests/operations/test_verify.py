@@ -19,7 +19,7 @@ from tests.support.builders import DIM, arrived, catalogue_of, event, user_state
 from tests.support.commands import HASHING, recstream
 from tests.support.live_jobs import wait_until
 from tests.support.logs import item, write_lines
-from tests.support.scenes import Placed, Scene, distinct, rich_log, spread
+from tests.support.scenarios import PlacedRecord, Scenario, distinct, rich_log, spread
 
 LOG = rich_log(200)
 
@@ -192,11 +192,11 @@ def test_a_store_of_another_encoder_is_refused_before_the_replay(made: Path) -> 
     assert "events   read" not in told
 
 
-def against_topics(scene: Scene, events: str, store: str) -> tuple[int, str]:
+def against_topics(scenario: Scenario, events: str, store: str) -> tuple[int, str]:
     """Verify a store against its topics."""
     done = recstream(
-        *("backfill", "--events", f"kafka:{events}", "--items", f"kafka:{scene.items_topic}"),
-        *("--verify", scene.store(store), "--set", f"kafka.bootstrap={scene.bootstrap}", *HASHING),
+        *("backfill", "--events", f"kafka:{events}", "--items", f"kafka:{scenario.items_topic}"),
+        *("--verify", scenario.store(store), "--set", f"kafka.bootstrap={scenario.bootstrap}", *HASHING),
     )
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stderr
@@ -205,23 +205,25 @@ def against_topics(scene: Scene, events: str, store: str) -> tuple[int, str]:
 @pytest.mark.kafka
 @pytest.mark.slow
 def test_a_live_store_is_what_its_topics_say_after_a_kill_too(broker: EmbeddedBroker, tmp_path: Path) -> None:
-    scene = Scene(broker.bootstrap, tmp_path)
-    events = scene.events(spread(LOG[:100], 3), partitions=3)
-    with scene.live("state", events) as live:
+    scenario = Scenario(broker.bootstrap, tmp_path)
+    events = scenario.events(spread(LOG[:100], 3), partitions=3)
+    with scenario.live("state", events) as live:
         live.until(LOG[:100])
-        code, told = against_topics(scene, events, "state")
+        code, told = against_topics(scenario, events, "state")
         assert code == 1, told
         assert "is in use by `recstream run`" in told
-        scene.send(events, spread(LOG[100:], 3, seed=1))
+        scenario.send(events, spread(LOG[100:], 3, seed=1))
         (child,) = live.job.children()
         os.kill(child, signal.SIGKILL)
         wait_until(lambda: live.job.children() not in ([], [child]), live.job.text)
         live.until(LOG)
         live.stop()
-    code, told = against_topics(scene, events, "state")
+    code, told = against_topics(scenario, events, "state")
     assert code == 0, told
     assert "8 compared: 8 equal" in told
-    scene.send(events, [Placed(0, {"user_id": "u0", "ts": 1_700_000_000, "action": "view", "item_id": "i0"})])
-    code, told = against_topics(scene, events, "state")
+    scenario.send(
+        events, [PlacedRecord(0, {"user_id": "u0", "ts": 1_700_000_000, "action": "view", "item_id": "i0"})]
+    )
+    code, told = against_topics(scenario, events, "state")
     assert code == 5, told
     assert "8 compared: 7 equal, 1 different" in told

@@ -18,7 +18,7 @@ from recstream.ranking.signals.table import SIGNALS, default_weights
 from recstream.records.arrays import Matrix
 from recstream.records.event import Event
 from tests.support.builders import DIM, arrived, catalogue_of, event, popular, query, unit, user_state_after
-from tests.support.random_catalogues import Scene, random_scene
+from tests.support.random_catalogues import RandomCatalogue, random_catalogue
 from tests.support.rules import ranking_rules
 
 seeds = st.integers(0, 2**32 - 1)
@@ -36,10 +36,10 @@ OF_ITEMS = (
 """Signals that come of the user's recent items."""
 
 
-def shares(scene: Scene, names: tuple[str, ...]) -> list[tuple[Matrix, Matrix]]:
+def shares(drawn: RandomCatalogue, names: tuple[str, ...]) -> list[tuple[Matrix, Matrix]]:
     """What the recent items contributed to every candidate where these signals alone count, and the parts."""
-    extractor, found = scene.extractor(), []
-    for asked in scene.queries:
+    extractor, found = drawn.extractor(), []
+    for asked in drawn.queries:
         (got,) = extractor.extract([asked])
         columns = np.isin(list(SIGNALS), names).astype(np.float32)
         parts: Matrix = got.signals * columns
@@ -61,7 +61,7 @@ def shares(scene: Scene, names: tuple[str, ...]) -> list[tuple[Matrix, Matrix]]:
 @settings(max_examples=40)
 def test_a_signals_part_goes_to_recent_items_whole(seed: int, name: str) -> None:
     """None is negative where the part is not, and together they are the part."""
-    for shared, parts in shares(random_scene(seed), (name,)):
+    for shared, parts in shares(random_catalogue(seed), (name,)):
         assert (shared >= -1e-6).all()
         if shared.shape[1]:
             np.testing.assert_allclose(shared.sum(axis=1), parts.sum(axis=1), atol=1e-3)
@@ -70,7 +70,7 @@ def test_a_signals_part_goes_to_recent_items_whole(seed: int, name: str) -> None
 @given(seeds)
 @settings(max_examples=20)
 def test_what_comes_from_no_item_goes_to_none(seed: int) -> None:
-    for shared, parts in shares(random_scene(seed), tuple(SIGNALS.keys() - set(OF_ITEMS))):
+    for shared, parts in shares(random_catalogue(seed), tuple(SIGNALS.keys() - set(OF_ITEMS))):
         assert not shared.any()
         assert parts.any() or not len(parts)
 
@@ -78,7 +78,7 @@ def test_what_comes_from_no_item_goes_to_none(seed: int) -> None:
 @given(seeds)
 @settings(max_examples=20)
 def test_of_a_list_no_more_is_given_to_items_than_its_parts(seed: int) -> None:
-    for shared, parts in shares(random_scene(seed), tuple(SIGNALS)):
+    for shared, parts in shares(random_catalogue(seed), tuple(SIGNALS)):
         if shared.shape[1]:
             columns = np.isin(list(SIGNALS), OF_ITEMS)
             assert (shared.sum(axis=1) <= parts[:, columns].sum(axis=1) + 1e-3).all()

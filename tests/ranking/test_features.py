@@ -31,7 +31,7 @@ from recstream.ranking.recommender import Recommender
 from recstream.ranking.signals.table import SIGNALS
 from recstream.records.arrays import AnyArray
 from tests.support.builders import catalogue_of, event, query, user_state_after
-from tests.support.random_catalogues import Scene, extracted, random_scene
+from tests.support.random_catalogues import RandomCatalogue, extracted, random_catalogue
 from tests.support.rules import ranking_rules
 
 seeds = st.integers(0, 2**32 - 1)
@@ -56,10 +56,10 @@ def unit_terms(index: TfidfIndex, items: int) -> AnyArray:
     return rows / np.where(lengths > 0.0, lengths, 1.0)
 
 
-def dense_by_hand(scene: Scene, asked: Query) -> dict[str, tuple[AnyArray, float]]:
+def dense_by_hand(drawn: RandomCatalogue, asked: Query) -> dict[str, tuple[AnyArray, float]]:
     """Products of the items' texts with the users' directions, and how much is known of each, 0 to 1."""
-    scene.catalogue.refresh_transform()
-    text, transform = scene.catalogue.text().astype(np.float64), scene.catalogue.transform
+    drawn.catalogue.refresh_transform()
+    text, transform = drawn.catalogue.text().astype(np.float64), drawn.catalogue.transform
     found = {"short_term": (asked.recent_weights @ text[asked.recent], 1.0 if len(asked.recent) else 0.0)}
     for name, total, weight in (
         ("words", asked.words, asked.words_weight),
@@ -77,21 +77,21 @@ def dense_by_hand(scene: Scene, asked: Query) -> dict[str, tuple[AnyArray, float
     }
 
 
-def sparse_by_hand(scene: Scene, asked: Query) -> dict[str, AnyArray]:
+def sparse_by_hand(drawn: RandomCatalogue, asked: Query) -> dict[str, AnyArray]:
     """Raw measures, ``(items,)`` each."""
-    items, recent = len(scene.catalogue), asked.recent.tolist()
+    items, recent = len(drawn.catalogue), asked.recent.tolist()
     raw = {name: np.zeros(items) for name in (*PER_ITEM, *PER_CANDIDATE)}
     weights = faded(len(recent))
     terms, labels = (
-        unit_terms(index, items) for index in (scene.catalogue.lexicon, scene.catalogue.categories)
+        unit_terms(index, items) for index in (drawn.catalogue.lexicon, drawn.catalogue.categories)
     )
     for k, item in enumerate(recent):
         raw["lexical"] += weights[k] * (terms @ terms[item])
         raw["category"] += weights[k] * (labels @ labels[item])
         if k == 0:
             raw["lexical_last"] += terms @ terms[item]
-    neighbours, followed_by, together_with = scene.statistics.tables
-    audience = np.sqrt(scene.statistics.weights(max(items, len(neighbours))) + 1.0)
+    neighbours, followed_by, together_with = drawn.statistics.tables
+    audience = np.sqrt(drawn.statistics.weights(max(items, len(neighbours))) + 1.0)
 
     def pairs(item: int, table: AnyArray) -> AnyArray:
         row = np.zeros(items)
@@ -110,24 +110,24 @@ def sparse_by_hand(scene: Scene, asked: Query) -> dict[str, AnyArray]:
     for k, item in enumerate(asked.disliked_items.tolist()):
         with_it = pairs(item, together_with) / audience[item] / audience[:items]
         raw["turned_away"] += faded(len(asked.disliked_items))[k] * (with_it + terms @ terms[item])
-    raw["sessions"], raw["sessions_next"] = sessions_by_hand(scene, asked)
+    raw["sessions"], raw["sessions_next"] = sessions_by_hand(drawn, asked)
     return raw
 
 
-def sessions_by_hand(scene: Scene, asked: Query) -> tuple[AnyArray, AnyArray]:
+def sessions_by_hand(drawn: RandomCatalogue, asked: Query) -> tuple[AnyArray, AnyArray]:
     """V-STAN in plain Python: every session of another user's, item by item."""
-    items, recent, tick = len(scene.catalogue), asked.recent.tolist(), scene.statistics.tick
-    counts = scene.statistics.popularity(items, SCALES.index(math.inf))
+    items, recent, tick = len(drawn.catalogue), asked.recent.tolist(), drawn.statistics.tick
+    counts = drawn.statistics.popularity(items, SCALES.index(math.inf))
     near, after = np.zeros(items), np.zeros(items)
     for number in range(10_000):
-        session = scene.sessions.items_of(number)
+        session = drawn.sessions.items_of(number)
         shared = [item for item in recent if item in session]
-        if not shared or number == scene.sessions.current(asked.user_id):
+        if not shared or number == drawn.sessions.current(asked.user_id):
             continue
         likeness = sum(
             RECENCY_WEIGHTS[recent.index(item)] * math.log(1 + tick / (1 + counts[item])) for item in shared
         ) / math.sqrt(len(session))
-        age = (scene.sessions.tick_of(number) + kernels._YOUNG) / (tick + kernels._YOUNG)
+        age = (drawn.sessions.tick_of(number) + kernels._YOUNG) / (tick + kernels._YOUNG)
         likeness *= age**2.5
         here = session.index(shared[0])
         for place, item in enumerate(session):
@@ -144,21 +144,21 @@ def normalised(measure: AnyArray, strength: float = 1.0) -> AnyArray:
     return strength * np.sqrt(np.maximum(measure, 0.0) / largest) if largest > 0.0 else np.zeros(len(measure))
 
 
-def signals_by_hand(scene: Scene, asked: Query, rows: AnyArray, *, repeats: bool) -> AnyArray:
+def signals_by_hand(drawn: RandomCatalogue, asked: Query, rows: AnyArray, *, repeats: bool) -> AnyArray:
     """Shape ``(rows, signals)``."""
     found = {
         name: normalised(measure[rows], strength)
-        for name, (measure, strength) in dense_by_hand(scene, asked).items()
+        for name, (measure, strength) in dense_by_hand(drawn, asked).items()
     }
-    found |= {name: normalised(measure[rows]) for name, measure in sparse_by_hand(scene, asked).items()}
+    found |= {name: normalised(measure[rows]) for name, measure in sparse_by_hand(drawn, asked).items()}
     found["turned_away"] *= asked.dislike_strength
-    items, tick = len(scene.catalogue), scene.statistics.tick
+    items, tick = len(drawn.catalogue), drawn.statistics.tick
     for k, name in enumerate(POPULARITY):
-        found[name] = normalised(scene.statistics.popularity(items, k)[rows])
-    years = (asked.as_of.ts - scene.catalogue.published[rows]) / kernels._YEAR_S
+        found[name] = normalised(drawn.statistics.popularity(items, k)[rows])
+    years = (asked.as_of.ts - drawn.catalogue.published[rows]) / kernels._YEAR_S
     found["fresh"] = np.array([1 / math.sqrt(1 + year) if year >= 0 else 0.0 for year in years])
     found["upcoming"] = np.array([1.0 if year < 0 else 0.0 for year in years])
-    since = scene.statistics.since(items)[rows]
+    since = drawn.statistics.since(items)[rows]
     found["untried"] = (since == 0.0).astype(float)
     met = np.where(since == 0.0, -np.inf, since)
     found["newcomer"] = np.sqrt(np.exp((met - tick) / kernels._NEWCOMER_TICKS))
@@ -172,29 +172,29 @@ def signals_by_hand(scene: Scene, asked: Query, rows: AnyArray, *, repeats: bool
 @given(seeds, st.booleans())
 @settings(max_examples=30)
 def test_every_signal_is_that_of_its_definition(seed: int, repeats: bool) -> None:
-    scene = random_scene(seed)
+    drawn = random_catalogue(seed)
     asked = 0
     for one, got in zip(
-        scene.queries, extracted(scene.extractor(repeats=repeats), scene.queries), strict=True
+        drawn.queries, extracted(drawn.extractor(repeats=repeats), drawn.queries), strict=True
     ):
-        wanted = signals_by_hand(scene, one, got.items, repeats=repeats)
+        wanted = signals_by_hand(drawn, one, got.items, repeats=repeats)
         for column, name in enumerate(SIGNALS):
             np.testing.assert_allclose(
                 got.signals[:, column], wanted[:, column], atol=2e-3, err_msg=f"{name} of {one.user_id}"
             )
         asked += 1
-    assert asked == len(scene.queries)
+    assert asked == len(drawn.queries)
 
 
 @pytest.mark.parametrize("name", SIGNALS)
 def test_every_signal_is_met_somewhere(name: str) -> None:
     """Or the test above would hold nothing of it."""
     column = list(SIGNALS).index(name)
-    scenes = (random_scene(seed) for seed in range(40))
+    catalogues = (random_catalogue(seed) for seed in range(40))
     assert any(
         got.signals[:, column].any()
-        for scene in scenes
-        for got in extracted(scene.extractor(repeats=True), scene.queries)
+        for drawn in catalogues
+        for got in extracted(drawn.extractor(repeats=True), drawn.queries)
     )
 
 
@@ -203,14 +203,14 @@ def test_every_signal_is_met_somewhere(name: str) -> None:
 def test_candidates_may_be_shown_and_are_distinct_and_every_signal_is_a_share(
     seed: int, repeats: bool
 ) -> None:
-    scene = random_scene(seed)
+    drawn = random_catalogue(seed)
     for user_state, got in zip(
-        scene.user_states, extracted(scene.extractor(repeats=repeats), scene.queries), strict=True
+        drawn.user_states, extracted(drawn.extractor(repeats=repeats), drawn.queries), strict=True
     ):
         items = got.items.tolist()
         barred = set(user_state.hidden) | (set() if repeats else set(user_state.seen))
         assert len(set(items)) == len(items)
-        assert scene.catalogue.available[got.items].all()
+        assert drawn.catalogue.available[got.items].all()
         assert not barred & set(items)
         assert got.signals.shape == (len(items), len(SIGNALS))
         assert (got.signals >= 0.0).all()
@@ -221,15 +221,15 @@ def test_candidates_may_be_shown_and_are_distinct_and_every_signal_is_a_share(
 @settings(max_examples=6)
 def test_the_best_of_each_signal_are_candidates(seed: int) -> None:
     """Of many items so many of each: but not of what speaks against an item."""
-    scene = random_scene(seed, items=200, interactions=800)
-    items = len(scene.catalogue)
-    scales = {name: scene.statistics.popularity(items, k) for k, name in enumerate(POPULARITY)}
-    since = scene.statistics.since(items)
-    for one, got in zip(scene.queries, extracted(scene.extractor(), scene.queries), strict=True):
-        dense = {name: m for name, (m, strength) in dense_by_hand(scene, one).items() if strength}
-        measures = dense | sparse_by_hand(scene, one) | scales
+    drawn = random_catalogue(seed, items=200, interactions=800)
+    items = len(drawn.catalogue)
+    scales = {name: drawn.statistics.popularity(items, k) for k, name in enumerate(POPULARITY)}
+    since = drawn.statistics.since(items)
+    for one, got in zip(drawn.queries, extracted(drawn.extractor(), drawn.queries), strict=True):
+        dense = {name: m for name, (m, strength) in dense_by_hand(drawn, one).items() if strength}
+        measures = dense | sparse_by_hand(drawn, one) | scales
         measures["newcomer"] = since
-        free = scene.catalogue.available.copy()
+        free = drawn.catalogue.available.copy()
         free[one.excluded] = False
         for name in measures.keys():
             if not SIGNALS[name].nominates:
@@ -260,7 +260,7 @@ def test_the_best_of_many_are_those_of_a_sort(seed: int, count: int, away: float
 
 def arrays_with(available: AnyArray, tiebreak: AnyArray) -> CatalogueArrays:
     """A catalogue of which nothing else matters."""
-    some = random_scene(0)
+    some = random_catalogue(0)
     extractor = some.extractor()
     extracted(extractor, some.queries[:1])
     return extractor.arrays._replace(available=available, tiebreak=tiebreak)
@@ -276,10 +276,10 @@ def room(marks: AnyArray) -> Workspace:
 @given(seeds)
 @settings(max_examples=15)
 def test_a_list_does_not_depend_on_the_others_of_its_batch(seed: int) -> None:
-    scene = random_scene(seed, users=5)
-    extractor = scene.extractor()
-    together = extracted(extractor, scene.queries)
-    for one, batch in zip(scene.queries, together, strict=True):
+    drawn = random_catalogue(seed, users=5)
+    extractor = drawn.extractor()
+    together = extracted(extractor, drawn.queries)
+    for one, batch in zip(drawn.queries, together, strict=True):
         (alone,) = extracted(extractor, [one])
         mine = dict(zip(alone.items.tolist(), alone.signals, strict=True))
         theirs = dict(zip(batch.items.tolist(), batch.signals, strict=True))
@@ -293,9 +293,9 @@ def test_a_list_does_not_depend_on_the_others_of_its_batch(seed: int) -> None:
 @settings(max_examples=15)
 def test_asked_twice_it_answers_the_same(seed: int) -> None:
     """What is kept between queries is clean again: terms, marks, places, sessions."""
-    scene = random_scene(seed)
-    extractor = scene.extractor(repeats=True)
-    first, second = (extracted(extractor, scene.queries) for _ in range(2))
+    drawn = random_catalogue(seed)
+    extractor = drawn.extractor(repeats=True)
+    first, second = (extracted(extractor, drawn.queries) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         assert one.items.tolist() == other.items.tolist()
         assert one.signals.tolist() == other.signals.tolist()
@@ -303,20 +303,20 @@ def test_asked_twice_it_answers_the_same(seed: int) -> None:
 
 
 def test_signals_that_are_not_used_are_zeros() -> None:
-    scene = random_scene(1)
-    extractor = scene.extractor()
+    drawn = random_catalogue(1)
+    extractor = drawn.extractor()
     used = np.array([name in ("popular", "short_term") for name in SIGNALS])
     extractor.columns = extractor.columns._replace(used=used)
     met = np.zeros(len(SIGNALS), np.bool_)
-    for got in extracted(extractor, scene.queries):
+    for got in extracted(extractor, drawn.queries):
         met |= got.signals.any(axis=0)
     assert {name for name, is_met in zip(SIGNALS, met, strict=True) if is_met} == {"popular", "short_term"}
 
 
 def test_items_and_events_that_come_are_seen_by_the_next_list() -> None:
     catalogue, statistics, sessions = catalogue_of(["a", "b"]), ItemStatistics(4), SessionIndex()
-    scene = Scene(catalogue, statistics, sessions, [], [])
-    extractor = scene.extractor()
+    drawn = RandomCatalogue(catalogue, statistics, sessions, [], [])
+    extractor = drawn.extractor()
     asked = query(user_state_after([event(1.0, "view", "a")], catalogue))
     for k in range(1500):
         name = f"new{k}"
@@ -342,11 +342,11 @@ def test_only_the_sessions_most_like_the_users_own_speak() -> None:
             sessions.add(f"user {k}", item, float(k))
     for item in (1, 2, 35):
         sessions.add("u1", item, 500.0)
-    scene = Scene(catalogue, statistics, sessions, [], [])
+    drawn = RandomCatalogue(catalogue, statistics, sessions, [], [])
     user_state = user_state_after(
         [event(1.0, "view", "i1", offset=1), event(2.0, "view", "i2", offset=2)], catalogue
     )
-    (got,) = extracted(scene.extractor(), [query(user_state)])
+    (got,) = extracted(drawn.extractor(), [query(user_state)])
     numbers = sessions._numbers[got.sessions].tolist()
     assert len(set(numbers)) == kernels.NEAREST_SESSIONS
     assert sessions.current("u1") not in numbers
@@ -360,12 +360,12 @@ def test_many_asked_together_get_the_candidates_they_get_alone_where_many_items_
     catalogue = catalogue_of([f"i{k}" for k in range(900)])
     statistics = ItemStatistics(4)
     statistics.count([Interaction(k, ()) for k in np.random.default_rng(0).permutation(900)[:600].tolist()])
-    scene = Scene(catalogue, statistics, SessionIndex(), [], [])
+    drawn = RandomCatalogue(catalogue, statistics, SessionIndex(), [], [])
     asked = [
         query(user_state_after([event(1.0, "view", f"i{50 * k}", user=f"u{k}")], catalogue, user=f"u{k}"))
         for k in range(module._MANY_LISTS)
     ]
-    extractor = scene.extractor()
+    extractor = drawn.extractor()
     for one, together in zip(asked, extracted(extractor, asked), strict=True):
         (alone,) = extracted(extractor, [one])
         assert set(alone.items.tolist()) == set(together.items.tolist())
@@ -388,7 +388,9 @@ def test_which_of_equally_like_sessions_speak_does_not_depend_on_where_they_stan
     user_state = user_state_after([event(1.0, "view", "i0"), event(2.0, "view", "i1", offset=2)], catalogue)
     found = []
     for window in (sessions, again):
-        (got,) = extracted(Scene(catalogue, statistics, window, [], []).extractor(), [query(user_state)])
+        (got,) = extracted(
+            RandomCatalogue(catalogue, statistics, window, [], []).extractor(), [query(user_state)]
+        )
         found.append({window._users[number] for number in window._numbers[got.sessions].tolist()})
     assert len(found[0]) == kernels.NEAREST_SESSIONS
     assert found[0] == found[1]

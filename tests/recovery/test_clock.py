@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from recstream.dataflow.services import Services
 from tests.recovery.settable_clock import SettableClock
-from tests.support.builders import HOUR, Bench, Clock, arrived, event
+from tests.support.builders import HOUR, Clock, WorkerHarness, arrived, event
 from tests.support.deployments import ITEMS, Deployment
 from tests.support.live_jobs import live_job, wait_until
 from tests.support.logs import events
@@ -20,7 +20,7 @@ OFTEN = pytest.mark.parametrize("hours", [-3.0, 3.0], ids=["back", "ahead"])
 NS = 10**9
 
 
-class Set(Bench):
+class Set(WorkerHarness):
     """A worker whose wall clock is set apart from time itself."""
 
     @override
@@ -45,69 +45,69 @@ class Set(Bench):
 
 @OFTEN
 def test_an_event_waits_for_its_item_as_long_as_it_may_whatever_the_clock_says(hours: float) -> None:
-    bench = Set(wait_for_item_s=60.0)
-    bench.step(*arrived([event(1.0, "like", "late"), event(2.0, "like", "never")]))
-    bench.set(hours)
-    bench.later(30.0)
-    bench.know("late")
-    step = bench.step()
+    harness = Set(wait_for_item_s=60.0)
+    harness.step(*arrived([event(1.0, "like", "late"), event(2.0, "like", "never")]))
+    harness.set(hours)
+    harness.later(30.0)
+    harness.know("late")
+    step = harness.step()
     assert [query.user_id for query in step.queries] == ["u1"]
     assert step.rejects == []
-    bench.later(31.0)
-    assert [reject.reason for reject in bench.step().rejects] == ["unknown_item"]
+    harness.later(31.0)
+    assert [reject.reason for reject in harness.step().rejects] == ["unknown_item"]
 
 
 @OFTEN
 def test_the_next_look_is_asked_for_on_the_clock_as_it_now_is(hours: float) -> None:
-    bench = Set(wait_for_item_s=60.0, refresh_s=1.0)
-    bench.step(event(1.0, "like", "late"))
-    bench.set(hours)
-    look = bench.worker.next_step()
+    harness = Set(wait_for_item_s=60.0, refresh_s=1.0)
+    harness.step(event(1.0, "like", "late"))
+    harness.set(hours)
+    look = harness.worker.next_step()
     assert look is not None
-    assert 0.0 <= look - bench.clock.now <= 1.0
+    assert 0.0 <= look - harness.clock.now <= 1.0
 
 
 def test_an_event_that_waited_when_the_clock_was_set_back_between_runs_waits_no_longer() -> None:
-    bench = Set(wait_for_item_s=60.0)
-    bench.step(event(1.0, "like", "never"))
-    bench.flush()
-    bench.set(-3.0)
-    bench.again()
-    for shard in range(bench.rules.shards):
-        bench.worker.own_shard(shard, None)
-    bench.step()
-    bench.later(59.0)
-    assert bench.step().rejects == []
-    bench.later(2.0)
-    assert [reject.reason for reject in bench.step().rejects] == ["unknown_item"]
+    harness = Set(wait_for_item_s=60.0)
+    harness.step(event(1.0, "like", "never"))
+    harness.flush()
+    harness.set(-3.0)
+    harness.again()
+    for shard in range(harness.rules.shards):
+        harness.worker.own_shard(shard, None)
+    harness.step()
+    harness.later(59.0)
+    assert harness.step().rejects == []
+    harness.later(2.0)
+    assert [reject.reason for reject in harness.step().rejects] == ["unknown_item"]
 
 
 @OFTEN
 def test_a_session_closes_once_the_user_was_quiet_for_long_enough(hours: float) -> None:
-    bench = Set(sessions=True, session_gap_s=1800.0, lateness_s=300.0)
-    bench.know("a")
-    bench.step(event(1.0, "view", "a"))
-    bench.set(hours)
-    bench.later(2000.0)
-    assert bench.step().sessions == []
-    bench.later(200.0)
-    assert len(bench.step().sessions) == 1
+    harness = Set(sessions=True, session_gap_s=1800.0, lateness_s=300.0)
+    harness.know("a")
+    harness.step(event(1.0, "view", "a"))
+    harness.set(hours)
+    harness.later(2000.0)
+    assert harness.step().sessions == []
+    harness.later(200.0)
+    assert len(harness.step().sessions) == 1
 
 
 @pytest.mark.parametrize("running", [False, True], ids=["between runs", "while running"])
 @OFTEN
 def test_rows_are_numbered_above_all_that_are_stored(hours: float, *, running: bool) -> None:
     """Other processes read what is numbered above what they have."""
-    bench = Set()
-    bench.know("a")
-    bench.flush()
-    (first,) = bench.items.changed_since(-1)
-    bench.set(hours)
+    harness = Set()
+    harness.know("a")
+    harness.flush()
+    (first,) = harness.items.changed_since(-1)
+    harness.set(hours)
     if not running:
-        bench.again()
-    bench.know("b")
-    bench.flush()
-    assert [row.item_id for row in bench.items.changed_since(first.seq)] == ["b"]
+        harness.again()
+    harness.know("b")
+    harness.flush()
+    assert [row.item_id for row in harness.items.changed_since(first.seq)] == ["b"]
 
 
 @OFTEN

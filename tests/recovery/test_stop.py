@@ -24,7 +24,7 @@ from recstream.metrics.accounting import Accounting, accounting, merge_summaries
 from tests.support.commands import command, environment
 from tests.support.live_jobs import LiveJob, alive, wait_until
 from tests.support.logs import Record, events, versions_after
-from tests.support.scenes import Scene
+from tests.support.scenarios import Scenario
 from tests.support.servers import embedding_server
 from tests.support.topics import Reader, produce
 
@@ -76,7 +76,7 @@ ASK: dict[str, Callable[[TerminalJob], None]] = {
 }
 
 
-class Stage(Scene):
+class Stage(Scenario):
     """One topic of events, one store, and what left in all runs."""
 
     def set(self, partitions: int = 6, **more: str) -> None:

@@ -1,4 +1,4 @@
-"""What tests build: events, catalogues, rules, workers on fakes, and views of a state."""
+"""Builders of events, catalogues and user states, and a worker on fakes."""
 
 from __future__ import annotations
 
@@ -173,8 +173,8 @@ class Clock:
         return self.now
 
 
-class Bench:
-    """A worker on fakes; `again` is the same job after a restart, on the same stores."""
+class WorkerHarness:
+    """A worker on memory stores and a clock that stands still; `again` restarts it on the same stores."""
 
     maintain: Callable[[], None] | None = None
     """As in `Services`."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from recstream.ranking.models.shallow_network import ShallowNetwork
 from recstream.records.event import Event
-from tests.support.builders import Bench, arrived, decoded, event
+from tests.support.builders import WorkerHarness, arrived, decoded, event
 from tests.support.rules import learning_rules, ranking_rules
 
 ITEMS = [f"i{k}" for k in range(12)]
@@ -29,55 +29,55 @@ def habitual_log(
     return [one._replace(offset=begin + k) for k, one in enumerate(arrived(events))]
 
 
-def learning_bench(**rules: Any) -> Bench:
+def learning_harness(**rules: Any) -> WorkerHarness:
     """A worker that knows all items and may list an item again."""
-    bench = Bench(ranking=REPEATS, **rules)
-    bench.know(*ITEMS)
-    return bench
+    harness = WorkerHarness(ranking=REPEATS, **rules)
+    harness.know(*ITEMS)
+    return harness
 
 
-def play(bench: Bench, events: list[Event]) -> list[dict[str, Any]]:
+def play(harness: WorkerHarness, events: list[Event]) -> list[dict[str, Any]]:
     """The lists of micro-batches of ten, with a barrier after each."""
     made = []
     for at in range(0, len(events), 10):
-        done = bench.step(*events[at : at + 10])
-        bench.worker.count(done.interactions)
-        made += [decoded(one.value) for one in bench.worker.rank(done.queries)]
-        bench.flush()
+        done = harness.step(*events[at : at + 10])
+        harness.worker.count(done.interactions)
+        made += [decoded(one.value) for one in harness.worker.rank(done.queries)]
+        harness.flush()
     return made
 
 
-def stop(bench: Bench) -> None:
+def stop(harness: WorkerHarness) -> None:
     """End the sources, so that the last barrier is passed."""
-    bench.worker.is_ending = True
-    bench.flush()
+    harness.worker.is_ending = True
+    harness.flush()
 
 
-def model(bench: Bench) -> ShallowNetwork:
+def model(harness: WorkerHarness) -> ShallowNetwork:
     """The ranking model of its worker."""
-    found = bench.worker.recommender.model
+    found = harness.worker.recommender.model
     assert isinstance(found, ShallowNetwork)
     return found
 
 
-def effect(bench: Bench) -> list[float]:
+def effect(harness: WorkerHarness) -> list[float]:
     """What each feature adds to a score at most, as learned so far."""
-    return list(model(bench).feature_effects.values())
+    return list(model(harness).feature_effects.values())
 
 
 class TwoWorkers:
     """Two workers of one job on the same stores, each with users of its own."""
 
     def __init__(self) -> None:
-        self.one = learning_bench(processes=2)
-        self.other = Bench(self.one.clock, ranking=REPEATS, processes=2)
+        self.one = learning_harness(processes=2)
+        self.other = WorkerHarness(self.one.clock, ranking=REPEATS, processes=2)
         for name in ("users", "items", "statistics", "models"):
             setattr(self.other, name, getattr(self.one, name))
         self.again()
 
     def again(self) -> None:
         """Restart both."""
-        for shard, bench in enumerate((self.one, self.other)):
-            bench.again()
-            bench.know(*ITEMS)
-            bench.worker.own_shard(shard + 3, None)
+        for shard, harness in enumerate((self.one, self.other)):
+            harness.again()
+            harness.know(*ITEMS)
+            harness.worker.own_shard(shard + 3, None)

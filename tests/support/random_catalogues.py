@@ -25,7 +25,7 @@ WORDS = [f"word{k}" for k in range(40)]
 ACTIONS = ("view", "view", "like", "rate", "search", "comment", "dislike", "skip", "hide", "impression")
 
 
-class Scene(NamedTuple):
+class RandomCatalogue(NamedTuple):
     """A catalogue with what is known of it, and the users who ask."""
 
     catalogue: Catalogue
@@ -63,8 +63,10 @@ def extracted(extractor: FeatureExtractor, queries: Sequence[Query]) -> list[Ext
     ]
 
 
-def random_scene(seed: int, *, items: int = 24, users: int = 4, interactions: int = 200) -> Scene:
-    """The scene of a seed; one item in eight is not available, some are known by id only."""
+def random_catalogue(
+    seed: int, *, items: int = 24, users: int = 4, interactions: int = 200
+) -> RandomCatalogue:
+    """The drawn of a seed; one item in eight is not available, some are known by id only."""
     random = np.random.default_rng(seed)
     catalogue = Catalogue(DIM)
     for k in range(items):
@@ -93,7 +95,7 @@ def random_scene(seed: int, *, items: int = 24, users: int = 4, interactions: in
         sessions.add(user, item, statistics.tick)
         lasts[user] = [item, *(one for one in last if one != item)][:6]
     user_states = [_user_state(random, catalogue, known, f"u{k}") for k in range(users)]
-    return Scene(
+    return RandomCatalogue(
         catalogue, statistics, sessions, user_states, [query(user_state) for user_state in user_states]
     )
 

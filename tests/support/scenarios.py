@@ -1,4 +1,4 @@
-"""A log in many guises: topics of any number of partitions, replays and live jobs, the users they make."""
+"""One log in many forms: topics of any number of partitions, replays and live jobs, and the users they make."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from tests.support.live_jobs import LiveJob, live_job, wait_until
 from tests.support.logs import Record, item, versions_after, write_lines
 from tests.support.topics import produce
 
-__all__ = ["Live", "Placed", "Scene", "distinct", "rich_log", "spread"]
+__all__ = ["PlacedRecord", "Scenario", "ScenarioJob", "distinct", "rich_log", "spread"]
 
 _numbers = itertools.count()
 
 
-class Placed(NamedTuple):
+class PlacedRecord(NamedTuple):
     """A record with the partition it is sent to."""
 
     partition: int
@@ -44,13 +44,13 @@ class Placed(NamedTuple):
     """The message's own timestamp; 0: when it is sent."""
 
 
-def spread(log: Iterable[Record], partitions: int, *, seed: int = 0) -> list[Placed]:
+def spread(log: Iterable[Record], partitions: int, *, seed: int = 0) -> list[PlacedRecord]:
     """The log over so many partitions, the events of a user too."""
     rng = random.Random(f"spread {seed}")
-    return [Placed(rng.randrange(partitions), record) for record in log]
+    return [PlacedRecord(rng.randrange(partitions), record) for record in log]
 
 
-def send(bootstrap: str, topic: str, placed: Iterable[Placed]) -> None:
+def send(bootstrap: str, topic: str, placed: Iterable[PlacedRecord]) -> None:
     """Send each record to its partition."""
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 2})
     for partition, record, ms in placed:
@@ -115,7 +115,7 @@ def distinct(log: Iterable[Record]) -> list[Record]:
 
 
 @dataclass
-class Scene:
+class Scenario:
     """A broker, a folder, and what a test makes of them; items ``i0`` to ``i39``, in a topic and a file."""
 
     bootstrap: str
@@ -130,17 +130,17 @@ class Scene:
 
     def topic(self, stem: str, *, partitions: int = 1) -> str:
         """A topic that nobody else has."""
-        name = f"{stem}-scene-{os.getpid()}-{next(_numbers)}"
+        name = f"{stem}-scenario-{os.getpid()}-{next(_numbers)}"
         assert ensure_topics(self.bootstrap, {name: partitions}) == [name]
         return name
 
-    def events(self, placed: Iterable[Placed] = (), *, partitions: int = 1) -> str:
+    def events(self, placed: Iterable[PlacedRecord] = (), *, partitions: int = 1) -> str:
         """A topic with these events."""
         name = self.topic("events", partitions=partitions)
         send(self.bootstrap, name, placed)
         return name
 
-    def send(self, topic: str, placed: Iterable[Placed]) -> None:
+    def send(self, topic: str, placed: Iterable[PlacedRecord]) -> None:
         """More events."""
         send(self.bootstrap, topic, placed)
 
@@ -176,7 +176,7 @@ class Scene:
     @contextmanager
     def live(
         self, name: str, events: str, *, processes: int = 1, items: str | None = None, **more: str
-    ) -> Iterator[Live]:
+    ) -> Iterator[ScenarioJob]:
         """``recstream run`` on a topic and a store; ``section__field="value"`` changes a setting."""
         environ = {
             "RECSTREAM_KAFKA__BOOTSTRAP": self.bootstrap,
@@ -193,7 +193,7 @@ class Scene:
             **{f"RECSTREAM_{key}".upper(): value for key, value in more.items()},
         }
         with live_job(self.folder / f"{name}.log", environ, "--processes", str(processes)) as job:
-            yield Live(self, name, processes, job, environ["RECSTREAM_KAFKA__LISTS_TOPIC"])
+            yield ScenarioJob(self, name, processes, job, environ["RECSTREAM_KAFKA__LISTS_TOPIC"])
 
     def compare(self, one: str, other: str) -> Comparison:
         """The users of two stores."""
@@ -223,10 +223,10 @@ class Scene:
 
 
 @dataclass
-class Live:
+class ScenarioJob:
     """A job that is running."""
 
-    scene: Scene
+    scenario: Scenario
     name: str
     processes: int
     job: LiveJob
@@ -236,23 +236,23 @@ class Live:
     def until(self, log: Iterable[Record]) -> None:
         """Wait until these events, and no others, are in the store."""
         wanted = versions_after(distinct(log))
-        wait_until(lambda: self.scene.versions(self.name) == wanted, self.job.text)
+        wait_until(lambda: self.scenario.versions(self.name) == wanted, self.job.text)
 
     def until_read(self, log: Iterable[Record]) -> int:
         """Wait until these events count or wait for their items; gives how many wait."""
         wanted = len(distinct(log))
 
         def is_read() -> bool:
-            profiles = self.scene.profiles(self.name).values()
+            profiles = self.scenario.profiles(self.name).values()
             return sum(one.version + len(one.waiting) for one in profiles) == wanted
 
         wait_until(is_read, self.job.text)
-        return sum(len(one.waiting) for one in self.scene.profiles(self.name).values())
+        return sum(len(one.waiting) for one in self.scenario.profiles(self.name).values())
 
     def stop(self) -> Accounting:
         """Stop it cleanly; gives where the events went that it read."""
         assert self.job.stop() == 0, self.job.text()
-        folder = self.scene.store(self.name) / "summaries"
+        folder = self.scenario.store(self.name) / "summaries"
         told = [orjson.loads((folder / f"{number}.json").read_bytes()) for number in range(self.processes)]
         account = accounting(merge_summaries(told))
         assert account.balanced, str(account)

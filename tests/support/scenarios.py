@@ -1,4 +1,4 @@
-"""One log in many forms: topics of any number of partitions, replays and live jobs, and the users they make."""
+"""One log in many forms: topics of any number of partitions, replays and live jobs, and their users."""
 
 from __future__ import annotations
 

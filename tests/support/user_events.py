@@ -26,7 +26,7 @@ randoms = st.randoms(use_true_random=False)
 
 @st.composite
 def user_events(draw: st.DrawFn, max_size: int = 24, with_ids: bool = True) -> list[Event]:
-    """Events of one user, of every action that changes the state, with ties of time, in no order and without offsets."""
+    """Events of one user: every action that changes the state, ties of time, no order, no offsets."""
     count = draw(st.integers(1, max_size))
     events = []
     for k in range(count):

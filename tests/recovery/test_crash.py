@@ -70,7 +70,7 @@ def crash(broker: EmbeddedBroker, topic: Callable[..., str], tmp_path: Path) -> 
 
 
 def test_six_kills_leave_no_trace(crash: Started) -> None:
-    ran = crash(1, SHORT, missing_items_until=2)
+    ran = crash(1, SHORT, missing_items_until=2, wait_s=30.0)
     assert violations(ran) == {}, ran.report()
 
 

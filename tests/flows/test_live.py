@@ -118,7 +118,7 @@ def ran(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Ran
     from recstream.connectors.kafka.admin import ensure_topics
 
     folder = tmp_path_factory.mktemp("live")
-    names = ("events", "items", "lists", "letters", "sessions")
+    names = ("events", "items", "lists", "dead-letters", "sessions")
     topics = {name: f"live-{name}-{folder.name}" for name in names}
     ensure_topics(broker.bootstrap, {topics[name]: 2 if name == "events" else 1 for name in names})
     settings = {
@@ -126,7 +126,7 @@ def ran(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Ran
         "RECSTREAM_KAFKA__EVENTS_TOPIC": topics["events"],
         "RECSTREAM_KAFKA__ITEMS_TOPIC": topics["items"],
         "RECSTREAM_KAFKA__LISTS_TOPIC": topics["lists"],
-        "RECSTREAM_KAFKA__DEAD_LETTER_TOPIC": topics["letters"],
+        "RECSTREAM_KAFKA__DEAD_LETTER_TOPIC": topics["dead-letters"],
         "RECSTREAM_KAFKA__GROUP": topics["events"],
         "RECSTREAM_STORE__PATH": str(folder / "state"),
         "RECSTREAM_RANKING__TOP_N": "5",
@@ -141,7 +141,7 @@ def ran(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Ran
     produced: list[Record | bytes] = [*GOOD, *(bad for bad, _ in BAD_EVENTS), *DUPLICATES]
     with (
         closing(Reader(broker.bootstrap, topics["lists"])) as lists,
-        closing(Reader(broker.bootstrap, topics["letters"])) as letters,
+        closing(Reader(broker.bootstrap, topics["dead-letters"])) as letters,
         live_job(folder / "job.log", settings) as job,
     ):
         wanted = {one["user_id"] for one in GOOD} - {"hal"}

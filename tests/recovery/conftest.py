@@ -18,7 +18,7 @@ def deployment(broker: EmbeddedBroker, topic: Callable[..., str], tmp_path: Path
     topics = {
         name: topic(name, partitions=4 if name == "events" else 1) for name in ("events", "lists", "items")
     }
-    topics["letters"] = topic("letters")
+    topics["dead-letters"] = topic("dead-letters")
     produce(broker.bootstrap, topics["items"], [item(number) for number in range(ITEMS)])
     made = Deployment(broker.bootstrap, tmp_path, topics, Reader(broker.bootstrap, topics["lists"]))
     yield made

@@ -322,7 +322,7 @@ POINTS: Final = (
     "compacting.after",
     "mirror.sent",
 )
-"""Where the process can be told to die."""
+"""Points at which a process can be ordered to die."""
 
 
 def without_offset_ranges() -> None:

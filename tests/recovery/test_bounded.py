@@ -1,4 +1,4 @@
-"""Bounded (guarantee G5): disk by the live data, memory by the hot set, whatever was ever written or seen."""
+"""Bounded (G5): disk by the live data, memory by the user cache, whatever was ever written or read."""
 
 from __future__ import annotations
 
@@ -109,11 +109,11 @@ def test_the_bytes_of_an_erased_user_leave_the_disk_of_a_store_at_rest(
     tmp_path: Path, index_from: int
 ) -> None:
     """Id and state, from all files, though nothing else is ever written and all is compact."""
-    moment = 0.0
+    now = 0.0
     database = open_lance(tmp_path, META)
     upkeep = Upkeep(every_s=300.0, keep_s=0.0, index_from=index_from)
     table = database.users._table
-    maintenance = Maintenance(table, upkeep, clock=lambda: moment)
+    maintenance = Maintenance(table, upkeep, clock=lambda: now)
     database.users.upsert([*users(range(500), 0), user_row("Erase Me", state=b"Known Of Them" * 100)])
 
     def holding(mark: bytes) -> list[str]:
@@ -121,9 +121,9 @@ def test_the_bytes_of_an_erased_user_leave_the_disk_of_a_store_at_rest(
         return [path.name for path in files if mark in path.read_bytes()]
 
     def rest() -> None:
-        nonlocal moment
+        nonlocal now
         for _ in range(4):
-            moment += upkeep.every_s
+            now += upkeep.every_s
             maintenance.run_when_due()
 
     rest()
@@ -226,8 +226,8 @@ def test_memory_does_not_grow_with_the_users_and_items_ever_seen(tmp_path: Path)
             if now is not None and (tmp_path / "lists.jsonl").exists():
                 held.append(now["RssAnon"])
             time.sleep(0.05)
-        told = process.communicate()[1]
-    assert process.returncode == 0, told
+        errors = process.communicate()[1]
+    assert process.returncode == 0, errors
     third = len(held) // 3
     second, last = (statistics.median(held[k * third : (k + 1) * third]) for k in (1, 2))
     assert last < 1.15 * second, f"{[round(value) for value in held[:: max(1, third // 5)]]} MiB"
@@ -239,14 +239,14 @@ def test_the_live_job_leaves_few_files_however_often_it_commits(
     broker: EmbeddedBroker, topic: Callable[..., str], tmp_path: Path
 ) -> None:
     """Many barriers, each of which adds a version and a file to the table of users."""
-    topics = {name: topic(name) for name in ("events", "items", "lists", "letters")}
+    topics = {name: topic(name) for name in ("events", "items", "lists", "dead-letters")}
     produce(broker.bootstrap, topics["items"], [item(number) for number in range(40)])
     settings = {
         "RECSTREAM_KAFKA__BOOTSTRAP": broker.bootstrap,
         "RECSTREAM_KAFKA__EVENTS_TOPIC": topics["events"],
         "RECSTREAM_KAFKA__ITEMS_TOPIC": topics["items"],
         "RECSTREAM_KAFKA__LISTS_TOPIC": topics["lists"],
-        "RECSTREAM_KAFKA__DEAD_LETTER_TOPIC": topics["letters"],
+        "RECSTREAM_KAFKA__DEAD_LETTER_TOPIC": topics["dead-letters"],
         "RECSTREAM_KAFKA__GROUP": topics["events"],
         "RECSTREAM_STORE__PATH": str(tmp_path / "state"),
         "RECSTREAM_STORE__REFRESH_S": "0.5",

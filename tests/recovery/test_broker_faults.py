@@ -32,7 +32,7 @@ from tests.support.topics import Reader, produce
 
 pytestmark = pytest.mark.kafka
 
-TOPICS = {"events": 2, "lists": 1, "items": 1, "letters": 1}
+TOPICS = {"events": 2, "lists": 1, "items": 1, "dead-letters": 1}
 NAMES = {name: name for name in TOPICS}
 
 

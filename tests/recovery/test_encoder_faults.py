@@ -32,14 +32,14 @@ Reply = Callable[[Question, int], Answer]
 
 
 @dataclass
-class World:
+class EncoderDeployment:
     """Topics with items in them, a store, and a server that encodes."""
 
     bootstrap: str
     folder: Path
     topics: dict[str, str]
     lists: Reader
-    letters: Reader
+    dead_letters: Reader
     server: EmbeddingsServer
 
     def settings(self, **more: str) -> dict[str, str]:
@@ -49,7 +49,7 @@ class World:
             "RECSTREAM_KAFKA__EVENTS_TOPIC": self.topics["events"],
             "RECSTREAM_KAFKA__ITEMS_TOPIC": self.topics["items"],
             "RECSTREAM_KAFKA__LISTS_TOPIC": self.topics["lists"],
-            "RECSTREAM_KAFKA__DEAD_LETTER_TOPIC": self.topics["letters"],
+            "RECSTREAM_KAFKA__DEAD_LETTER_TOPIC": self.topics["dead-letters"],
             "RECSTREAM_KAFKA__GROUP": self.topics["events"],
             "RECSTREAM_STORE__PATH": str(self.folder / "state"),
             "RECSTREAM_CACHE__ENABLED": "false",
@@ -110,25 +110,27 @@ class World:
 
 
 @pytest.fixture
-def world(broker: EmbeddedBroker, topic: Callable[..., str], tmp_path: Path) -> Iterator[World]:
-    topics = {name: topic(name) for name in ("events", "lists", "items", "letters")}
+def deployment(
+    broker: EmbeddedBroker, topic: Callable[..., str], tmp_path: Path
+) -> Iterator[EncoderDeployment]:
+    topics = {name: topic(name) for name in ("events", "lists", "items", "dead-letters")}
     produce(broker.bootstrap, topics["items"], [item(number) for number in range(ITEMS)])
     with embedding_server() as server:
         server.reply = words(DIM)
-        lists, letters = (Reader(broker.bootstrap, topics[name]) for name in ("lists", "letters"))
-        yield World(broker.bootstrap, tmp_path, topics, lists, letters, server)
+        lists, dead_letters = (Reader(broker.bootstrap, topics[name]) for name in ("lists", "dead-letters"))
+        yield EncoderDeployment(broker.bootstrap, tmp_path, topics, lists, dead_letters, server)
         lists.close()
-        letters.close()
+        dead_letters.close()
 
 
 @pytest.mark.slow
-def test_a_server_that_fails_for_a_while_is_waited_for(world: World) -> None:
+def test_a_server_that_fails_for_a_while_is_waited_for(deployment: EncoderDeployment) -> None:
     log = events(120, items=ITEMS, users=8)
-    with world.job(encoder__retries="8") as job:
-        world.send(log[:40])
-        world.until_delivered(log[:40], job)
+    with deployment.job(encoder__retries="8") as job:
+        deployment.send(log[:40])
+        deployment.until_delivered(log[:40], job)
         (child,) = job.children()
-        asked = len(world.server.questions)
+        asked = len(deployment.server.questions)
         failures: list[Answer] = [
             (500, {"error": "starting"}),
             (429, {}, {"Retry-After": "1"}),
@@ -136,16 +138,16 @@ def test_a_server_that_fails_for_a_while_is_waited_for(world: World) -> None:
             (502, b"<html>"),
         ]
         sound = words(DIM)
-        world.server.reply = lambda question, n: (
+        deployment.server.reply = lambda question, n: (
             failures[n - asked - 1] if n - asked <= len(failures) else sound(question, n)
         )
-        world.send(log[40:])
-        world.until_delivered(log, job)
-        assert len(world.server.questions) > asked + len(failures)
+        deployment.send(log[40:])
+        deployment.until_delivered(log, job)
+        assert len(deployment.server.questions) > asked + len(failures)
         assert job.children() == [child], "no process had to be started again"
-        assert world.stop(job) == (120, 120, 0, 0, 0, 0, True)
-    assert not world.letters.poll()
-    world.assert_as_without_trouble(log)
+        assert deployment.stop(job) == (120, 120, 0, 0, 0, 0, True)
+    assert not deployment.dead_letters.poll()
+    deployment.assert_as_without_trouble(log)
 
 
 def late(question: Question, number: int) -> Answer:
@@ -186,57 +188,59 @@ SHORT = ("503 for ever",)
     "fault", [name if name in SHORT else pytest.param(name, marks=pytest.mark.slow) for name in FAULTS]
 )
 def test_a_server_that_stays_broken_stops_the_job_which_goes_on_when_it_is_mended(
-    world: World, fault: str
+    deployment: EncoderDeployment, fault: str
 ) -> None:
     log = events(120, items=ITEMS, users=8, seed=1)
     reply, said = FAULTS[fault]
-    with world.job(encoder__timeout_s="0.5") as job:
-        world.send(log[:40])
-        world.until_delivered(log[:40], job)
-        world.server.reply = reply
-        world.send(log[40:])
+    with deployment.job(encoder__timeout_s="0.5") as job:
+        deployment.send(log[:40])
+        deployment.until_delivered(log[:40], job)
+        deployment.server.reply = reply
+        deployment.send(log[40:])
         assert job.process.wait(30) == 1, job.text()
-        told = " ".join(job.text().split())
-        assert said in told
-        assert "to mend it: " in told
-        assert "it resumes where it was" in told
-        assert KEY not in told
-        assert "Traceback" not in told
-    before = {user: row.version for user, row in world.rows().items()}
+        log_text = " ".join(job.text().split())
+        assert said in log_text
+        assert "to mend it: " in log_text
+        assert "it resumes where it was" in log_text
+        assert KEY not in log_text
+        assert "Traceback" not in log_text
+    before = {user: row.version for user, row in deployment.rows().items()}
     assert all(version <= versions_after(log)[user] for user, version in before.items())
-    world.server.reply = words(DIM)
-    with world.job() as job:
-        world.until_delivered(log, job)
-        account = world.stop(job)
+    deployment.server.reply = words(DIM)
+    with deployment.job() as job:
+        deployment.until_delivered(log, job)
+        account = deployment.stop(job)
     assert account.read == account.applied + account.absorbed <= 80
-    assert not world.letters.poll(), "a fault of the world is nobody's dead letter"
-    world.assert_as_without_trouble(log)
+    assert not deployment.dead_letters.poll(), "a fault of the encoder is nobody's dead letter"
+    deployment.assert_as_without_trouble(log)
 
 
 @pytest.mark.slow
-def test_a_server_that_is_gone_is_waited_for_over_a_restart_of_the_dataflow(world: World) -> None:
+def test_a_server_that_is_gone_is_waited_for_over_a_restart_of_the_dataflow(
+    deployment: EncoderDeployment,
+) -> None:
     log = events(60, items=ITEMS, users=8, seed=2)
-    with world.job(run__restarts="5") as job:
-        world.send(log[:20])
-        world.until_delivered(log[:20], job)
-        world.server.is_away = True
-        world.send(log[20:])
+    with deployment.job(run__restarts="5") as job:
+        deployment.send(log[:20])
+        deployment.until_delivered(log[:20], job)
+        deployment.server.is_away = True
+        deployment.send(log[20:])
         wait_until(lambda: "a process died" in job.text(), job.text)
         assert "RemoteProtocolError" in job.text()
-        world.server.is_away = False
-        world.until_delivered(log, job)
-        assert world.stop(job).rejected == 0
-    world.assert_as_without_trouble(log)
+        deployment.server.is_away = False
+        deployment.until_delivered(log, job)
+        assert deployment.stop(job).rejected == 0
+    deployment.assert_as_without_trouble(log)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("status", [413, 500])
 def test_a_text_that_the_server_refuses_is_one_dead_letter_and_all_else_is_applied(
-    world: World, status: int
+    deployment: EncoderDeployment, status: int
 ) -> None:
     log = events(120, items=ITEMS, users=8, seed=3)
     sound = words(DIM)
-    world.server.reply = lambda question, n: (
+    deployment.server.reply = lambda question, n: (
         (status, {"error": "over the limit"})
         if any("unspeakable" in text.lower() for text in question["input"])
         else sound(question, n)
@@ -246,21 +250,25 @@ def test_a_text_that_the_server_refuses_is_one_dead_letter_and_all_else_is_appli
         {"user_id": "u1", "ts": ts, "action": "search", "text": "unspeakable"},
         {"user_id": "u2", "ts": ts, "action": "like", "item": {"item_id": "x", "title": "Unspeakable"}},
     ]
-    with world.job() as job:
-        world.send([*log[:60], *bad, *log[60:]])
-        world.until_delivered(log, job)
-        produce(world.bootstrap, world.topics["items"], [{"item_id": "y", "title": "Unspeakable, too"}])
-        wait_until(lambda: len(world.letters.poll()) == 3, job.text)
-        assert world.stop(job) == (122, 120, 0, 0, 2, 0, True)
+    with deployment.job() as job:
+        deployment.send([*log[:60], *bad, *log[60:]])
+        deployment.until_delivered(log, job)
+        produce(
+            deployment.bootstrap, deployment.topics["items"], [{"item_id": "y", "title": "Unspeakable, too"}]
+        )
+        wait_until(lambda: len(deployment.dead_letters.poll()) == 3, job.text)
+        assert deployment.stop(job) == (122, 120, 0, 0, 2, 0, True)
         assert "a process died" not in job.text()
-    letters = world.letters.records()
-    assert {letter["reason"] for letter in letters} == {"unencodable"}
-    assert [raw_of(letter) for letter in letters[:2]] == [orjson.dumps(record) for record in bad]
-    assert all(f"HTTP {status}" in letter["detail"] for letter in letters)
-    world.assert_as_without_trouble(log)
-    with world.job() as job:
+    dead_letters = deployment.dead_letters.records()
+    assert {dead_letter["reason"] for dead_letter in dead_letters} == {"unencodable"}
+    assert [raw_of(dead_letter) for dead_letter in dead_letters[:2]] == [
+        orjson.dumps(record) for record in bad
+    ]
+    assert all(f"HTTP {status}" in dead_letter["detail"] for dead_letter in dead_letters)
+    deployment.assert_as_without_trouble(log)
+    with deployment.job() as job:
         more = events(20, items=ITEMS, users=8, seed=4, first=120)
-        world.send(more)
-        world.until_delivered([*log, *more], job)
-        assert world.stop(job) == (20, 20, 0, 0, 0, 0, True), "it is not read again"
-    assert len(world.letters.poll()) == 3
+        deployment.send(more)
+        deployment.until_delivered([*log, *more], job)
+        assert deployment.stop(job) == (20, 20, 0, 0, 0, 0, True), "it is not read again"
+    assert len(deployment.dead_letters.poll()) == 3

@@ -83,7 +83,7 @@ def test_a_user_may_be_spread_over_partitions(scenario: Scenario, partitions: in
     name = f"partitions-{partitions}"
     scenario.replay(name, events, **BOUNDS)
     assert_as_wanted(scenario, name)
-    assert {len(one.offset_ranges) for one in scenario.profiles(name).values()} == {partitions}
+    assert {len(one.offset_ranges) for one in scenario.user_states(name).values()} == {partitions}
 
 
 @pytest.mark.parametrize(

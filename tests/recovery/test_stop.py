@@ -89,7 +89,7 @@ class Stage(Scenario):
             "RECSTREAM_KAFKA__EVENTS_TOPIC": self.events_topic,
             "RECSTREAM_KAFKA__ITEMS_TOPIC": self.items_topic,
             "RECSTREAM_KAFKA__LISTS_TOPIC": self.lists_topic,
-            "RECSTREAM_KAFKA__DEAD_LETTER_TOPIC": self.topic("letters"),
+            "RECSTREAM_KAFKA__DEAD_LETTER_TOPIC": self.topic("dead-letters"),
             "RECSTREAM_KAFKA__GROUP": self.events_topic,
             "RECSTREAM_STORE__PATH": str(self.store("live")),
             "RECSTREAM_ENCODER__BACKEND": "hashing",
@@ -113,8 +113,8 @@ class Stage(Scenario):
 
     def account(self, processes: int = 1) -> Accounting:
         """Where the events of the last run went."""
-        told = [self.store("live") / "summaries" / f"{number}.json" for number in range(processes)]
-        account = accounting(merge_summaries([orjson.loads(path.read_bytes()) for path in told]))
+        paths = [self.store("live") / "summaries" / f"{number}.json" for number in range(processes)]
+        account = accounting(merge_summaries([orjson.loads(path.read_bytes()) for path in paths]))
         assert account.balanced, str(account)
         return account
 
@@ -130,8 +130,8 @@ class Stage(Scenario):
 
     def assert_each_list_once(self) -> None:
         records = [one for one in self.lists.records() if one["trigger"] != "drift"]
-        told = [(one["user_id"], one["version"]) for one in records]
-        assert len(told) == len(set(told)), "a list was sent twice"
+        versions = [(one["user_id"], one["version"]) for one in records]
+        assert len(versions) == len(set(versions)), "a list was sent twice"
 
     def assert_as_a_replay(self, log: Sequence[Record]) -> None:
         self.replay("reference", self.events_topic)

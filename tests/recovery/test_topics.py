@@ -26,7 +26,7 @@ def settings(
         "RECSTREAM_KAFKA__EVENTS_TOPIC": events_topic,
         "RECSTREAM_KAFKA__ITEMS_TOPIC": topics["items"],
         "RECSTREAM_KAFKA__LISTS_TOPIC": topics["lists"],
-        "RECSTREAM_KAFKA__DEAD_LETTER_TOPIC": topics["letters"],
+        "RECSTREAM_KAFKA__DEAD_LETTER_TOPIC": topics["dead-letters"],
         "RECSTREAM_STORE__PATH": str(state),
         "RECSTREAM_ENCODER__BACKEND": "hashing",
         "RECSTREAM_RUN__EPOCH_S": "0.2",
@@ -38,7 +38,7 @@ def settings(
 def test_another_topic_is_read_and_the_first_goes_on_where_it_was(
     broker: EmbeddedBroker, topic: Callable[..., str], tmp_path: Path
 ) -> None:
-    topics = {name: topic(name) for name in ("items", "lists", "letters")}
+    topics = {name: topic(name) for name in ("items", "lists", "dead-letters")}
     first, other = topic("first", partitions=3), topic("other", partitions=2)
     produce(broker.bootstrap, topics["items"], [item(number) for number in range(40)])
     log = events(90, seed=5)
@@ -59,7 +59,7 @@ def test_another_topic_is_read_and_the_first_goes_on_where_it_was(
 def test_a_topic_that_came_back_with_fewer_partitions_is_read_from_the_start(
     broker: EmbeddedBroker, topic: Callable[..., str], tmp_path: Path
 ) -> None:
-    topics = {name: topic(name) for name in ("items", "lists", "letters")}
+    topics = {name: topic(name) for name in ("items", "lists", "dead-letters")}
     name = topic("shrinking", partitions=4)
     produce(broker.bootstrap, topics["items"], [item(number) for number in range(40)])
     log = events(60, seed=6)

@@ -150,7 +150,7 @@ def query(user_state: UserState) -> Query:
 
 
 def popular(counts: dict[int, int], cap: int = 8) -> ItemStatistics:
-    """Statistics in which these handles were touched so often."""
+    """Statistics with so many interactions with each of these handles."""
     statistics = ItemStatistics(cap)
     statistics.count([Interaction(item, ()) for item, times in counts.items() for _ in range(times)])
     return statistics
@@ -231,7 +231,7 @@ class WorkerHarness:
 
 
 def decoded(value: bytes) -> dict[str, Any]:
-    """A list as a reader has it, without the moment it was made."""
+    """A list as a consumer reads it, without the time at which it was made."""
     record: dict[str, Any] = orjson.loads(value)
     del record["generated_at"]
     return record

@@ -43,7 +43,7 @@ class Deployment:
             "RECSTREAM_KAFKA__EVENTS_TOPIC": self.topics["events"],
             "RECSTREAM_KAFKA__ITEMS_TOPIC": self.topics["items"],
             "RECSTREAM_KAFKA__LISTS_TOPIC": self.topics["lists"],
-            "RECSTREAM_KAFKA__DEAD_LETTER_TOPIC": self.topics["letters"],
+            "RECSTREAM_KAFKA__DEAD_LETTER_TOPIC": self.topics["dead-letters"],
             "RECSTREAM_KAFKA__GROUP": self.topics["events"],
             "RECSTREAM_STORE__PATH": str(self.state),
             "RECSTREAM_ENCODER__BACKEND": "hashing",
@@ -75,7 +75,7 @@ class Deployment:
         rows = stored_users(self.state)
         assert {user: row.version for user, row in rows.items()} == versions_after(log)
         assert_same_users(rows, self.reference(), tolerance=1e-6)
-        assert not Reader(self.bootstrap, self.topics["letters"]).poll()
+        assert not Reader(self.bootstrap, self.topics["dead-letters"]).poll()
 
     def summary(self, processes: int = 1) -> dict[str, Any]:
         """What the last run says that it did."""

@@ -101,9 +101,9 @@ class MetersContract(ABC):
         meters = self.make()
         for seconds in (0.001, 0.004, 100.0):
             meters.observe("flush_seconds", seconds)
-        told = self.totals(meters)["flush_seconds"]
-        _same((told["count"], round(told["sum"], 6)), (3, 100.005))
-        _same((told["buckets"]["0.001"], told["buckets"]["0.005"], told["buckets"]["60.0"]), (1, 2, 2))
+        totals = self.totals(meters)["flush_seconds"]
+        _same((totals["count"], round(totals["sum"], 6)), (3, 100.005))
+        _same((totals["buckets"]["0.001"], totals["buckets"]["0.005"], totals["buckets"]["60.0"]), (1, 2, 2))
 
     def test_untouched_metrics_are_zero(self) -> None:
         """Every name is in the summary from the start."""

@@ -89,7 +89,7 @@ def random_catalogue(
     lasts: dict[str, list[int]] = {}
     for _ in range(interactions):
         user = f"u{random.integers(0, 3 * users)}"
-        item = int(random.zipf(1.4)) % items  # some are popular, some nobody touched
+        item = int(random.zipf(1.4)) % items  # some are popular, some have no interactions
         last = lasts.setdefault(user, [])
         statistics.count([Interaction(item, tuple(one for one in last if one != item))], ticks_each=7.0)
         sessions.add(user, item, statistics.tick)

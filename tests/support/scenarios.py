@@ -104,13 +104,13 @@ def rich_log(
 def distinct(log: Iterable[Record]) -> list[Record]:
     """The events that count: of those with an id, each once."""
     found: list[Record] = []
-    told: set[str] = set()
+    counted: set[str] = set()
     for record in log:
         event_id = record.get("event_id")
-        if event_id is None or event_id not in told:
+        if event_id is None or event_id not in counted:
             found.append(record)
         if event_id is not None:
-            told.add(event_id)
+            counted.add(event_id)
     return found
 
 
@@ -183,7 +183,7 @@ class Scenario:
             "RECSTREAM_KAFKA__EVENTS_TOPIC": events,
             "RECSTREAM_KAFKA__ITEMS_TOPIC": self.items_topic if items is None else items,
             "RECSTREAM_KAFKA__LISTS_TOPIC": self.topic("lists"),
-            "RECSTREAM_KAFKA__DEAD_LETTER_TOPIC": self.topic("letters"),
+            "RECSTREAM_KAFKA__DEAD_LETTER_TOPIC": self.topic("dead-letters"),
             "RECSTREAM_KAFKA__GROUP": events,
             "RECSTREAM_STORE__PATH": str(self.store(name)),
             "RECSTREAM_ENCODER__BACKEND": "hashing",
@@ -200,7 +200,7 @@ class Scenario:
         with self._users(one) as mine, self._users(other) as theirs:
             return compare_users(mine, theirs)
 
-    def profiles(self, name: str) -> dict[str, UserState]:
+    def user_states(self, name: str) -> dict[str, UserState]:
         """All users; of a store that a job is writing to, as of now."""
         if LanceDatabase.inspect(self.store(name)) is None:
             return {}
@@ -211,7 +211,7 @@ class Scenario:
 
     def versions(self, name: str) -> dict[str, int]:
         """Events applied, by user."""
-        return {user_id: profile.version for user_id, profile in self.profiles(name).items()}
+        return {user_id: user_state.version for user_id, user_state in self.user_states(name).items()}
 
     @contextmanager
     def _users(self, name: str) -> Iterator[UserStore]:
@@ -243,17 +243,19 @@ class ScenarioJob:
         wanted = len(distinct(log))
 
         def is_read() -> bool:
-            profiles = self.scenario.profiles(self.name).values()
-            return sum(one.version + len(one.waiting) for one in profiles) == wanted
+            user_states = self.scenario.user_states(self.name).values()
+            return sum(one.version + len(one.waiting) for one in user_states) == wanted
 
         wait_until(is_read, self.job.text)
-        return sum(len(one.waiting) for one in self.scenario.profiles(self.name).values())
+        return sum(len(one.waiting) for one in self.scenario.user_states(self.name).values())
 
     def stop(self) -> Accounting:
         """Stop it cleanly; gives where the events went that it read."""
         assert self.job.stop() == 0, self.job.text()
         folder = self.scenario.store(self.name) / "summaries"
-        told = [orjson.loads((folder / f"{number}.json").read_bytes()) for number in range(self.processes)]
-        account = accounting(merge_summaries(told))
+        summaries = [
+            orjson.loads((folder / f"{number}.json").read_bytes()) for number in range(self.processes)
+        ]
+        account = accounting(merge_summaries(summaries))
         assert account.balanced, str(account)
         return account

@@ -1,4 +1,4 @@
-"""A real HTTP server with ``/v1/embeddings`` that misbehaves as it is told."""
+"""A real HTTP server with ``/v1/embeddings`` whose answers a test chooses."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def words(dim: int = 32) -> Callable[[Question, int], Answer]:
 
 @contextmanager
 def embedding_server() -> Iterator[EmbeddingsServer]:
-    """One that behaves until it is told otherwise, and is gone afterwards."""
+    """A server that answers well until a test changes its reply, and is gone afterwards."""
     made = EmbeddingsServer()
     made.reply = good
     thread = threading.Thread(target=made.serve_forever, args=(0.01,))

@@ -163,7 +163,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         produce(broker.bootstrap, "events", [*EVENTS, *BAD])
         with live_job(folder / "job.log", settings) as job:
             lists = Reader(broker.bootstrap, "recommendations")
-            wait_until(lambda: lists.versions().get("ann") == 8, job.text, seconds=240.0)  # it may compile first
+            wait_until(
+                lambda: lists.versions().get("ann") == 8, job.text, seconds=240.0
+            )  # it may compile first
             lists.close()
             journal = folder / "live" / "users.journal"
             wait_until(lambda: not any(journal.glob("*.journal")), job.text)

@@ -301,7 +301,10 @@ def test_the_consumer_keeps_the_newest_list_and_hears_of_erased_users(site: Site
 def test_every_program_is_run_by_a_test() -> None:
     """Those of the README here; each section on extending by the tests of its kind."""
     programs = {
-        (block.page, block.heading) for name in PAGES for block in blocks(name) if block.language == "python"
+        (block.page, block.heading)
+        for name in PAGES
+        for block in blocks(name)
+        if block.language in {"python", "diff"}
     }
     sections = {heading for where, heading in programs if where == "docs/extending.md"}
     assert programs - {("docs/extending.md", heading) for heading in sections} == {
@@ -340,7 +343,7 @@ def test_the_demo_prints_what_the_readme_shows() -> None:
     (transcript,) = (block.text for block in blocks("README.md") if block.text.startswith("$ make demo"))
     source = " ".join((path.read_text()) for path in (ROOT / "recstream" / "demo").glob("*.py"))
     for told in (
-        "A Kafka-protocol broker (Tansu) runs at ",
+        " runs at ",
         "the dataflow (Bytewax) as process ",
         "now searches for ",
         "The new list came after ",
@@ -349,4 +352,5 @@ def test_the_demo_prints_what_the_readme_shows() -> None:
     ):
         assert told in transcript, told
         assert told.replace("latency p50 ", "latency ") in source.replace('" f"', ""), told
+    assert EmbeddedBroker.label in transcript
     assert str(Accounting(100_008, 100_001, 1, 0, 6, 0, balanced=True)) in transcript

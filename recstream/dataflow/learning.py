@@ -33,7 +33,7 @@ class EventLearning:
         if is_engagement(event, self._rules.decode):
             item = self._catalogue.handle(event.item_id or "")
             if item is not None:
-                self._learner.meet(event, item, user_state)
+                self._learner.offer(event, item, user_state)
 
     def after(self, event: Event, item: int, user_state: UserState) -> list[Interaction]:
         """Give what item statistics are to count of an event that was just applied."""

@@ -87,11 +87,11 @@ class OnlineLearner:
         self._recommender.people_repeat = repeats > _REPEATERS
 
     @property
-    def offered(self) -> SamplingState:
+    def sampling_state(self) -> SamplingState:
         """What decides which event is taken next, and how much it weighs."""
         return SamplingState(self._offered, list(self._newest))
 
-    def go_on(self, before: SamplingState) -> None:
+    def resume_sampling(self, before: SamplingState) -> None:
         """Go on from a state noted before."""
         self._offered = before.offers
         for user in before.newest:
@@ -110,7 +110,7 @@ class OnlineLearner:
             self._left_s = min(self._left_s + self._rules.time_share * (now - self._began), _SAVED_S)
         self._began = now
 
-    def meet(self, event: Event, item: int, user_state: UserState) -> bool:
+    def offer(self, event: Event, item: int, user_state: UserState) -> bool:
         """Offer an engagement that ``user_state`` does not hold yet; whether it was learned from."""
         seen_before = item in user_state.seen
         self.resume(_FORGETTING * self.repeats + (1.0 - _FORGETTING) * seen_before)

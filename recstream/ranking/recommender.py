@@ -102,10 +102,10 @@ class Recommender:
         return self.extractor.repeats
 
     @people_repeat.setter
-    def people_repeat(self, they_do: bool) -> None:
+    def people_repeat(self, is_so: bool) -> None:
         """Allow repeats or not, where the rules leave it to the stream."""
         if self.rules.repeats is None:
-            self.extractor.repeats = they_do
+            self.extractor.repeats = is_so
 
     def rank(self, queries: Sequence[Query]) -> list[list[RankedItem]]:
         """The best items for each query, best first, at most ``top_n``; fewer when too few are left.

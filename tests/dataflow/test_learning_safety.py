@@ -67,7 +67,7 @@ def test_others_learn_at_full_weight_once_the_flood_is_over() -> None:
     for k in range(1024):
         learner._share(100 + k)
     assert learner._share(crc32(b"robot")) == 1.0
-    assert len(learner.offered.newest) == 1024
+    assert len(learner.sampling_state.newest) == 1024
 
 
 signals = arrays.arrays(

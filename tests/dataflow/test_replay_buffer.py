@@ -37,7 +37,7 @@ def test_weights_learned_after_a_clean_stop_are_those_without_it() -> None:
             assert abs(one["score"] - other["score"]) < 2e-6
     for kept, went_on in zip(model(halves).arrays, model(whole).arrays, strict=True):
         np.testing.assert_allclose(kept, went_on, rtol=1e-4, atol=1e-6)
-    assert halves.worker.learner.offered == whole.worker.learner.offered
+    assert halves.worker.learner.sampling_state == whole.worker.learner.sampling_state
 
 
 def test_lessons_are_written_at_the_end_only_and_leave_once_newer_ones_came() -> None:
@@ -60,7 +60,7 @@ def test_lessons_of_another_layout_are_passed_over() -> None:
     stop(harness)
     harness.models.upsert([harness.models.rows[REPLAY_BUFFER]._replace(state=b"\x63")])
     harness.again()
-    assert harness.worker.learner.offered == (0, [])
+    assert harness.worker.learner.sampling_state == (0, [])
 
 
 def test_where_nothing_is_learned_or_several_learn_no_lessons_are_kept() -> None:
@@ -89,7 +89,7 @@ def test_an_erased_user_leaves_no_lessons() -> None:
     assert harness.worker.recommender.replay_buffer
     play(harness, [event(1000.0, "forget", user="u0", offset=1000)])
     assert not harness.worker.recommender.replay_buffer
-    assert harness.worker.learner.offered.newest == []
+    assert harness.worker.learner.sampling_state.newest == []
     assert REPLAY_BUFFER not in harness.models.rows
 
 
@@ -100,7 +100,7 @@ def test_columns_are_found_by_the_names_of_their_signals(monkeypatch: pytest.Mon
     harness.again()
     with monkeypatch.context() as then:
         then.setattr(model(harness), "names", ("another", *model(harness).names[1:]))
-        harness.worker.learner.meet(event(2000.0, "view", "i1", user="u1"), 1, loaded(harness, "u1"))
+        harness.worker.learner.offer(event(2000.0, "view", "i1", user="u1"), 1, loaded(harness, "u1"))
         stop(harness)
     written = list(harness.worker.recommender.replay_buffer)
     harness.again()
@@ -121,12 +121,12 @@ def test_an_item_that_comes_with_its_event_is_no_lesson() -> None:
     """No list before the event could have held it: it would teach that untried items are what people take."""
     harness = learning_harness()
     play(harness, habitual_log(60))
-    before = harness.worker.learner.offered.offers
+    before = harness.worker.learner.sampling_state.offers
     brings = event(1000.0, "view", "new", user="u0", offset=1000)
     item = item_from({"item_id": "new", "title": "New"}, brings.partition, 1000, b"", rules=DecodeRules())
     assert isinstance(item, Item)
     row = item_row("new")
     harness.worker.inbox.append(EventBatch(harness.clock(), [brings._replace(item=item)], {1000: row}))
     harness.worker.step()
-    assert harness.worker.learner.offered.offers == before
+    assert harness.worker.learner.sampling_state.offers == before
     assert harness.worker.users.get("u0").engaged(1) == (harness.worker.replica.catalogue.handle("new"),)

@@ -160,9 +160,11 @@ def test_the_reasons_are_all_there() -> None:
     assert {name for row in rows for name in quoted(row[0])} == set(REASONS)
 
 
-def test_the_signals_are_all_there() -> None:
+def test_the_signals_of_the_kernels_are_all_there() -> None:
+    """One that computes itself says what it measures in its own file, so that it is one file and one row."""
     rows = tables("docs/quality.md", "Signals")[0]
-    assert {name for row in rows for name in quoted(row[0])} == set(SIGNALS)
+    wanted = {name for name, signal in SIGNALS.items() if signal.compute is None}
+    assert {name for row in rows for name in quoted(row[0])} == wanted
 
 
 def test_the_folders_are_all_there() -> None:

@@ -43,14 +43,14 @@ class Learning:
     def allows_repeats(self) -> bool:
         return self.recommender.people_repeat
 
-    def meet(self, item_id: str, ts: float, *, user: str = "u1", rec: tuple[int, int] | None = None) -> bool:
+    def view(self, item_id: str, ts: float, *, user: str = "u1", rec: tuple[int, int] | None = None) -> bool:
         """Offer a view, then apply it; whether something was learned."""
         self.offset += 1
         one: Event = event(ts, "view", item_id, user=user, offset=self.offset)._replace(rec=rec)
         user_state = self.users.setdefault(user, UserState(user))
         item = self.catalogue.handle(item_id)
         assert item is not None
-        found = self.learner.meet(one, item, user_state)
+        found = self.learner.offer(one, item, user_state)
         user_state.observe(one, self.catalogue, RULES, 0.0)
         return found
 
@@ -62,27 +62,27 @@ def effects(learning: Learning) -> AnyArray:
 
 def test_each_engagement_of_a_known_user_is_an_example() -> None:
     world = Learning()
-    assert [world.meet(f"i{k}", float(k)) for k in range(4)] == [False, True, True, True]
+    assert [world.view(f"i{k}", float(k)) for k in range(4)] == [False, True, True, True]
     assert world.examples == 3.0
 
 
 def test_events_at_one_time_and_late_ones_teach_nothing() -> None:
     """What came before them is not known."""
     world = Learning()
-    world.meet("i0", 10.0)
+    world.view("i0", 10.0)
     before = world.recommender.model.to_bytes()
-    assert not world.meet("i1", 10.0)
-    assert not world.meet("i2", 3.0)
+    assert not world.view("i1", 10.0)
+    assert not world.view("i2", 3.0)
     assert world.recommender.model.to_bytes() == before
-    assert world.meet("i3", 11.0)
+    assert world.view("i3", 11.0)
 
 
 def test_an_item_that_could_not_be_listed_teaches_nothing() -> None:
     world = Learning(repeats=False)
-    world.meet("i0", 1.0)
-    assert not world.meet("i0", 2.0)  # seen
+    world.view("i0", 1.0)
+    assert not world.view("i0", 2.0)  # seen
     world.catalogue.put("i5", world.catalogue.vector(5), available=False)
-    assert not world.meet("i5", 3.0)
+    assert not world.view("i5", 3.0)
     assert world.examples == 0.0
     user_state = world.users["u1"]
     assert user_state.as_of is not None
@@ -94,11 +94,11 @@ def test_an_item_that_could_not_be_listed_teaches_nothing() -> None:
 def test_an_example_is_of_the_state_just_before() -> None:
     world, apart = Learning(), Learning()
     for one in (world, apart):
-        one.meet("i0", 1.0)
+        one.view("i0", 1.0)
     user_state = apart.users["u1"]
     assert user_state.as_of is not None
     apart.recommender.learn(query_of(user_state, user_state.as_of, "event", 0.0), 4)
-    world.meet("i4", 2.0)
+    world.view("i4", 2.0)
     assert effects(world) == pytest.approx(effects(apart), abs=1e-6)
 
 
@@ -106,8 +106,8 @@ def test_an_example_that_answers_a_list_of_ours_weighs_more() -> None:
     plain, answer = Learning(), Learning()
     start = effects(plain)
     for world, rec in ((plain, None), (answer, (1, 1))):
-        world.meet("i0", 1.0)
-        world.meet("i4", 2.0, rec=rec)
+        world.view("i0", 1.0)
+        world.view("i4", 2.0, rec=rec)
     moved = [np.abs(effects(world) - start).sum() for world in (plain, answer)]
     assert moved[1] > moved[0] > 0.0
 
@@ -124,7 +124,7 @@ def test_a_flood_by_one_user_weighs_no_more_than_a_few_of_its_examples() -> None
             wanted.recommender.learn(asked, k % 12, weight=weights[-1])
         one = event(float(k), "view", f"i{k % 12}", offset=k + 1)
         user_state.observe(one, wanted.catalogue, RULES, 0.0)
-        flooded.meet(f"i{k % 12}", float(k))
+        flooded.view(f"i{k % 12}", float(k))
     assert flooded.recommender.model.to_bytes() == wanted.recommender.model.to_bytes()
     newest, most = module._SHARES[0]
     assert sum(weights[-newest:]) <= most + 1e-9
@@ -134,21 +134,21 @@ def test_a_flood_by_one_user_weighs_no_more_than_a_few_of_its_examples() -> None
 def test_many_users_all_weigh_in_full() -> None:
     world, alone = Learning(), Learning()
     for k in range(40):
-        world.meet("i0", float(2 * k), user=f"u{k}")
-        world.meet(f"i{1 + k % 11}", float(2 * k + 1), user=f"u{k}")
-        alone.meet("i0", float(2 * k), user=f"u{k}")
+        world.view("i0", float(2 * k), user=f"u{k}")
+        world.view(f"i{1 + k % 11}", float(2 * k + 1), user=f"u{k}")
+        alone.view("i0", float(2 * k), user=f"u{k}")
         alone.learner = OnlineLearner(
             alone.recommender, ALL, clock=time.perf_counter
         )  # one that has met nobody before
         alone.learner.begin()
-        alone.meet(f"i{1 + k % 11}", float(2 * k + 1), user=f"u{k}")
+        alone.view(f"i{1 + k % 11}", float(2 * k + 1), user=f"u{k}")
     assert world.recommender.model.to_bytes() == alone.recommender.model.to_bytes()
     assert world.examples == 40.0
 
 
 def test_after_the_first_examples_one_in_so_many_is_taken() -> None:
     world = Learning(learning_rules(all_of=5, every=4))
-    taken = [world.meet(f"i{k % 12}", float(k), user="u1" if k < 12 else f"u{k % 7}") for k in range(80)]
+    taken = [world.view(f"i{k % 12}", float(k), user="u1" if k < 12 else f"u{k % 7}") for k in range(80)]
     first = [place for place, is_taken in enumerate(taken) if is_taken]
     assert first[:5] == [1, 2, 3, 4, 5]
     later = taken[20:]
@@ -157,7 +157,7 @@ def test_after_the_first_examples_one_in_so_many_is_taken() -> None:
 
 def test_a_stream_that_has_taught_much_is_seldom_learned_from() -> None:
     world = Learning(learning_rules(all_of=3, every=2, settled=10, seldom=20), repeats=True)
-    taken = [world.meet(f"i{k % 12}", float(k), user=f"u{k % 5}") for k in range(200)]
+    taken = [world.view(f"i{k % 12}", float(k), user=f"u{k % 5}") for k in range(200)]
     assert world.examples >= 10
     settled = [place for place, _ in enumerate(taken) if sum(taken[:place]) >= 10]
     assert 0 < sum(taken[settled[0] :]) <= len(settled) / 20 + 1
@@ -182,14 +182,14 @@ def test_of_a_live_streams_time_no_more_than_a_share_is_learned_in() -> None:
         if k % 10 == 0:
             world.learner.begin()
             clock.now += 0.04
-        world.meet(f"i{k % 12}", float(k), user=f"u{k % 50}")
+        world.view(f"i{k % 12}", float(k), user=f"u{k % 50}")
     spent, time_there_was = 0.01 * world.examples, clock.now
     assert 0.05 * time_there_was <= spent <= 0.1 * time_there_was + 0.3
     clock.now += 3600.0
     before = world.examples
     world.learner.begin()
     for k in range(1000):
-        world.meet(f"i{k % 12}", 1e6 + k, user=f"u{k % 50}")
+        world.view(f"i{k % 12}", 1e6 + k, user=f"u{k % 50}")
     assert 15 <= world.examples - before <= 25
 
 
@@ -202,15 +202,15 @@ def test_an_example_that_was_held_up_does_not_stop_the_learning_for_long() -> No
         clock.now += 600.0  # a loop was compiled, the machine was out of memory
         return learn(*args, **more)
 
-    world.meet("i0", 0.0)
+    world.view("i0", 0.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(world.recommender, "learn", held_up)
-        assert world.meet("i1", 1.0)
+        assert world.view("i1", 1.0)
     world.learner.begin()
     world.learner._began = clock.now  # of that time nothing is earned
     clock.now += 5.0
     world.learner.begin()
-    assert world.meet("i3", 3.0)
+    assert world.view("i3", 3.0)
 
 
 def test_in_a_replay_what_is_learned_does_not_depend_on_the_time() -> None:
@@ -219,7 +219,7 @@ def test_in_a_replay_what_is_learned_does_not_depend_on_the_time() -> None:
     for world in worlds:
         for k in range(400):
             world.learner.begin()
-            world.meet(f"i{k % 12}", float(k), user=f"u{k % 50}")
+            world.view(f"i{k % 12}", float(k), user=f"u{k % 50}")
     assert worlds[0].examples == worlds[1].examples > 300
     assert worlds[0].recommender.model.to_bytes() == worlds[1].recommender.model.to_bytes()
 
@@ -228,7 +228,7 @@ def test_frozen_it_learns_nothing_but_still_sees_whether_people_come_back() -> N
     world = Learning(dataclasses.replace(ALL, enabled=False))
     before = world.recommender.model.to_bytes()
     for k in range(300):
-        world.meet("i0", float(k))
+        world.view("i0", float(k))
     assert world.recommender.model.to_bytes() == before
     assert world.allows_repeats()
 
@@ -236,19 +236,19 @@ def test_frozen_it_learns_nothing_but_still_sees_whether_people_come_back() -> N
 def test_lists_may_hold_what_was_seen_once_people_come_back_to_items() -> None:
     world = Learning()
     for k in range(12):
-        world.meet(f"i{k}", float(k))
+        world.view(f"i{k}", float(k))
     assert not world.allows_repeats()
     user_state = world.users["u1"]
     assert user_state.as_of is not None
     asked = query_of(user_state, user_state.as_of, "request", 0.0)
     assert world.recommender.rank([asked]) == [[]]
     for k in range(200):
-        world.meet("i3", 100.0 + k, user="u2")
+        world.view("i3", 100.0 + k, user="u2")
     assert world.allows_repeats()
     assert len(world.recommender.rank([asked])[0]) == 12
     met = 0
     while world.allows_repeats() and met < 20_000:  # and no more, when all is new to people
-        world.meet("i3", 1000.0 + met, user=f"new{met}")
+        world.view("i3", 1000.0 + met, user=f"new{met}")
         met += 1
     assert 100 < met < 20_000
 
@@ -257,5 +257,5 @@ def test_lists_may_hold_what_was_seen_once_people_come_back_to_items() -> None:
 def test_a_setting_overrules_what_people_do(repeats: bool) -> None:
     world = Learning(repeats=repeats)
     for k in range(300):
-        world.meet("i0" if not repeats else f"i{k % 12}", float(k), user="u1" if not repeats else f"u{k}")
+        world.view("i0" if not repeats else f"i{k % 12}", float(k), user="u1" if not repeats else f"u{k}")
     assert world.allows_repeats() is repeats

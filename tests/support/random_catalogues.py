@@ -34,9 +34,9 @@ class RandomCatalogue(NamedTuple):
     user_states: list[UserState]
     queries: list[Query]
 
-    def extractor(self, *, repeats: bool = False) -> FeatureExtractor:
-        """One that uses all signals."""
-        weights = dict.fromkeys(SIGNALS, 1.0)
+    def extractor(self, *, repeats: bool = False, used: Sequence[str] = ()) -> FeatureExtractor:
+        """An extractor of these signals; by default of all."""
+        weights = {name: float(not used or name in used) for name in SIGNALS}
         made = FeatureExtractor(self.catalogue, self.statistics, self.sessions, weights=weights)
         made.repeats = repeats
         return made

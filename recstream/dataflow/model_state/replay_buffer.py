@@ -32,7 +32,7 @@ class ReplayBufferState:
         self._recommender = recommender
         self._learner = learner
         self._keeps = keeps
-        self._at = learner.offered.offers
+        self._at = learner.sampling_state.offers
         self._is_stored = False
 
     def start(self, rows: Mapping[str, ModelRow]) -> None:
@@ -57,12 +57,12 @@ class ReplayBufferState:
             replay_buffer.append((example, place, weight))
             at += stored.nbytes
         self._recommender.picked = picked
-        self._learner.go_on(SamplingState(*offered))
-        self._at = self._learner.offered.offers
+        self._learner.resume_sampling(SamplingState(*offered))
+        self._at = self._learner.sampling_state.offers
 
     def due(self, *, all_of_it: bool) -> dict[str, bytes]:
         """What is to be written now, by row: nothing, or the whole buffer at the end."""
-        offered = self._learner.offered
+        offered = self._learner.sampling_state
         if not (all_of_it and self._keeps) or offered.offers == self._at:
             return {}
         self._at, self._is_stored = offered.offers, True
@@ -88,7 +88,7 @@ class ReplayBufferState:
     @property
     def is_outdated(self) -> bool:
         """Whether the stored examples are older than the buffer, or are to be forgotten."""
-        return self._is_stored and self._learner.offered.offers != self._at
+        return self._is_stored and self._learner.sampling_state.offers != self._at
 
     def outdated(self) -> list[str]:
         """The row's name, if it is outdated."""

@@ -211,7 +211,7 @@ def _summary(resend: Resend) -> str:
     ]
     special: dict[Why, str] = {
         "cut_short": "cut short",
-        "no_letter": "no letters",
+        "no_letter": "no dead letters",
         "no_destination": "from elsewhere (choose --to)",
     }
     again = sum(count for why, count in resend.unsent.items() if why not in special)
@@ -220,7 +220,7 @@ def _summary(resend: Resend) -> str:
     parts += [f"{resend.unsent[why]:,} {words}" for why, words in special.items() if resend.unsent[why]]
     if resend.other_stream:
         parts.append(f"{resend.other_stream:,} of the other stream left out (--stream)")
-    return f"{resend.read:,} letters: " + (", ".join(parts) or "nothing to send")
+    return f"{resend.read:,} dead letters: " + (", ".join(parts) or "nothing to send")
 
 
 def _name(address: str, settings: Settings) -> str:

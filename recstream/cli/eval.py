@@ -293,7 +293,7 @@ def _print_tables(console: Console, experiment: Experiment) -> None:
     if learned.examples:
         effects = sorted(learned.effects[-1][1].items(), key=lambda pair: -abs(pair[1]))[:_STRONGEST]
         strongest = ", ".join(f"{name} {effect:+.1f}" for name, effect in effects)
-        console.print(f"learned from {learned.examples:,} choices; worth most: {strongest}")
+        console.print(f"learned from {learned.examples:,} choices; strongest effects: {strongest}")
     if experiment.emitted is not None:
         row = experiment.emitted.methods["recstream"]
         console.print(
@@ -368,7 +368,7 @@ def _methods_table(experiment: Experiment, k: int) -> Table:
 
 def _ablation_table(experiment: Experiment) -> Table:
     table = Table(
-        title="what each signal is worth",
+        title="change without each signal",
         title_justify="left",
         box=None,
         pad_edge=False,

@@ -49,8 +49,8 @@ def print_model(console: Console, model: dict[str, Any]) -> None:
         console.print(f"nothing was learned yet{frozen}")
     table = Table(box=None, pad_edge=False)
     table.add_column("signal")
-    table.add_column("worth now", justify="right")
-    table.add_column("at first", justify="right")
+    table.add_column("effect now", justify="right")
+    table.add_column("effect at first", justify="right")
     table.add_column("measures")
     for one in sorted(model["signals"], key=lambda one: -abs(one["worth"])):
         table.add_row(one["signal"], f"{one['worth']:+.2f}", f"{one['start']:+.2f}", one["measures"])

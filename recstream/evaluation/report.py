@@ -130,7 +130,7 @@ def _ablation_table(ablation: Mapping[str, PairedDifference], k: int) -> str:
         for name, change in sorted(ablation.items(), key=lambda pair: pair[1].ndcg)
     ]
     head = f"<th>without</th><th>HR@{k}</th><th>NDCG@{k}</th><th>95 %</th>"
-    return f"<h2>What each signal is worth</h2>{_table(head, rows)}"
+    return f"<h2>Change without each signal</h2>{_table(head, rows)}"
 
 
 def _grid_table(grid: Sequence[tuple[str, Mapping[str, Any]]], ks: tuple[int, ...]) -> str:

@@ -110,7 +110,7 @@ def test_letters_of_a_file_become_a_log_for_backfill(tmp_path: Path) -> None:
     assert left[0]["detail"].startswith("ts: got nothing")
     assert left[0]["raw"] == letters[1]["raw"]
     assert "read it at log.jsonl:6" in left[1]["detail"]
-    assert f"5 letters: 3 sent to {tmp_path}/again.jsonl, 1 would be rejected again, 1 cut short" in told
+    assert f"5 dead letters: 3 sent to {tmp_path}/again.jsonl, 1 would be rejected again, 1 cut short" in told
     assert read_lines(tmp_path / "again.jsonl") == [
         {**VIEW, "event_id": "dead-letter:log.jsonl:3"},
         {**VIEW, "event_id": "own"},
@@ -126,7 +126,7 @@ def test_what_is_left_over_can_be_mended_and_sent_by_a_pipe(tmp_path: Path) -> N
     record = orjson.loads(left[0]["raw"])
     mended = orjson.dumps({**left[0], "raw": {**record, "ts": 5}})
     left, told = replay("-", "--to", tmp_path / "a.jsonl", stdin=mended + b"\n\n")
-    assert (left, told) == ([], f"1 letters: 1 sent to {tmp_path}/a.jsonl")
+    assert (left, told) == ([], f"1 dead letters: 1 sent to {tmp_path}/a.jsonl")
     assert read_lines(tmp_path / "a.jsonl") == [{**VIEW, "event_id": "dead-letter:log.jsonl:0"}]
 
 
@@ -149,11 +149,11 @@ def test_letters_of_topics_go_where_their_stream_belongs(tmp_path: Path) -> None
     left, told = replay(file, "--dry-run", code=3)
     assert [one["source"] for one in left] == [both[2]["source"]]
     assert (
-        "3 letters: 1 would be sent to events, 1 would be sent to items, 1 from elsewhere (choose --to)"
+        "3 dead letters: 1 would be sent to events, 1 would be sent to items, 1 from elsewhere (choose --to)"
         in told
     )
     _, told = replay(file, "--to", tmp_path / "events.jsonl")
-    assert "2 letters: 2 sent to" in told
+    assert "2 dead letters: 2 sent to" in told
     assert "1 of the other stream left out" in told
     assert read_lines(tmp_path / "events.jsonl")[0]["event_id"] == "dead-letter:events/3:7"
 
@@ -195,4 +195,4 @@ def test_a_line_that_is_no_letter_is_left_over_as_it_was(tmp_path: Path) -> None
     left, told = replay("-", "--to", tmp_path / "a.jsonl", stdin=stdin, code=3)
     assert left == [VIEW]
     assert "standard input, line 1: no_letter: no dead letter: reason: got null" in told
-    assert "2 letters: 1 sent" in told
+    assert "2 dead letters: 1 sent" in told

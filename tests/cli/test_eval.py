@@ -80,7 +80,7 @@ def test_an_experiment_prints_tables_and_writes_its_page_and_the_best_settings(f
     assert found["model"]["examples"] > 20
     assert found["model"]["effects"].keys() == default_weights().keys()
     assert found["model"]["effects"] != default_weights()
-    assert f"learned from {found['model']['examples']:,} choices; worth most: " in done.stdout
+    assert f"learned from {found['model']['examples']:,} choices; strongest effects: " in done.stdout
     for method in ("recstream", "recent"):
         assert f"{found['methods'][method]['ndcg@5']:.4f}" in done.stdout
 

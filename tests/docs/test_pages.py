@@ -25,8 +25,8 @@ README_LINES: Final = 160
 HOSTS: Final = {"github.com", "keepachangelog.com", "semver.org", "localhost", "ifdb.org"}
 """Hosts that a text may link to or name in an address; none of them offers packages."""
 LANGUAGES: Final = {"sh", "console", "python", "diff", "json", "toml", "text"}
-"""What a block may be: `sh` and `python` are run, a `diff` is applied, `json` and `toml` are checked, `console`
-is compared with what a command prints, `text` is a picture."""
+"""What a block may be: `sh` and `python` are run, a `diff` is applied, `json` and `toml` are checked, what a
+`console` shows is compared with what a command prints, `text` is a picture."""
 TEXTS: Final = (
     *PAGES,
     "CHANGELOG.md",

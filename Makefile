@@ -4,7 +4,7 @@
 #   PIP_ARGS='--no-index ...'  more words for pip, such as where a CPU build of torch is found
 #   ARGS='...'                 more words for `demo` (recstream demo) and the tests (pytest)
 #   TESTS='tests/users'        which tests, in place of all
-#   WORKERS=1                  processes that share the tests, in place of one for each core; 0: no processes but make's
+#   WORKERS=1                  processes that share the tests, in place of one a core (8 at most); 0: none but pytest
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -22,8 +22,10 @@ WORKERS ?= auto
 # the tokenizers' own threads and a process that forks do not agree
 export TOKENIZERS_PARALLELISM := false
 
-# the same examples in every run: a new failure is a new fault, not new luck
-PYTEST = $(BIN)/python -m pytest -q -ra --hypothesis-profile=ci -n $(WORKERS) --maxprocesses 8 --dist worksteal
+# the same examples in every run: a new failure is a new fault, not new luck. A file stays on one worker, which
+# so makes what its tests share once; tests/conftest.py puts the longest files first.
+SHARED := -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -q -ra --hypothesis-profile=ci $(SHARED)
 
 .PHONY: help demo test test-full check bench clean
 

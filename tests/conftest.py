@@ -27,7 +27,7 @@ LONGEST_FIRST = ("tests/recovery/", "tests/flows/", "tests/demo/", "tests/evalua
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the long tests first; the others follow in their usual order, those of a file one after another."""
+    """Put the files of long tests first; the others follow in their usual order."""
 
     def place(item: pytest.Item) -> int:
         folders = (number for number, folder in enumerate(LONGEST_FIRST) if item.nodeid.startswith(folder))

@@ -18,7 +18,7 @@ from recstream.runtime.replay import replay
 from recstream.runtime.signals import Stop
 from recstream.testing.connectors import SinkContract, SourceContract
 from tests.support.documents import snippets
-from tests.support.logs import events, item, versions_after, write_lines
+from tests.support.logs import events, item, versions_after
 from tests.support.stored_users import assert_same_users, stored_users
 
 FILE, ROW = snippets("extending.md", "A source and a sink")
@@ -78,24 +78,19 @@ class TestListSink(Lists, SinkContract):
 def test_the_real_graph_reads_and_writes_it_and_goes_on_after_a_stop(
     server: dict[str, list[bytes]], tmp_path: Path
 ) -> None:
-    """Users and lists are those of a replay of files; nothing is counted twice."""
+    """Users are those of a replay that was not interrupted, and each has the list of their last event."""
     items, log = [item(number) for number in range(30)], events(600, users=10, items=30)
     server["items"] = [orjson.dumps(one) for one in items]
     server["events"] = [orjson.dumps(one) for one in log]
-    files = {
-        "backfill.items": str(write_lines(tmp_path / "items.jsonl", items)),
-        "backfill.events": str(write_lines(tmp_path / "events.jsonl", log)),
-    }
-    lists = {
+    places = {
         "backfill.items": "list:items",
         "backfill.events": "list:events",
-        "backfill.out": "list:out",
         "backfill.dead_letter": "list:rejects",
+        "encoder.backend": "hashing",
     }
-    common = {"encoder.backend": "hashing", "backfill.refresh": "batch"}
-    replay(_settings(tmp_path / "of-files", {**common, **files}), Stop(), _no_stage)
+    replay(_settings(tmp_path / "whole", places), Stop(), _no_stage)
 
-    settings = _settings(tmp_path / "of-lists", {**common, **lists})
+    settings = _settings(tmp_path / "stopped", {**places, "backfill.out": "list:out"})
     stop = _StopAfter(2)
     done = replay(settings, stop, stop.on_stage)
     assert done.interrupted
@@ -104,7 +99,7 @@ def test_the_real_graph_reads_and_writes_it_and_goes_on_after_a_stop(
     done = replay(settings, Stop(), _no_stage)
     assert done.account.balanced
     assert done.account.read == len(log) - before
-    assert_same_users(stored_users(tmp_path / "of-lists"), stored_users(tmp_path / "of-files"))
+    assert_same_users(stored_users(tmp_path / "stopped"), stored_users(tmp_path / "whole"))
 
     newest = {record["user_id"]: record["version"] for record in map(orjson.loads, server["out"])}
     assert newest == versions_after(log)

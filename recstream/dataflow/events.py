@@ -87,8 +87,10 @@ class EventApplication:
         examined = user_state.examine(event)
         if examined.outcome is None:
             self._learning.before(event, user_state)  # the item that the event carries is not known yet
-        self._take_item(event, batch)
-        self._note(event)
+        if event.item is not None:
+            self._take_item(event, batch)
+        if self._idle_refresh is not None:
+            self._idle_refresh.note_event(event)
         # A waiting time begins now, not when the event was read: a worker's first batch waits for its model.
         outcome = user_state.take(
             event, examined, self._replica.catalogue, self._rules.user_state, self._steady()
@@ -111,8 +113,10 @@ class EventApplication:
         return _DUPLICATE
 
     def _request(self, event: Event, batch: EventBatch, user_state: UserState) -> Applied:
-        self._take_item(event, batch)
-        self._note(event)
+        if event.item is not None:
+            self._take_item(event, batch)
+        if self._idle_refresh is not None:
+            self._idle_refresh.note_event(event)
         position: AsOf | None = AsOf(event.ts, event.partition.name, event.offset)
         if user_state.as_of is not None and user_state.has_read_beyond(event):
             position = None  # replayed after a crash: the list says how far the state is
@@ -132,18 +136,12 @@ class EventApplication:
             self._idle_refresh.forget(event.user_id)
         return Applied(Outcome.APPLIED, is_erasure=True)
 
-    def _note(self, event: Event) -> None:
-        if self._idle_refresh is not None:
-            self._idle_refresh.note_event(event)
-
     def _take_item(self, event: Event, batch: EventBatch) -> None:
         """Take in the item that the event carries, so that the event need not wait for it.
 
         The item is written by its shard's owner, where it arrives through the stream of items. In a log
         replayed event by event that is here, for the item must not be known before its event.
         """
-        if event.item is None:
-            return
         row = batch.items[event.offset]
         if self._rules.every_event:
             self._replica.put(row)

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from hypothesis import strategies as st
 
-from recstream.records.actions import DecodeRules
+from recstream.records.actions import TRAITS, DecodeRules
 from recstream.records.reject import Reason
 
 __all__ = [
@@ -142,17 +142,13 @@ def events(draw: st.DrawFn, rules: DecodeRules = _RULES) -> Record:
         "rec": st.fixed_dictionaries({"version": st.integers(0, 99), "rank": st.integers(1, 20)}) | st.none(),
         "unheard_of": json_values,
     }
-    needs: dict[str, tuple[str, ...]] = {
-        "rating": ("item_id",),
-        "search": ("text",),
-        "comment": ("item_id", "text"),
-        "request": (),
-        "forget": (),
-    }
-    for name in needs.get(action.kind, ("item_id",)):
-        required[name] = words if name == "text" else optional[name]
-        del optional[name]
-    (required if action.kind == "rating" else optional)["rating"] = ratings
+    traits = TRAITS[action.kind]
+    if traits.needs_item:
+        required["item_id"] = optional.pop("item_id")
+    if traits.needs_text:
+        required["text"] = words
+        del optional["text"]
+    (required if traits.rating == "needed" else optional)["rating"] = ratings
     record: Record = draw(st.fixed_dictionaries(required, optional=optional))
     if draw(st.booleans()):
         record["item"] = draw(items(rules.dim))

@@ -12,6 +12,7 @@ from recstream.config import Settings
 from recstream.dataflow.services import DataflowRules, IdleRefreshRules
 from recstream.ranking.online_learning import LearningRules
 from recstream.ranking.recommender import RankingRules
+from recstream.ranking.signals.table import default_weights
 from recstream.records.actions import DecodeRules
 from recstream.records.reject_limit import RejectLimitRules
 from recstream.runtime import wiring
@@ -35,8 +36,8 @@ def user_state_rules(decode: DecodeRules | None = None, **changes: Any) -> UserS
 
 
 def ranking_rules(**changes: Any) -> RankingRules:
-    """How lists are made."""
-    return replace(_DEFAULT.ranking, **{"repeats": False, **changes})
+    """How lists are made, with the default weights of the signals there are now."""
+    return replace(_DEFAULT.ranking, **{"repeats": False, "weights": default_weights(), **changes})
 
 
 def learning_rules(**changes: Any) -> LearningRules:

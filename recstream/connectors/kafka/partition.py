@@ -270,7 +270,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
             )
 
     def _fail(self, text: str) -> None:
-        """Note a fault, raised at the end of an empty batch: callbacks cannot raise, and records come first."""
+        """Note a fault to raise at the end of an empty batch: callbacks cannot raise, records come first."""
         self._fault = self._fault or KafkaFault(text)
 
     def _report_lag(self) -> None:

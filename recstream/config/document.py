@@ -91,13 +91,13 @@ def _default(value: object) -> str:
 
 def _limits(info: FieldInfo) -> str:
     """What one field allows; what several fields must agree on is checked when all are known."""
-    told = [
+    limits = [
         text.format(f"{limit:,}".removesuffix(".0") if isinstance(limit, int | float) else limit)
         for constraint in info.metadata
         for name, text in _LIMITS.items()
         if (limit := getattr(constraint, name, None)) is not None
     ]
-    return ", ".join(told)
+    return ", ".join(limits)
 
 
 if __name__ == "__main__":

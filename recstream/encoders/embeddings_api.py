@@ -1,4 +1,4 @@
-"""Requests to a server's ``/v1/embeddings``: attempts and waits, and which faults mean what."""
+"""Requests to a server's ``/v1/embeddings``: attempts, waits, and the meaning of each fault."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ LONGEST_ASKED_S = 60.0
 class RefusedTextsError(Exception):
     """The server will not encode these texts: one of them may be at fault, or the server is."""
 
-    def __init__(self, said: str, *, fell: bool) -> None:
-        super().__init__(said)
+    def __init__(self, answer: str, *, fell: bool) -> None:
+        super().__init__(answer)
         self.fell = fell
         """Whether the server fell over them (500 to the last attempt) instead of saying no."""
 

@@ -1,4 +1,4 @@
-"""Where a model's files are and what they say, without importing torch."""
+"""Files of a local or hub model: found, checked and described without importing torch."""
 
 from __future__ import annotations
 

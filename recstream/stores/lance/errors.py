@@ -1,4 +1,4 @@
-"""What lancedb raises: what is tried again, and what the operator reads."""
+"""Errors of lancedb: which are tried again, and what the operator reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows written down at the barrier that are not in their table yet: files beside it, one writer each."""
+"""Journal of rows that are not in their table yet: files beside it, each with one writer."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _FRAME: Final = struct.Struct("<QI")
 """Before each batch of rows: its length in bytes, and the checksum of length and batch (CRC 32)."""
 _SUFFIX: Final = ".journal"
 _OLD_S: Final = 60.0
-"""A file without a name of its own is left over after so long."""
+"""Seconds after which a file without its final name is taken to be left over."""
 _LOOK_S: Final = 0.05
-"""Between two looks whether a process has died."""
+"""Seconds between two checks whether a process has died."""
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Journal:
         weakref.finalize(self, _close, self._open).atexit = False
 
     def append(self, rows: Any) -> None:
-        """Write down an Arrow table, all of it or nothing.
+        """Append an Arrow table, all of it or nothing.
 
         Raises:
             StoreError: it cannot be written.
@@ -58,7 +58,7 @@ class Journal:
         with pa.ipc.new_stream(sink, rows.schema) as stream:
             stream.write_table(rows)
         body = sink.getvalue()
-        with translated(str(self._folder), f"writing down {len(rows)} rows"):
+        with translated(str(self._folder), f"appending {len(rows)} rows"):
             if self._is_turned or not self._open:
                 self._begin()
             _, file = self._open[-1]
@@ -71,12 +71,12 @@ class Journal:
                 raise
 
     def turn(self) -> int:
-        """What is appended from now on goes to another file; gives how many files hold what came before."""
+        """Append to another file from now on; gives how many files hold the batches before."""
         self._is_turned = True
         return len(self._open)
 
     def drop(self, files: int) -> None:
-        """Drop the oldest files: what they hold is in the table."""
+        """Delete the oldest files, whose rows are in the table."""
         with translated(str(self._folder), "dropping a file"):
             for path, file in self._open[:files]:
                 path.unlink()  # before its lock is free: see `recover`
@@ -110,7 +110,7 @@ def _close(files: list[tuple[Path, FileIO]]) -> None:
 
 
 def recover(folder: Path, put: Callable[[list[Any]], None], *, wait_s: float = 0.0) -> int:
-    """Hand on what processes that died had written down, and drop it; gives how many batches there were.
+    """Hand on the journals of processes that died, and delete them; gives how many batches there were.
 
     ``put`` gets all of them, those of each process in their order. Files whose writers live are left to them:
     at once those of this process and of others with the same parent, which are of one job; for all others'

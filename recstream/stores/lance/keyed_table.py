@@ -1,4 +1,4 @@
-"""One LanceDB table keyed by a string: what the stores have in common."""
+"""A LanceDB table keyed by a string: the base of all stores."""
 
 from __future__ import annotations
 

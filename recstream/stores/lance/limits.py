@@ -1,4 +1,4 @@
-"""What lance may take: bounded caches, few arenas, half the cores; what is freed goes back to the system."""
+"""Limits of lance's memory and threads: bounded caches, few arenas, half the cores."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def bounded_session() -> Any:
 
 
 def be_frugal() -> None:
-    """Bound what lance's threads take while they read and compact; to be called before it is first used.
+    """Bound the memory and cores of lance's threads; to be called before lance is first used.
 
     They have half of the cores: what they do for the background must not hold up the events. *Measured* with
     ``bench_latency``'s job on 2 cores, in two pairs: median latency 111 against 188, 232 against 399 ms.

@@ -1,4 +1,4 @@
-"""Who may write a table: writers together, maintenance alone, across threads and processes."""
+"""Locks of a table: writers share it, maintenance has it alone, across threads and processes."""
 
 from __future__ import annotations
 

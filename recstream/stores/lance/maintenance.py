@@ -1,4 +1,4 @@
-"""When a table is compacted, indexed and cleaned; what each step costs is said here too."""
+"""Maintenance of a table: when it is compacted, indexed and cleaned, and what each step costs."""
 
 from __future__ import annotations
 

@@ -63,12 +63,12 @@ def _steps(
     for layout in range(stored.schema, schema):
         yield from _LAYOUTS[layout](connection, folder)
     if stored.schema < schema:
-        told = [f"meta: layout {schema}"]
+        parts = [f"meta: layout {schema}"]
         if not stored.rules:
-            told.append("the rules of counting in the configuration are noted as the store's")
-        told += [_TO_DO[layout] for layout in range(stored.schema, schema) if layout in _TO_DO]
+            parts.append("the rules of counting in the configuration are noted as the store's")
+        parts += [_TO_DO[layout] for layout in range(stored.schema, schema) if layout in _TO_DO]
         stored = now = stored._replace(schema=schema, rules=stored.rules or rules)
-        yield Step("; ".join(told), lambda: write_meta(connection, folder, now))
+        yield Step("; ".join(parts), lambda: write_meta(connection, folder, now))
     found = list(misfits(folder, stored, wanted))
     if any(one.name == "schema" for one in found) or (found and not accept):
         raise misfit(folder, found)

@@ -25,7 +25,7 @@ ALL = learning_rules(all_of=10**9)
 
 
 class Learning:
-    """A learner of a small world in which every item is a candidate, and its users."""
+    """A learner over a small catalogue in which every item is a candidate, and its users."""
 
     def __init__(self, rules: LearningRules = ALL, *, repeats: bool | None = None) -> None:
         self.catalogue = catalogue_of(ITEMS)
@@ -61,54 +61,54 @@ def effects(learning: Learning) -> AnyArray:
 
 
 def test_each_engagement_of_a_known_user_is_an_example() -> None:
-    world = Learning()
-    assert [world.view(f"i{k}", float(k)) for k in range(4)] == [False, True, True, True]
-    assert world.examples == 3.0
+    learning = Learning()
+    assert [learning.view(f"i{k}", float(k)) for k in range(4)] == [False, True, True, True]
+    assert learning.examples == 3.0
 
 
 def test_events_at_one_time_and_late_ones_teach_nothing() -> None:
     """What came before them is not known."""
-    world = Learning()
-    world.view("i0", 10.0)
-    before = world.recommender.model.to_bytes()
-    assert not world.view("i1", 10.0)
-    assert not world.view("i2", 3.0)
-    assert world.recommender.model.to_bytes() == before
-    assert world.view("i3", 11.0)
+    learning = Learning()
+    learning.view("i0", 10.0)
+    before = learning.recommender.model.to_bytes()
+    assert not learning.view("i1", 10.0)
+    assert not learning.view("i2", 3.0)
+    assert learning.recommender.model.to_bytes() == before
+    assert learning.view("i3", 11.0)
 
 
 def test_an_item_that_could_not_be_listed_teaches_nothing() -> None:
-    world = Learning(repeats=False)
-    world.view("i0", 1.0)
-    assert not world.view("i0", 2.0)  # seen
-    world.catalogue.put("i5", world.catalogue.vector(5), available=False)
-    assert not world.view("i5", 3.0)
-    assert world.examples == 0.0
-    user_state = world.users["u1"]
+    learning = Learning(repeats=False)
+    learning.view("i0", 1.0)
+    assert not learning.view("i0", 2.0)  # seen
+    learning.catalogue.put("i5", learning.catalogue.vector(5), available=False)
+    assert not learning.view("i5", 3.0)
+    assert learning.examples == 0.0
+    user_state = learning.users["u1"]
     assert user_state.as_of is not None
     asked = query_of(user_state, user_state.as_of, "event", 0.0)
-    assert not world.recommender.learn(asked, 5)
-    assert world.recommender.learn(asked, 7)
+    assert not learning.recommender.learn(asked, 5)
+    assert learning.recommender.learn(asked, 7)
 
 
 def test_an_example_is_of_the_state_just_before() -> None:
-    world, apart = Learning(), Learning()
-    for one in (world, apart):
+    learning, apart = Learning(), Learning()
+    for one in (learning, apart):
         one.view("i0", 1.0)
     user_state = apart.users["u1"]
     assert user_state.as_of is not None
     apart.recommender.learn(query_of(user_state, user_state.as_of, "event", 0.0), 4)
-    world.view("i4", 2.0)
-    assert effects(world) == pytest.approx(effects(apart), abs=1e-6)
+    learning.view("i4", 2.0)
+    assert effects(learning) == pytest.approx(effects(apart), abs=1e-6)
 
 
 def test_an_example_that_answers_a_list_of_ours_weighs_more() -> None:
     plain, answer = Learning(), Learning()
     start = effects(plain)
-    for world, rec in ((plain, None), (answer, (1, 1))):
-        world.view("i0", 1.0)
-        world.view("i4", 2.0, rec=rec)
-    moved = [np.abs(effects(world) - start).sum() for world in (plain, answer)]
+    for learning, rec in ((plain, None), (answer, (1, 1))):
+        learning.view("i0", 1.0)
+        learning.view("i4", 2.0, rec=rec)
+    moved = [np.abs(effects(learning) - start).sum() for learning in (plain, answer)]
     assert moved[1] > moved[0] > 0.0
 
 
@@ -132,23 +132,23 @@ def test_a_flood_by_one_user_weighs_no_more_than_a_few_of_its_examples() -> None
 
 
 def test_many_users_all_weigh_in_full() -> None:
-    world, alone = Learning(), Learning()
+    learning, alone = Learning(), Learning()
     for k in range(40):
-        world.view("i0", float(2 * k), user=f"u{k}")
-        world.view(f"i{1 + k % 11}", float(2 * k + 1), user=f"u{k}")
+        learning.view("i0", float(2 * k), user=f"u{k}")
+        learning.view(f"i{1 + k % 11}", float(2 * k + 1), user=f"u{k}")
         alone.view("i0", float(2 * k), user=f"u{k}")
         alone.learner = OnlineLearner(
             alone.recommender, ALL, clock=time.perf_counter
         )  # one that has met nobody before
         alone.learner.begin()
         alone.view(f"i{1 + k % 11}", float(2 * k + 1), user=f"u{k}")
-    assert world.recommender.model.to_bytes() == alone.recommender.model.to_bytes()
-    assert world.examples == 40.0
+    assert learning.recommender.model.to_bytes() == alone.recommender.model.to_bytes()
+    assert learning.examples == 40.0
 
 
 def test_after_the_first_examples_one_in_so_many_is_taken() -> None:
-    world = Learning(learning_rules(all_of=5, every=4))
-    taken = [world.view(f"i{k % 12}", float(k), user="u1" if k < 12 else f"u{k % 7}") for k in range(80)]
+    learning = Learning(learning_rules(all_of=5, every=4))
+    taken = [learning.view(f"i{k % 12}", float(k), user="u1" if k < 12 else f"u{k % 7}") for k in range(80)]
     first = [place for place, is_taken in enumerate(taken) if is_taken]
     assert first[:5] == [1, 2, 3, 4, 5]
     later = taken[20:]
@@ -156,9 +156,9 @@ def test_after_the_first_examples_one_in_so_many_is_taken() -> None:
 
 
 def test_a_stream_that_has_taught_much_is_seldom_learned_from() -> None:
-    world = Learning(learning_rules(all_of=3, every=2, settled=10, seldom=20), repeats=True)
-    taken = [world.view(f"i{k % 12}", float(k), user=f"u{k % 5}") for k in range(200)]
-    assert world.examples >= 10
+    learning = Learning(learning_rules(all_of=3, every=2, settled=10, seldom=20), repeats=True)
+    taken = [learning.view(f"i{k % 12}", float(k), user=f"u{k % 5}") for k in range(200)]
+    assert learning.examples >= 10
     settled = [place for place, _ in enumerate(taken) if sum(taken[:place]) >= 10]
     assert 0 < sum(taken[settled[0] :]) <= len(settled) / 20 + 1
 
@@ -176,86 +176,90 @@ class Clock:
 
 def test_of_a_live_streams_time_no_more_than_a_share_is_learned_in() -> None:
     """However fast the events come; and what a quiet hour left unused is not all kept for a busy one."""
-    world, clock = Learning(repeats=True), Clock()
-    world.learner = OnlineLearner(world.recommender, dataclasses.replace(ALL, time_share=0.1), clock=clock)
+    learning, clock = Learning(repeats=True), Clock()
+    learning.learner = OnlineLearner(
+        learning.recommender, dataclasses.replace(ALL, time_share=0.1), clock=clock
+    )
     for k in range(20_000):
         if k % 10 == 0:
-            world.learner.begin()
+            learning.learner.begin()
             clock.now += 0.04
-        world.view(f"i{k % 12}", float(k), user=f"u{k % 50}")
-    spent, time_there_was = 0.01 * world.examples, clock.now
+        learning.view(f"i{k % 12}", float(k), user=f"u{k % 50}")
+    spent, time_there_was = 0.01 * learning.examples, clock.now
     assert 0.05 * time_there_was <= spent <= 0.1 * time_there_was + 0.3
     clock.now += 3600.0
-    before = world.examples
-    world.learner.begin()
+    before = learning.examples
+    learning.learner.begin()
     for k in range(1000):
-        world.view(f"i{k % 12}", 1e6 + k, user=f"u{k % 50}")
-    assert 15 <= world.examples - before <= 25
+        learning.view(f"i{k % 12}", 1e6 + k, user=f"u{k % 50}")
+    assert 15 <= learning.examples - before <= 25
 
 
 def test_an_example_that_was_held_up_does_not_stop_the_learning_for_long() -> None:
-    world, clock = Learning(repeats=True), Clock()
-    world.learner = OnlineLearner(world.recommender, dataclasses.replace(ALL, time_share=0.1), clock=clock)
-    learn = world.recommender.learn
+    learning, clock = Learning(repeats=True), Clock()
+    learning.learner = OnlineLearner(
+        learning.recommender, dataclasses.replace(ALL, time_share=0.1), clock=clock
+    )
+    learn = learning.recommender.learn
 
     def held_up(*args: Any, **more: Any) -> bool:
         clock.now += 600.0  # a loop was compiled, the machine was out of memory
         return learn(*args, **more)
 
-    world.view("i0", 0.0)
+    learning.view("i0", 0.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(world.recommender, "learn", held_up)
-        assert world.view("i1", 1.0)
-    world.learner.begin()
-    world.learner._began = clock.now  # of that time nothing is earned
+        patch.setattr(learning.recommender, "learn", held_up)
+        assert learning.view("i1", 1.0)
+    learning.learner.begin()
+    learning.learner._began = clock.now  # of that time nothing is earned
     clock.now += 5.0
-    world.learner.begin()
-    assert world.view("i3", 3.0)
+    learning.learner.begin()
+    assert learning.view("i3", 3.0)
 
 
 def test_in_a_replay_what_is_learned_does_not_depend_on_the_time() -> None:
-    worlds = Learning(repeats=True), Learning(repeats=True)
-    worlds[1].learner = OnlineLearner(worlds[1].recommender, ALL, clock=Clock())
-    for world in worlds:
+    pair = Learning(repeats=True), Learning(repeats=True)
+    pair[1].learner = OnlineLearner(pair[1].recommender, ALL, clock=Clock())
+    for learning in pair:
         for k in range(400):
-            world.learner.begin()
-            world.view(f"i{k % 12}", float(k), user=f"u{k % 50}")
-    assert worlds[0].examples == worlds[1].examples > 300
-    assert worlds[0].recommender.model.to_bytes() == worlds[1].recommender.model.to_bytes()
+            learning.learner.begin()
+            learning.view(f"i{k % 12}", float(k), user=f"u{k % 50}")
+    assert pair[0].examples == pair[1].examples > 300
+    assert pair[0].recommender.model.to_bytes() == pair[1].recommender.model.to_bytes()
 
 
 def test_frozen_it_learns_nothing_but_still_sees_whether_people_come_back() -> None:
-    world = Learning(dataclasses.replace(ALL, enabled=False))
-    before = world.recommender.model.to_bytes()
+    learning = Learning(dataclasses.replace(ALL, enabled=False))
+    before = learning.recommender.model.to_bytes()
     for k in range(300):
-        world.view("i0", float(k))
-    assert world.recommender.model.to_bytes() == before
-    assert world.allows_repeats()
+        learning.view("i0", float(k))
+    assert learning.recommender.model.to_bytes() == before
+    assert learning.allows_repeats()
 
 
 def test_lists_may_hold_what_was_seen_once_people_come_back_to_items() -> None:
-    world = Learning()
+    learning = Learning()
     for k in range(12):
-        world.view(f"i{k}", float(k))
-    assert not world.allows_repeats()
-    user_state = world.users["u1"]
+        learning.view(f"i{k}", float(k))
+    assert not learning.allows_repeats()
+    user_state = learning.users["u1"]
     assert user_state.as_of is not None
     asked = query_of(user_state, user_state.as_of, "request", 0.0)
-    assert world.recommender.rank([asked]) == [[]]
+    assert learning.recommender.rank([asked]) == [[]]
     for k in range(200):
-        world.view("i3", 100.0 + k, user="u2")
-    assert world.allows_repeats()
-    assert len(world.recommender.rank([asked])[0]) == 12
+        learning.view("i3", 100.0 + k, user="u2")
+    assert learning.allows_repeats()
+    assert len(learning.recommender.rank([asked])[0]) == 12
     met = 0
-    while world.allows_repeats() and met < 20_000:  # and no more, when all is new to people
-        world.view("i3", 1000.0 + met, user=f"new{met}")
+    while learning.allows_repeats() and met < 20_000:  # and no more, when all is new to people
+        learning.view("i3", 1000.0 + met, user=f"new{met}")
         met += 1
     assert 100 < met < 20_000
 
 
 @pytest.mark.parametrize("repeats", [True, False])
 def test_a_setting_overrules_what_people_do(repeats: bool) -> None:
-    world = Learning(repeats=repeats)
+    learning = Learning(repeats=repeats)
     for k in range(300):
-        world.view("i0" if not repeats else f"i{k % 12}", float(k), user="u1" if not repeats else f"u{k}")
-    assert world.allows_repeats() is repeats
+        learning.view("i0" if not repeats else f"i{k % 12}", float(k), user="u1" if not repeats else f"u{k}")
+    assert learning.allows_repeats() is repeats

@@ -233,7 +233,7 @@ def around_what_no_event_causes(orders: Orders) -> None:
             state["wanted"] = True
         return applied, given_up
 
-    @wrap(Outbox, "refuse")
+    @wrap(Outbox, "keep_refusal")
     def _(original: Any, outbox: Any, *args: Any) -> Any:
         reason = original(outbox, *args)
         if orders.reached("unsent.refusal") is not None:
@@ -379,7 +379,7 @@ def without_the_outbox() -> None:
 def without_refusals() -> None:
     """That an event was refused is not kept: read again, it is taken for absorbed."""
 
-    @wrap(Outbox, "refuse")
+    @wrap(Outbox, "keep_refusal")
     def _(_original: Any, _outbox: Any, _user_state: Any, _event: Any, reason: Any) -> Any:
         return reason
 

@@ -104,6 +104,19 @@ def test_toml_is_settings(block: Block, tmp_path: Path) -> None:
     assert Settings.load(path, {}) != Settings()
 
 
+def test_the_threads_of_a_job_are_all_told() -> None:
+    folders = ("connectors", "dataflow", "metrics", "runtime", "stores")
+    source = "".join(
+        path.read_text() for name in folders for path in (ROOT / "recstream" / name).rglob("*.py")
+    )
+    names = set(
+        re.findall(r'(?<![\w.])(?:thread_name_prefix|name)="([a-z -]+)", daemon|prefix="([a-z]+)"', source)
+    )
+    threads = {one or other for one, other in names} - {"recstream-broker"}  # of the demo and the tests
+    assert "background" in threads
+    assert {name for name in threads if f"`{name}`" not in page("docs/architecture.md")} == set()
+
+
 SEAMS: Final = {
     *("A signal", "A source and a sink", "An encoder", "A store", "A ranking model", "An action", "A metric"),
     "A command",

@@ -48,6 +48,7 @@ def load_settings(
             msg = f"{text!r}: wanted SECTION.FIELD=VALUE, such as ranking.top_n=10"
             raise typer.BadParameter(msg)
         values[key.strip()] = value
-    own = {**(named or {}), "store.path": None if store is None else str(store)}
-    values.update({key: value for key, value in own.items() if value is not None})
+    values.update({key: value for key, value in (named or {}).items() if value is not None})
+    if store is not None:
+        values["store.path"] = str(store)
     return Settings.load(config, os.environ, values)

@@ -183,6 +183,8 @@ class Settings(Section):
         """The whole effective configuration as a file that `load` reads back; secrets are only named.
 
         >>> print(Settings().as_toml().split("[store]")[1].split("shards =")[0].strip())
+        # lancedb (a folder on a local disk), memory (one process, gone with it; for tests).
+        backend = "lancedb"
         # Folder of the store and its positions.
         path = "state"
         # User shards: fixed when the store is made, the most processes it allows.

@@ -272,7 +272,7 @@ def test_a_backfill_accounts_for_all_and_mended_letters_make_up_for_it(
 
     lines = mended(letters, bad)
     said = replay("--to", tmp_path / "mended.jsonl", env=server, stdin=lines)
-    assert said == f"{len(bad)} letters: {len(bad)} sent to {tmp_path}/mended.jsonl"
+    assert said == f"{len(bad)} dead letters: {len(bad)} sent to {tmp_path}/mended.jsonl"
     done = recstream(*backfill, "mended.jsonl", env=server, cwd=tmp_path)
     assert f"read {len(bad)} = applied {len(bad)} + duplicate 0" in told(done)
     assert_same_states(tmp_path / "state", reference)
@@ -324,7 +324,7 @@ def test_the_live_job_accounts_for_all_and_mended_letters_make_up_for_it(
         lines = mended(letters, [*bad, bad_item])
         said = replay(env=env, stdin=lines)
         for part in (
-            f"{refused} letters: ",
+            f"{refused} dead letters: ",
             f"{len(bad)} sent to {topics['events']}",
             f"1 sent to {topics['items']}",
         ):

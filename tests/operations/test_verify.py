@@ -150,7 +150,7 @@ def test_who_forgot_the_items_is_told_before_the_differences(made: Path) -> None
     hint = re.search(r"([\d,]+) events were rejected in the replay as unknown_item: give the items", told)
     assert hint, told
     assert f"unknown_item {hint[1]}" in told
-    assert "(--items FILE or --items kafka:TOPIC)" in told
+    assert "(--items FILE or --items kafka:NAME)" in told
     assert hint.start() < told.index("compared")
 
 

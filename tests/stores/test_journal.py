@@ -185,9 +185,9 @@ def test_a_file_that_is_just_being_made_is_left_alone(tmp_path: Path) -> None:
 
 
 STORES = f"""
-from recstream.stores.lance import LanceDatabase
 from recstream.stores.base import StoreMeta
 from recstream.testing.stores import DIM, user_row
+from tests.support.stores import open_lance
 store = open_lance(folder, StoreMeta(3, "hashing@1", {DIM}, 32, "{{}}")).journalled_users
 """
 

@@ -113,7 +113,7 @@ def _change_waiting(user_state: UserState, by: random.Random) -> bool:
         wait.event._replace(text="other words"),
         wait.event._replace(event_id="other"),
     ]
-    changed = [WaitingEvent(wait.received_at, one) for one in other]
+    changed = [WaitingEvent(wait.received_at, one) for one in other if one != wait.event]
     user_state.waiting[at : at + 1] = by.choice([[], [wait, wait], *([one] for one in changed)])
     return True
 

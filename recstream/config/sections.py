@@ -403,7 +403,7 @@ class RankingSettings(Section):
         default=0.0,
         ge=0,
         le=1,
-        description="Diversity of a list: 0 (best scores) to 1 (unlike texts); it costs hits (docs/quality.md).",
+        description="Diversity of a list: 0 (best scores) to 1 (unlike texts); costs hits (docs/quality.md).",
     )
     category_cap: int = Field(
         default=0,

@@ -352,7 +352,7 @@ def without_recovery() -> None:
     """What a process that died had written down is not looked for."""
 
     @wrap(database, "recover")
-    def _(_original: Any, _folder: Any, _put: Any) -> int:
+    def _(_original: Any, _folder: Any, _put: Any, *, wait_s: float) -> int:
         return 0
 
 

@@ -223,6 +223,7 @@ class FeatureExtractor:
         directions, strengths = text_directions(queries, recent, weights, recent_ends, self.catalogue)
         disliked, disliked_ends = _joined([query.disliked_items for query in queries])
         repeatable, repeatable_ends = _joined([query.repeatable[: self._repeatable] for query in queries])
+        repeatable_weights, _ = _joined([query.repeatable_weights[: self._repeatable] for query in queries])
         passed_over, passed_over_ends = _joined([query.passed_over for query in queries])
         excluded, excluded_ends = _joined(
             [query.hidden if self.repeats else query.excluded for query in queries]
@@ -235,9 +236,7 @@ class FeatureExtractor:
             disliked_ends=disliked_ends,
             dislike_strengths=np.array([query.dislike_strength for query in queries]),
             repeatable=repeatable,
-            repeatable_weights=_joined([query.repeatable_weights[: self._repeatable] for query in queries])[
-                0
-            ],
+            repeatable_weights=repeatable_weights,
             repeatable_ends=repeatable_ends,
             passed_over=passed_over,
             passed_over_ends=passed_over_ends,

@@ -121,7 +121,7 @@ class ErrorCapture:
     >>> capture = ErrorCapture(flow, lambda err: print(repr(err)))
     >>> try:
     ...     run_main(flow)
-    ... except Exception:
+    ... except RuntimeError:
     ...     print("bytewax knows, too")
     ZeroDivisionError('integer division or modulo by zero')
     bytewax knows, too

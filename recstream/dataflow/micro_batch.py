@@ -22,7 +22,7 @@ class MicroBatch:
         self.due: DueLists = {}
         self.result = BatchResult([], [], [], [], [], [])
         self._in_order = in_order
-        self._outcomes = dict.fromkeys(Outcome, 0)
+        self._outcomes: list[Outcome] = []
         self._settled = 0
         self._rejected: list[Reject] = []
         """Events rejected in this micro-batch, without those rejected by an earlier run and sent again."""
@@ -45,7 +45,7 @@ class MicroBatch:
     def apply(self, user_id: str, applied: Applied) -> None:
         """Add what came of a user's event."""
         outcome, due, interactions, reject, is_erasure = applied
-        self._outcomes[outcome] += 1
+        self._outcomes.append(outcome)
         if is_erasure:
             if outcome is Outcome.APPLIED:
                 self.due.pop(user_id, None)
@@ -72,12 +72,13 @@ class MicroBatch:
         Raises:
             RejectLimitError: too many were rejected; nothing of the micro-batch may be emitted.
         """
-        for outcome, count in self._outcomes.items():
+        counts = {outcome: self._outcomes.count(outcome) for outcome in Outcome}
+        for outcome, count in counts.items():
             if count and outcome is not Outcome.REFUSED:  # these are counted as rejects, by reason
                 meters.add(f"events_{outcome.value}", count)
         for reject in self._rejected:
             meters.add("records_rejected", reason=reject.reason)
-        good = self._settled + self._outcomes[Outcome.APPLIED] + self._outcomes[Outcome.DUPLICATE]
+        good = self._settled + counts[Outcome.APPLIED] + counts[Outcome.DUPLICATE]
         reject_limit.observe(good=good, rejects=self._rejected)
 
     def _reject(self, reject: Reject) -> None:

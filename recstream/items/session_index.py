@@ -108,13 +108,14 @@ class SessionIndex:
         """Note that a user engaged with an item at a stream position; gives the number of the chunk."""
         number = self._open.get(user_id, -1)
         slot = number % self.capacity
-        if number < 0 or self._lengths[slot] >= SESSION_ITEMS:
-            number = self.begin(user_id)
+        length = SESSION_ITEMS if number < 0 else int(self._lengths[slot])
+        if length == SESSION_ITEMS:
+            number, length = self.begin(user_id), 0
             slot = number % self.capacity
         self._ticks[slot] = tick
         self._changed[user_id] = None
-        if item not in self._items[slot, : self._lengths[slot]].tolist():  # faster than numpy's search of few
-            self._append(number, item, self._turn)
+        if item not in self._items[slot, :length].tolist():  # faster than numpy's search of few
+            self._append(number, slot, length, item)
         return number
 
     def begin(self, user_id: str) -> int:
@@ -237,16 +238,17 @@ class SessionIndex:
         self._places += np.bincount(items, minlength=len(self._places))
         self._turn = max(self._turn, int(turns[-1]) + 1)
 
-    def _append(self, number: int, item: int, turn: int) -> None:
-        slot = number % self.capacity
-        length = self._lengths[slot]
-        self.reserve(item + 1)
-        self._items[slot, length], self._turns[slot, length] = item, turn
+    def _append(self, number: int, slot: int, length: int, item: int) -> None:
+        """Append an item to the chunk in a slot, which has ``length`` items."""
+        if item >= len(self._of_item):
+            self.reserve(item + 1)
+        self._items[slot, length], self._turns[slot, length] = item, self._turn
         self._lengths[slot] = length + 1
         self._scales[slot] = _SCALES[length + 1]
-        self._of_item[item, self._places[item] % self._of_item.shape[1]] = number
-        self._places[item] += 1
-        self._turn = max(self._turn, turn + 1)
+        place = int(self._places[item])
+        self._of_item[item, place % self._of_item.shape[1]] = number
+        self._places[item] = place + 1
+        self._turn += 1
 
     def _drop(self, number: int) -> None:
         user = self._users.pop(number, None)

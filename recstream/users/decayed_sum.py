@@ -65,4 +65,9 @@ class DecayedSum:
         else:
             weight *= decay(self.as_of - ts, half_life_s)
             self.weight += weight
-        self.total += np.multiply(vector, weight, dtype=np.float64)
+        if weight == 1.0:  # the usual one; the product would be the vector itself
+            self.total += vector
+        else:
+            product = vector.astype(np.float64)
+            product *= weight
+            self.total += product

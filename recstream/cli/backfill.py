@@ -63,7 +63,7 @@ def command(
         typer.Option(help="Exit with 3 when more records than this are rejected; ignored with --verify."),
     ] = None,
     verify: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="STORE",
             help="Compare the resulting users with those of this store; exit with 5 when they differ. "
@@ -90,7 +90,7 @@ def command(
     with ExitStack() as stack:
         is_temporary = verify is not None and store is None
         if is_temporary:
-            store = Path(stack.enter_context(TemporaryDirectory(prefix="recstream-verify-")))
+            store = stack.enter_context(TemporaryDirectory(prefix="recstream-verify-"))
         named = {
             "backfill.events": events,
             "backfill.items": items,
@@ -103,11 +103,12 @@ def command(
             "ranking.top_n": top_n,
         }
         settings = load_settings(config, overrides, named, store=store)
-        if verify is not None and verify.resolve() == settings.store_dir.resolve():
+        there = None if verify is None else load_settings(config, overrides, store=verify).store_dir
+        if there is not None and there.resolve() == settings.store_dir.resolve():
             msg = f"{verify} is also the store to replay into: name another --state, or none"
             raise typer.BadParameter(msg, param_hint="--verify")
         log_warnings()
-        _run(settings, verify, is_temporary=is_temporary)
+        _run(settings, there, is_temporary=is_temporary)
 
 
 def _run(settings: Settings, verify: Path | None, *, is_temporary: bool) -> None:

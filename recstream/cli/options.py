@@ -21,8 +21,10 @@ Overrides = Annotated[
     typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override one setting.", show_default=False),
 ]
 Store = Annotated[
-    Path | None,
-    typer.Option("--store", "--state", help="Folder of the store (store.path).", show_default=False),
+    str | None,
+    typer.Option(
+        "--store", "--state", metavar="FOLDER", help="Folder of the store (store.path).", show_default=False
+    ),
 ]
 
 
@@ -31,7 +33,7 @@ def load_settings(
     overrides: Sequence[str] | None = None,
     named: Mapping[str, object] | None = None,
     *,
-    store: Path | None = None,
+    store: str | None = None,
 ) -> Settings:
     """Settings from the file, the environment, ``--set`` and a command's own options; later ones override.
 
@@ -50,5 +52,5 @@ def load_settings(
         values[key.strip()] = value
     values.update({key: value for key, value in (named or {}).items() if value is not None})
     if store is not None:
-        values["store.path"] = str(store)
+        values["store.path"] = store
     return Settings.load(config, os.environ, values)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, field_validator
 
-from recstream.config.values import Conflict, Section, flat_client
+from recstream.config.values import Conflict, Section, flat_client, local_folder
 from recstream.encoders import ENCODERS
 from recstream.encoders.base import Device, Dtype, Pooling
 from recstream.records.actions import DecodeRules, actions_with
@@ -144,7 +144,12 @@ class StoreSettings(Section):
         default="lancedb",
         description="lancedb (a folder on a local disk), memory (one process, gone with it; for tests).",
     )
-    path: str = Field(default="state", min_length=1, description="Folder of the store and its positions.")
+    path: str = Field(
+        default="state",
+        min_length=1,
+        description="Folder of the store and its positions, on a local disk. A relative one is taken from "
+        "the working directory, in a settings file from the file's folder.",
+    )
     shards: int = Field(
         default=32,
         ge=1,
@@ -162,6 +167,11 @@ class StoreSettings(Section):
         default=60.0,
         description="Seconds an old table version is kept for its readers, where there is room.",
     )
+
+    @field_validator("path")
+    @classmethod
+    def _is_local(cls, value: str) -> str:
+        return local_folder(value)
 
     def conflicts(self) -> Iterator[Conflict]:
         """A reader must be able to finish before its version goes."""
@@ -268,6 +278,11 @@ class CacheSettings(Section):
     )
     max_mb: int = Field(default=2048, ge=1, le=16_777_216, description="Size limit on disk, MiB.")
     lru_size: int = Field(default=100_000, ge=0, description="Texts kept in memory by one process.")
+
+    @field_validator("path")
+    @classmethod
+    def _is_local(cls, value: str) -> str:
+        return local_folder(value)
 
 
 class EventsSettings(Section):

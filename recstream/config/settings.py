@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from typing_extensions import Self
 
@@ -80,6 +80,7 @@ class Settings(Section):
     drift: DriftSettings = Field(default=DriftSettings(), description=str(DriftSettings.__doc__))
     run: RunSettings = Field(default=RunSettings(), description=str(RunSettings.__doc__))
     backfill: BackfillSettings = Field(default=BackfillSettings(), description=str(BackfillSettings.__doc__))
+    _store_dir_before: Path | None = PrivateAttr(default=None)
 
     @classmethod
     def load(
@@ -117,6 +118,9 @@ class Settings(Section):
                 for problem in err.errors(include_url=False):
                     problems += _describe(problem, gathered, bad)
                     _drop(values, problem["loc"])
+        moved = gathered.store_moved
+        if moved is not None and gathered.values.get("store.path") == moved.now:
+            built._store_dir_before = moved.before  # noqa: SLF001 - of this class
         return built, problems
 
     def conflicts(self) -> Iterator[Conflict]:
@@ -134,12 +138,20 @@ class Settings(Section):
     @property
     def store_dir(self) -> Path:
         """Folder of the store."""
-        return Path(self.store.path)
+        return Path(self.store.path).expanduser()
+
+    @property
+    def store_dir_before(self) -> Path | None:
+        """Folder that earlier releases took for the store: below the working directory, not beside the file.
+
+        None where that is the same, or ``store.path`` is not a relative one of a settings file.
+        """
+        return self._store_dir_before
 
     @property
     def cache_dir(self) -> Path:
         """Folder of the vector cache."""
-        return Path(self.cache.path) if self.cache.path else self.store_dir / "cache"
+        return Path(self.cache.path).expanduser() if self.cache.path else self.store_dir / "cache"
 
     @property
     def live(self) -> LivePlaces:

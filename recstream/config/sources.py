@@ -18,11 +18,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from recstream.config.values import flat_client
+from recstream.config.values import beside, flat_client
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -73,6 +73,13 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
+class Moved(NamedTuple):
+    """Where a folder of a settings file is, and where earlier releases took it to be."""
+
+    now: str
+    before: Path
+
+
 @dataclass
 class Gathered:
     """Raw values by dotted name, where each came from, and the names that do not exist."""
@@ -81,6 +88,8 @@ class Gathered:
     values: dict[str, Any] = field(default_factory=dict)
     where: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    store_moved: Moved | None = None
+    """The store of the settings file, if earlier releases took it to be elsewhere."""
 
     def put(self, key: str, value: object, where: str) -> None:
         """Set one field or one entry of a free table; a later source wins."""
@@ -183,8 +192,20 @@ def _from_file(found: Gathered, path: Path, shown: str) -> None:
                     )
                     for entry, inner in entries.items():
                         found.put(f"{section}.{name}.{entry}", inner, f"{shown}: [{section}.{name}] {entry}")
+                elif (section, name) == ("store", "path") and isinstance(value, str):
+                    found.put("store.path", _store_path(found, path, value), where)
                 else:
                     found.put(f"{section}.{name}", value, where)
+
+
+def _store_path(found: Gathered, file: Path, written: str) -> str:
+    """Give the store's folder as a settings file means it; a note is taken if that has changed."""
+    now = beside(file, written)
+    before = Path(written).absolute()
+    if now == written or Path(now) == before:
+        return written
+    found.store_moved = Moved(now, before)
+    return now
 
 
 _CLUSTER = re.compile(

@@ -283,7 +283,7 @@ drawn_overrides: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "kafka.group": texts,
         "kafka.client.sasl.username": texts,
         "kafka.client.sasl.password": texts,
-        "store.path": texts,
+        "store.path": texts.filter(lambda text: ":/" not in text),
         "encoder.prefix": texts,
         "encoder.api_key": st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30),
         "ranking.top_n": st.integers(1, 1000),
@@ -381,3 +381,71 @@ def test_the_reference_has_every_setting_once() -> None:
     for section, info in zip(sections, Settings.model_fields.values(), strict=True):
         names = [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]
         assert names == list(type(info.default).model_fields)
+
+
+# folders
+
+
+@pytest.mark.parametrize("name", ["store.path", "cache.path"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("s3://recs/store", "s3:/recs/store", "S3://recs/store", "gs://recs/store", "az://recs/store"),
+        *("hdfs://node:9000/store", "file://another-machine/store", "file://", "file:///a%00b"),
+    ],
+)
+def test_an_address_that_is_no_local_folder_is_refused_with_the_reason(name: str, address: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(None, {}, {name: address})
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"command line: {name}: got {address!r}, wanted a folder on a local disk")
+
+
+@given(st.lists(texts.filter(lambda name: "/" not in name), min_size=1, max_size=3))
+def test_a_file_address_is_the_folder_that_it_names(names: list[str]) -> None:
+    folder = Path("/", *names)
+    for address in (folder.as_uri(), folder.as_uri().replace("file://", "file://localhost")):
+        settings = Settings.load(None, {}, {"store.path": address, "cache.path": address})
+        assert (settings.store_dir, settings.cache_dir) == (folder, folder)
+
+
+def test_a_path_with_a_colon_is_a_path() -> None:
+    for path in ("a:b", "./s3:/recs", "C:/recs", "s3:recs"):
+        assert Settings.load(None, {}, {"store.path": path}).store_dir == Path(path)
+
+
+def test_the_home_folder_has_one_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert Settings.load(None, {}, {"store.path": "~/state"}).store_dir == Path("/home/ann/state")
+
+
+def test_a_relative_store_of_a_file_is_beside_the_file(
+    write: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write('[store]\npath = "some/state"')
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    for settings in (Settings.load(path, {}), Settings.load(None, {"RECSTREAM_CONFIG": "../recstream.toml"})):
+        assert settings.store_dir.resolve() == tmp_path / "some" / "state"
+        assert settings.store_dir_before == elsewhere / "some" / "state"
+    monkeypatch.chdir(tmp_path)
+    assert Settings.load(path, {}).store_dir_before is None, "it is the same folder"
+
+
+def test_a_store_named_elsewhere_is_taken_from_the_working_directory(
+    write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write('[store]\npath = "state"')
+    monkeypatch.chdir("/")
+    for environ, overrides in (({"RECSTREAM_STORE__PATH": "own"}, {}), ({}, {"store.path": "own"})):
+        settings = Settings.load(path, environ, overrides)
+        assert (settings.store_dir, settings.store_dir_before) == (Path("own"), None)
+
+
+@pytest.mark.parametrize("path", ["/data/state", "~/state", "file:///data/state"])
+def test_a_store_of_a_file_that_is_not_relative_is_where_it_says(
+    write: Callable[[str], Path], path: str
+) -> None:
+    settings = Settings.load(write(f'[store]\npath = "{path}"'), {})
+    assert settings == Settings.load(None, {}, {"store.path": path})

@@ -190,11 +190,6 @@ def test_a_folder_that_cannot_be_written_is_named() -> None:
         open_lance("/proc", META)
 
 
-def test_remote_stores_are_refused() -> None:
-    with pytest.raises(StoreError, match="local"):
-        open_lance("s3://bucket/store", META)
-
-
 def test_without_create_a_missing_store_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     for path in (tmp_path / "there", tmp_path / "none"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
@@ -82,7 +81,7 @@ class LanceDatabase:
                 are no difference; with ``create``, they are noted.
             StoreError: the folder cannot be used.
         """
-        folder = _local(path)
+        folder = path.absolute()
         if create:
             _check_folder(folder, create=True)
         else:
@@ -143,7 +142,7 @@ class LanceDatabase:
         Raises:
             StoreError: it is not a folder, or it cannot be read.
         """
-        folder = _local(path)
+        folder = path.absolute()
         if not folder.exists():
             return None
         _check_folder(folder, create=False)
@@ -159,7 +158,7 @@ class LanceDatabase:
         Raises:
             StoreError: there is no store.
         """
-        folder = _local(path)
+        folder = path.absolute()
         _check_folder(folder, create=False)
         if not committed(folder, "meta"):
             raise no_store(folder, "holds no recstream store")
@@ -178,12 +177,6 @@ def _recover(folder: Path, users: LanceUserStore, *, wait_s: float) -> None:
     batches = recover(folder / _JOURNAL, partial(merge_batches, users), wait_s=wait_s)
     if batches:
         log.info("merged the journal of a process that died: store=%s batches=%d", folder, batches)
-
-
-def _local(path: Path) -> Path:
-    if re.match(r"^[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):  # a path has one slash where an address has two
-        raise StoreError(str(path), "is not a local folder", "set store.path to a folder on a local disk")
-    return Path(path).expanduser().absolute()
 
 
 def connect(folder: Path) -> Any:

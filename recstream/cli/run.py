@@ -22,14 +22,24 @@ def command(
         int | None, typer.Option("--processes", "-n", help="Worker processes (run.processes).")
     ] = None,
     store: Store = None,
+    new_store: Annotated[
+        bool,
+        typer.Option(
+            "--new-store", help="Begin with a new store although the job has left positions or lists before."
+        ),
+    ] = False,
     overrides: Overrides = None,
 ) -> None:
     """Run the live job: events and items in, lists out, until SIGTERM or Ctrl-C.
+
+    A store that is new is refused where the job has run before (positions, lists): it would send old lists
+    after newer ones. `--new-store` begins anew all the same.
 
     Exit codes: 0 stopped, 1 a fault, 2 settings are wrong or not those of the store, 4 the reject limit
     (too many rejects).
     """
     from recstream.runtime.locks import job_lock
+    from recstream.runtime.new_store import check_new_store, check_place
     from recstream.runtime.signals import Stop
     from recstream.runtime.supervisor import Supervisor
 
@@ -43,9 +53,13 @@ def command(
     connector = connector_for(settings.live.lists, settings.options_of)
     events, items, lists = map(connector.name_of, settings.live[:3])
     console.print(
-        f"recstream: {events} + {items} -> {lists} at {connector.location}, store {settings.store_dir}, "
-        f"{settings.run.processes} process(es). Stop with Ctrl-C or SIGTERM."
+        f"recstream: {events} + {items} -> {lists} at {connector.location}, "
+        f"store {settings.store_dir.absolute()}, {settings.run.processes} process(es). "
+        "Stop with Ctrl-C or SIGTERM."
     )
+    check_place(settings)
+    if not new_store:
+        check_new_store(settings, stop)
     with job_lock(settings.store_dir, "run"):
         summaries = Supervisor(settings, stop, os.environ).run()
     if not summaries:

@@ -259,6 +259,22 @@ class Connector(ABC):
             finally:
                 partition.close()
 
+    def read_before(self, address: str) -> str:
+        """Say, for people, by what the place shows that a live job has read it; empty where it shows nothing.
+
+        Raises:
+            ConnectorError: it gives no answer.
+        """
+        return ""
+
+    def written_before(self, address: str) -> str:
+        """Say, for people, that there are records; empty where there are none.
+
+        Raises:
+            ConnectorError: it gives no answer.
+        """
+        return ""
+
     def place_of(self, address: str, partition: str, offset: int) -> str:
         """Name a record for people."""
         return f"{partition}:{offset}"

@@ -34,6 +34,7 @@ __all__ = [
     "BYTEWAX_VERSION",
     "ErrorCapture",
     "StoredState",
+    "has_recovery_store",
     "make_recovery_store",
     "once_listed",
     "recovery_store_error",
@@ -66,13 +67,18 @@ class StoredState(NamedTuple):
     """What ``snapshot`` gave; None for a key that is gone."""
 
 
+def has_recovery_store(folder: Path) -> bool:
+    """Whether there is a recovery store in a folder."""
+    return any(folder.glob(_PARTS))
+
+
 def make_recovery_store(folder: Path, parts: int = 1) -> None:
     """Make a recovery store of so many files in a folder, where there is none.
 
     Raises:
         OSError, RuntimeError: it cannot be made.
     """
-    if not any(folder.glob(_PARTS)):
+    if not has_recovery_store(folder):
         folder.mkdir(parents=True, exist_ok=True)
         init_db_dir(folder, parts)
 

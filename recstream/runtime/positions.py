@@ -11,13 +11,22 @@ from recstream.config import Settings
 from recstream.connectors import connector_for
 from recstream.connectors.base import Connector
 from recstream.runtime.bytewax_internals import (
+    has_recovery_store,
     make_recovery_store,
     recovery_store_error,
     stored_keys,
     stored_states,
 )
 
-__all__ = ["LIVE", "PositionsError", "ReplayPlace", "positions_dir", "read_identities", "replay_place"]
+__all__ = [
+    "LIVE",
+    "PositionsError",
+    "ReplayPlace",
+    "has_positions",
+    "positions_dir",
+    "read_identities",
+    "replay_place",
+]
 
 LIVE: Final = "recommend"
 """Flow of the live job, whose positions are in the folder of this name."""
@@ -67,6 +76,11 @@ def positions_dir(store: Path, name: str) -> Path:
     except (OSError, RuntimeError) as err:
         raise PositionsError(folder, recovery_store_error(err) or str(err)) from err
     return folder
+
+
+def has_positions(store: Path, name: str) -> bool:
+    """Whether a flow has begun on the store. Makes nothing."""
+    return has_recovery_store(store / "positions" / name)
 
 
 def read_identities(folder: Path, identity_of: Callable[[Any], str]) -> set[str]:

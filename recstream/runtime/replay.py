@@ -13,6 +13,7 @@ from recstream.dataflow.outputs import Inputs
 from recstream.dataflow.recommend import FinalListsSource
 from recstream.metrics.accounting import Accounting, accounting
 from recstream.runtime.locks import job_lock
+from recstream.runtime.new_store import check_place
 from recstream.runtime.positions import ReplayPlace, positions_dir, replay_place
 from recstream.runtime.runner import run_flow
 from recstream.runtime.signals import Stop
@@ -115,7 +116,8 @@ def _replay(wiring: Wiring, place: ReplayPlace, stop: Stop, on_stage: Stage) -> 
 
 
 def _check(wiring: Wiring) -> None:
-    """Look at the files that will be read, before there is a store because of them."""
+    """Look at the files that will be read and the store's place, before there is a store because of them."""
+    check_place(wiring.settings)
     chosen = wiring.settings.backfill
     for where, limit in ((chosen.items, 0), (chosen.events, chosen.limit)):
         if where:

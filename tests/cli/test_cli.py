@@ -23,7 +23,10 @@ from tests.support.logs import Record, events, item, read_lines, write_lines
 
 HELP = {
     "demo": ("--events", "--rate", "--user", "--data", "--fresh", "--keep-alive", "--plain"),
-    "run": ("--config", "--processes", "--store", "--set", "Exit codes: 0 stopped", "4 the reject limit"),
+    "run": (
+        *("--config", "--processes", "--store", "--new-store", "--set"),
+        *("Exit codes: 0 stopped", "4 the reject limit"),
+    ),
     "backfill": (
         *("--events", "--items", "--out", "--refresh", "--state", "--limit", "--max-rejects", "--set"),
         *("--verify", "Exit codes: 0 done", "5 --verify", "deadletter replay", "kafka:NAME"),

@@ -192,7 +192,8 @@ class Scenario:
             "RECSTREAM_RUN__METRICS_PORT": "0",
             **{f"RECSTREAM_{key}".upper(): value for key, value in more.items()},
         }
-        with live_job(self.folder / f"{name}.log", environ, "--processes", str(processes)) as job:
+        args = ("--processes", str(processes), "--new-store")  # tests make stores on purpose
+        with live_job(self.folder / f"{name}.log", environ, *args) as job:
             yield ScenarioJob(self, name, processes, job, environ["RECSTREAM_KAFKA__LISTS_TOPIC"])
 
     def compare(self, one: str, other: str) -> Comparison:

@@ -29,6 +29,7 @@ __all__ = [
     "describe",
     "ensure_topics",
     "list_topics",
+    "offset_bounds",
     "offsets_at",
     "topic_ids",
     "topics",
@@ -215,6 +216,20 @@ def watermarks(
                 waiting.discard(part)
     finally:
         probe.close()
+    return {part: Watermarks(low[part], high[part]) for part in high}
+
+
+def offset_bounds(
+    bootstrap: str,
+    parts: Iterable[tuple[str, int]],
+    *,
+    client: Mapping[str, str] | None = None,
+    timeout_s: float = 10.0,
+) -> dict[tuple[str, int], Watermarks]:
+    """As `watermarks`, without the right to read; Tansu may say a smaller high one, but above the low one."""
+    asked = [TopicPartition(topic, number) for topic, number in parts]
+    low = _list_offsets(bootstrap, asked, OffsetSpec.earliest(), client, timeout_s)
+    high = _list_offsets(bootstrap, asked, OffsetSpec.latest(), client, timeout_s)
     return {part: Watermarks(low[part], high[part]) for part in high}
 
 

@@ -12,6 +12,7 @@ from typing_extensions import override
 from recstream.connectors.base import Connector, Finding, ReadOptions, StoredRecord
 from recstream.connectors.kafka.admin import list_topics
 from recstream.connectors.kafka.client import KafkaFault
+from recstream.connectors.kafka.earlier_run import committed_positions, holds_records
 from recstream.connectors.kafka.read import read_topic
 from recstream.connectors.kafka.sink import KafkaSink
 from recstream.connectors.kafka.source import KafkaSource
@@ -103,6 +104,19 @@ class KafkaConnector(Connector):
             chosen.bootstrap, topic, start=start, follow=follow, idle_s=idle_s, client=chosen.client
         )
         return (StoredRecord(f"{topic}/{one.partition}:{one.offset}", one.value) for one in found)
+
+    @override
+    def read_before(self, address: str) -> str:
+        chosen, topic = self._kafka, self.name_of(address)
+        if not committed_positions(chosen.bootstrap, topic, chosen.group, client=chosen.client):
+            return ""
+        return f"consumer group {chosen.group!r} has positions in topic {topic!r}"
+
+    @override
+    def written_before(self, address: str) -> str:
+        chosen, topic = self._kafka, self.name_of(address)
+        is_empty = not holds_records(chosen.bootstrap, topic, client=chosen.client)
+        return "" if is_empty else f"topic {topic!r} holds records"
 
     @override
     def watch(self, addresses: Sequence[str]) -> TopicWatch:

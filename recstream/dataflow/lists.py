@@ -37,6 +37,7 @@ class ListBuilder:
         self._meters = services.meters
         self._now = services.now
         self._encoder = encoder
+        self._generation = services.generation()
 
     def queries(self, due: DueLists) -> list[Query]:
         """Give what ranking needs of the users whose lists are due; nothing of a user without any event."""
@@ -61,7 +62,7 @@ class ListBuilder:
             if self._idle_refresh is not None and not self._idle_refresh.note_list(query, ranked):
                 made.append(None)
                 continue
-            made.append(encoded_list(query, ranked, catalogue, self._encoder, now))
+            made.append(encoded_list(query, ranked, catalogue, self._encoder, self._generation, now))
             emitted[query.trigger] += 1
             if query.trigger != "drift":  # no event asked for it
                 self._meters.observe("event_to_list_seconds", max(now - query.received_at, 0.0))
@@ -71,7 +72,12 @@ class ListBuilder:
 
 
 def encoded_list(
-    query: Query, ranked: Sequence[RankedItem], catalogue: Catalogue, encoder: str, now: float
+    query: Query,
+    ranked: Sequence[RankedItem],
+    catalogue: Catalogue,
+    encoder: str,
+    generation: int,
+    now: float,
 ) -> EncodedList:
     """Encode a ranked list; ``now`` (Unix seconds) becomes ``generated_at``."""
     ids = catalogue.ids
@@ -81,6 +87,7 @@ def encoded_list(
             for item, score, signals, because in ranked
         ],
         user_id=query.user_id,
+        generation=generation,
         version=query.version,
         generated_at=now,
         as_of=query.as_of,
@@ -88,4 +95,4 @@ def encoded_list(
         encoder=encoder,
         catalogue=catalogue.version,
     )
-    return EncodedList(query.user_id, query.version, value)
+    return EncodedList(query.user_id, generation, query.version, value)

@@ -54,12 +54,13 @@ class EncodedList(NamedTuple):
     """One user's list, as the bytes of its published record."""
 
     user_id: str
+    generation: int
     version: int
     value: bytes
 
     def message(self) -> Message:
         """Give the list as a message keyed by its user."""
-        return recommendation_message(self.user_id, self.version, self.value)
+        return recommendation_message(self.user_id, self.generation, self.version, self.value)
 
 
 class ClosedSession(NamedTuple):

@@ -107,6 +107,8 @@ class Services:
     items: Callable[[], ItemStore]
     statistics: Callable[[], StatisticsStore]
     models: Callable[[], ModelStore]
+    generation: Callable[[], int]
+    """As of `recstream.stores.base.Store`."""
     meters: Meters
     now: Callable[[], float]
     maintain: Callable[[], None] | None = None

@@ -43,6 +43,7 @@ def encode_recommendation(
     items: Iterable[ListedItem],
     *,
     user_id: str,
+    generation: int,
     version: int,
     generated_at: float,
     as_of: tuple[float, str, int],
@@ -52,19 +53,20 @@ def encode_recommendation(
 ) -> bytes:
     """Write the record of a list, the best of its ``items`` first.
 
-    ``version`` is that of the user's state; ``as_of`` is the event time, partition and offset of the last
+    ``generation`` is that of the store, ``version`` that of the user's state; ``as_of`` is the event time, partition and offset of the last
     event in it. ``catalogue`` is the version of the item table. Times are in Unix seconds.
 
     >>> jazz = ("i7", 0.8300000001, {"short_term": 0.83}, ["i3"])
     >>> record = encode_recommendation(
-    ...     [jazz], user_id="u1", version=42, generated_at=5.0, as_of=(4.0, "events/3", 9), trigger="event",
-    ...     encoder="hashing", catalogue=318)
+    ...     [jazz], user_id="u1", generation=1700000000000, version=42, generated_at=5.0,
+    ...     as_of=(4.0, "events/3", 9), trigger="event", encoder="hashing", catalogue=318)
     >>> orjson.loads(record)["items"]
     [{'item_id': 'i7', 'rank': 1, 'score': 0.83, 'signals': {'short_term': 0.83}, 'because': ['i3']}]
     """
     ts, partition, offset = as_of
     record = {
         "user_id": user_id,
+        "generation": generation,
         "version": version,
         "generated_at": round(generated_at, _DECIMALS),
         "as_of": {"ts": ts, "partition": partition, "offset": offset},
@@ -84,13 +86,18 @@ def encode_recommendation(
     return orjson.dumps(record)
 
 
-def recommendation_message(user_id: str, version: int, record: bytes) -> Message:
-    """Give the message of a list: keyed by its user, with the version in a header as well.
+def recommendation_message(user_id: str, generation: int, version: int, record: bytes) -> Message:
+    """Give the message of a list: keyed by its user, with what orders lists in headers as well.
 
-    >>> recommendation_message("u1", 42, b"{}").headers
-    (('recstream-version', b'42'), ('recstream-schema', b'1'))
+    >>> recommendation_message("u1", 1700000000000, 42, b"{}").headers[:2]
+    (('recstream-generation', b'1700000000000'), ('recstream-version', b'42'))
     """
-    return Message(user_id.encode(), record, (("recstream-version", str(version).encode()), SCHEMA_HEADER))
+    headers = (
+        ("recstream-generation", str(generation).encode()),
+        ("recstream-version", str(version).encode()),
+        SCHEMA_HEADER,
+    )
+    return Message(user_id.encode(), record, headers)
 
 
 def tombstone(user_id: str) -> Message:
@@ -123,6 +130,11 @@ def recommendation_schema() -> Schema:
     )
     properties = {
         "user_id": STRING,
+        "generation": COUNT
+        | {
+            "description": "When the store was made, Unix milliseconds. A new store counts versions anew. "
+            "Absent in lists of releases before it: 0."
+        },
         "version": COUNT | {"description": "Grows by one with every change of the user's state."},
         "generated_at": NUMBER | {"description": "Unix seconds."},
         "as_of": object_schema({"ts": NUMBER, "partition": STRING, "offset": COUNT})
@@ -132,8 +144,9 @@ def recommendation_schema() -> Schema:
         "model": object_schema({"encoder": STRING, "catalogue": COUNT}),
     }
     description = (
-        "A user's list. The message's key is user_id; its headers are recstream-version (the version in "
-        "decimal) and recstream-schema. Keep the list with the greatest (version, generated_at); a null "
-        "value means that the user was forgotten."
+        "A user's list. The message's key is user_id; its headers are recstream-generation and "
+        "recstream-version (in decimal) and recstream-schema. Keep the list with the greatest (generation, "
+        "version, generated_at); a null value means that the user was forgotten."
     )
-    return record_schema("recommendation", description, properties, list(properties))
+    required = [name for name in properties if name != "generation"]
+    return record_schema("recommendation", description, properties, required)

@@ -210,6 +210,7 @@ class Wiring:
             items=lambda: database().items,
             statistics=lambda: database().statistics,
             models=lambda: database().models,
+            generation=lambda: database().generation,
             meters=self.meters,
             now=time.time,
             maintain=(lambda: database().maintain()) if self._maintains else None,

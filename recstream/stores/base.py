@@ -227,6 +227,14 @@ class Store(Protocol):
     """
 
     @property
+    def generation(self) -> int:
+        """When the store was made, Unix milliseconds: later stores have a greater one, copies the same.
+
+        Versions of lists are counted anew in each store, so published lists are ordered by this first.
+        """
+        ...
+
+    @property
     def users(self) -> UserStore:
         """Users: every reader sees a write when it returns."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -243,6 +244,7 @@ class MemoryDatabase:
     """A :class:`recstream.stores.base.Store` in dicts."""
 
     def __init__(self, meta: StoreMeta) -> None:
+        self.generation = int(time.time() * 1000)
         self.users = self.journalled_users = MemoryUserStore(meta.dim)
         self.items = MemoryItemStore(meta.dim)
         self.statistics = MemoryStatisticsStore()

@@ -222,7 +222,7 @@ def measure(*, items: int, users: int, interactions: int, least: int, rounds: in
         def emitted(some: list[Query] = some, times: int = times) -> None:
             for _ in range(times):
                 for query, made in zip(some, recommender.rank(some), strict=True):
-                    list_building.encoded_list(query, made, catalogue, "encoder", 0.0)
+                    list_building.encoded_list(query, made, catalogue, "encoder", 0, 0.0)
 
         def product(tastes: Matrix = tastes, times: int = times) -> None:
             for _ in range(times):

@@ -22,6 +22,7 @@ from recstream.records.transport import Partition, shard_of
 from recstream.users.codec import user_state_of
 from recstream.users.state import AsOf
 from tests.support.builders import (
+    GENERATION,
     RULES,
     Clock,
     WorkerHarness,
@@ -577,7 +578,9 @@ def test_a_list_carries_ids_and_not_handles() -> None:
     assert [one["rank"] for one in record["items"]] == [1, 2, 3, 4, 5]
     assert all(set(one["because"]) <= {"i3"} for one in record["items"])
     assert record["generated_at"] == harness.clock()
-    assert dict(made.message().headers)["recstream-version"] == b"1"
+    assert record["generation"] == GENERATION
+    headers = dict(made.message().headers)
+    assert (headers["recstream-generation"], headers["recstream-version"]) == (str(GENERATION).encode(), b"1")
 
 
 def test_sequence_numbers_grow_even_when_the_clock_does_not() -> None:

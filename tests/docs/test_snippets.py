@@ -286,15 +286,20 @@ def test_the_consumer_keeps_the_newest_list_and_hears_of_erased_users(site: Site
     program = site.here(program).replace('["recommendations"]', '["lists-to-keep"]')
     consumer = Background([sys.executable, "-c", program], site, tmp_path / "log")
     producer = Producer({"bootstrap.servers": site.bootstrap})
-    sent = [(2, 5.0, "b"), (1, 9.0, "a"), (2, 5.0, "b"), (2, 6.0, "c"), (0, 0.0, ""), (1, 4.0, "d")]
-    for version, at, item_id in sent:  # 0: a tombstone
+    sent = [
+        *((0, 2, 5.0, "b"), (0, 1, 9.0, "a"), (0, 2, 5.0, "b"), (0, 2, 6.0, "c"), (0, 0, 0.0, "")),
+        *((0, 2, 4.0, "d"), (7, 1, 3.0, "e"), (0, 9, 9.0, "f"), (7, 1, 4.0, "g")),
+    ]
+    for generation, version, at, item_id in sent:  # version 0: a tombstone
         record = {"version": version, "generated_at": at, "items": [{"item_id": item_id}]}
+        if generation:  # lists of earlier releases have none
+            record["generation"] = generation
         producer.produce("lists-to-keep", orjson.dumps(record) if version else None, key="ann")
         assert producer.flush(10) == 0
-    consumer.shows("['d']")
+    consumer.shows("['g']")
     consumer.stop()
     kept = [line for line in consumer.log.read_text().splitlines() if line.startswith("ann")]
-    assert kept == ["ann 2 ['b']", "ann 2 ['c']", "ann 1 ['d']"]
+    assert kept == ["ann 2 ['b']", "ann 2 ['c']", "ann 2 ['d']", "ann 1 ['e']", "ann 1 ['g']"]
 
 
 def test_every_program_is_run_by_a_test() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lancedb
 import orjson
 import pytest
 
@@ -54,6 +55,12 @@ def assert_same(got: Any, wanted: Any, where: str = "") -> None:
         assert got == wanted, where
 
 
+def made_at(store: Path) -> int:
+    """When that release made the store, Unix milliseconds: later stores count versions anew."""
+    (row,) = lancedb.connect(str(store)).open_table("meta").to_arrow().to_pylist()
+    return int(row["created_at"] * 1000)
+
+
 def shown(golden: Path, *what: str) -> Any:
     done = recstream("show", *what, "--json", "--state", "live", env=SETTINGS, cwd=golden)
     assert done.returncode == 0, done.stderr
@@ -65,6 +72,7 @@ def test_users_and_their_lists_are_what_they_were(golden: Path, user: str) -> No
     wanted = expected(golden)["show"][user]
     got = shown(golden, user)
     del got["list"]["generated_at"]
+    assert got["list"].pop("generation") == made_at(golden / "live"), "the release before wrote none"
     assert_same(got, wanted)
 
 
@@ -89,6 +97,7 @@ def test_a_replay_goes_on_and_makes_the_same_lists(golden: Path) -> None:
     lists = read_lines(golden / "lists.jsonl")
     for one in lists:
         del one["generated_at"]
+        assert one.pop("generation") == made_at(golden / "backfill"), "the release before wrote none"
     assert_same(lists, expected(golden)["lists"])
 
 

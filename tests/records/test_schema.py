@@ -154,13 +154,20 @@ def written(message: Message) -> Record:
 LISTED = st.tuples(ids, st.floats(-9, 9), st.dictionaries(st.just("fresh"), st.floats(0, 1)), st.lists(ids))
 
 
-@given(st.lists(LISTED, max_size=3), ids, st.integers(0, 2**40), st.sampled_from(get_args(Trigger)))
+@given(
+    st.lists(LISTED, max_size=3),
+    ids,
+    st.integers(0, 2**44),
+    st.integers(0, 2**40),
+    st.sampled_from(get_args(Trigger)),
+)
 def test_lists_are_written_as_published(
-    listed: list[ListedItem], user_id: str, version: int, trigger: Trigger
+    listed: list[ListedItem], user_id: str, generation: int, version: int, trigger: Trigger
 ) -> None:
     record = encode_recommendation(
         listed,
         user_id=user_id,
+        generation=generation,
         version=version,
         generated_at=NOW,
         as_of=(NOW - 1, "events/3", 9917),
@@ -168,9 +175,10 @@ def test_lists_are_written_as_published(
         encoder="minilm-l6-v2@53aa5117",
         catalogue=318,
     )
-    message = recommendation_message(user_id, version, record)
+    message = recommendation_message(user_id, generation, version, record)
     assert message.key == user_id.encode()
     assert dict(message.headers) == {
+        "recstream-generation": str(generation).encode(),
         "recstream-version": str(version).encode(),
         "recstream-schema": SCHEMA_VERSION.encode(),
     }
@@ -182,6 +190,7 @@ def test_lists_are_written_as_published(
 
 LIST: Record = {
     "user_id": "u1",
+    "generation": 1699990000123,
     "version": 42,
     "generated_at": 1700000123.4,
     "as_of": {"ts": 1700000120.0, "partition": "events/3", "offset": 9917},
@@ -204,6 +213,7 @@ def test_the_fields_of_a_list_are_written_in_this_order() -> None:
     record = encode_recommendation(
         [("i7", 0.83, item["signals"], ["i3"])],
         user_id="u1",
+        generation=1699990000123,
         version=42,
         generated_at=1700000123.4,
         as_of=(1700000120.0, "events/3", 9917),
@@ -215,9 +225,21 @@ def test_the_fields_of_a_list_are_written_in_this_order() -> None:
     VALIDATORS["recommendation"].validate(LIST | {"items": []})
 
 
+def test_a_list_of_a_release_without_generations_conforms() -> None:
+    VALIDATORS["recommendation"].validate({name: LIST[name] for name in LIST if name != "generation"})
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [{"trigger": "timer"}, {"version": -1}, {"as_of": None}, {"items": [{"item_id": "i7"}]}, {"model": {}}],
+    [
+        {"trigger": "timer"},
+        {"version": -1},
+        {"generation": 1.5},
+        {"generation": None},
+        {"as_of": None},
+        {"items": [{"item_id": "i7"}]},
+        {"model": {}},
+    ],
 )
 def test_a_list_with_a_fault_does_not_conform(wrong: Record) -> None:
     assert not conforms("recommendation", LIST | wrong)

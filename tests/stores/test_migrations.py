@@ -79,6 +79,7 @@ def assert_same_store(store: Path, before: dict[str, dict[str, dict[str, Any]]])
     meta = noted(store)
     assert (meta.schema, meta.dim, meta.shards, meta.rules) == (3, 8, 4, RULES)
     database = open_lance(store, meta, create=False)
+    assert database.generation == 1795257289920, "a store of an older release was made when it was made"
     assert {user: row.state for user, row in database.users.fetch(list(before["users"])).items()} == {
         user: row["state"] for user, row in before["users"].items()
     }

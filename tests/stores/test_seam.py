@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -96,6 +98,18 @@ def test_a_store_that_lasts_is_there_when_it_is_opened_again(tmp_path: Path, bac
     assert list(module.upgrade_store(path, META.schema, META.rules, accept=False, dry_run=False)) == []
     with pytest.raises(StoreMismatchError, match=r"store\.shards = 32"):
         opened(backend, path, META._replace(shards=4))
+
+
+@pytest.mark.parametrize("backend", ["lancedb", "pickled"])
+def test_a_later_store_has_a_greater_generation_and_a_copy_the_same(tmp_path: Path, backend: str) -> None:
+    before = time.time() * 1000
+    first = opened(backend, tmp_path / "one").generation
+    assert before - 1 <= first <= time.time() * 1000
+    time.sleep(0.002)
+    assert opened(backend, tmp_path / "two").generation > first
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")
+    for name in ("one", "copy"):
+        assert opened(backend, tmp_path / name).generation == first
 
 
 def test_a_store_in_memory_is_seen_by_nobody_else(tmp_path: Path) -> None:

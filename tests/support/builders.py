@@ -34,6 +34,7 @@ from tests.support.rules import dataflow_rules, user_state_rules
 DIM = 8
 RULES = user_state_rules(DecodeRules())
 HOUR = 3600.0
+GENERATION = 1_690_000_000_000
 
 
 def encoder_spec(**changes: Any) -> EncoderSpec:
@@ -205,6 +206,7 @@ class WorkerHarness:
             items=same(self.items),
             statistics=same(self.statistics),
             models=same(self.models),
+            generation=lambda: GENERATION,
             meters=self.meters,
             now=self.clock,
             maintain=self.maintain,

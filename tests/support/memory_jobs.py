@@ -28,7 +28,7 @@ from recstream.records.transport import Message, Partition, RawBatch
 from recstream.stores.memory import MemoryItemStore, MemoryModelStore, MemoryStatisticsStore, MemoryUserStore
 from recstream.users.codec import user_state_of
 from recstream.users.state import UserState
-from tests.support.builders import encoder_spec
+from tests.support.builders import GENERATION, encoder_spec
 from tests.support.logs import T0, Record, item
 from tests.support.rules import dataflow_rules, ranking_rules, user_state_rules
 
@@ -118,6 +118,7 @@ class MemoryJob:
             items=lambda: self.items,
             statistics=lambda: self.statistics,
             models=lambda: self.models,
+            generation=lambda: GENERATION,
             meters=self.meters,
             now=time.time,
         )

@@ -17,7 +17,7 @@ from recstream.stores.lance.keyed_table import KeyedTable, committed
 from recstream.stores.lance.limits import be_frugal, bounded_session
 from recstream.stores.lance.locks import folder_lock
 from recstream.stores.lance.maintenance import Maintenance, Upkeep
-from recstream.stores.lance.meta import read_meta, write_meta
+from recstream.stores.lance.meta import generation_of, read_meta, write_meta
 from recstream.stores.lance.tables import (
     LanceItemStore,
     LanceModelStore,
@@ -48,6 +48,7 @@ class LanceDatabase:
         path: Path,
         meta: StoreMeta,
         *,
+        generation: int,
         users: LanceUserStore,
         items: LanceItemStore,
         statistics: LanceStatisticsStore,
@@ -55,6 +56,7 @@ class LanceDatabase:
     ) -> None:
         self.path = path
         self.meta = meta
+        self.generation = generation
         self.users = users
         self.items = items
         self.statistics = statistics
@@ -96,6 +98,7 @@ class LanceDatabase:
                 check_fit(folder, stored, meta)
                 if create and stored.rules != meta.rules:
                     write_meta(connection, folder, meta)
+            generation = generation_of(connection, folder)
 
             def table(name: str, key: str, schema: Any) -> KeyedTable:
                 return KeyedTable.open(connection, folder, name, schema, key=key, create=create)
@@ -109,6 +112,7 @@ class LanceDatabase:
         return cls(
             folder,
             meta,
+            generation=generation,
             users=stored_users,
             items=LanceItemStore(items, meta.dim, Maintenance(items, upkeep)),
             statistics=LanceStatisticsStore(statistics, Maintenance(statistics, upkeep)),

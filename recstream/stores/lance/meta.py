@@ -11,8 +11,9 @@ import pyarrow as pa
 from recstream.stores.base import StoreError, StoreMeta
 from recstream.stores.lance.errors import translated
 from recstream.stores.lance.keyed_table import committed, creation_mode
+from recstream.stores.meta import no_store
 
-__all__ = ["read_meta", "write_meta"]
+__all__ = ["generation_of", "read_meta", "write_meta"]
 
 _COLUMNS: dict[str, Any] = {
     "schema": pa.int64(),
@@ -42,6 +43,18 @@ def write_meta(connection: Any, folder: Path, meta: StoreMeta) -> None:
     made = time.time() if before is None else before["created_at"]
     row = pa.Table.from_pylist([{**meta._asdict(), "created_at": made}], schema=pa.schema(_COLUMNS))
     connection.create_table("meta", row, mode=creation_mode(folder, "meta"))
+
+
+def generation_of(connection: Any, folder: Path) -> int:
+    """When the store there was made, Unix milliseconds: every layout has noted it, and copies keep it.
+
+    Raises:
+        StoreError: there is no store, or it cannot be read.
+    """
+    row = _row(connection, folder)
+    if row is None:
+        raise no_store(folder, "holds no recstream store any more")
+    return int(row["created_at"] * 1000)
 
 
 def _row(connection: Any, folder: Path) -> dict[str, Any] | None:

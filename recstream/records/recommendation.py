@@ -53,8 +53,9 @@ def encode_recommendation(
 ) -> bytes:
     """Write the record of a list, the best of its ``items`` first.
 
-    ``generation`` is that of the store, ``version`` that of the user's state; ``as_of`` is the event time, partition and offset of the last
-    event in it. ``catalogue`` is the version of the item table. Times are in Unix seconds.
+    ``generation`` is that of the store, ``version`` that of the user's state; ``as_of`` is the event time,
+    partition and offset of the last event in it. ``catalogue`` is the version of the item table. Times are in
+    Unix seconds.
 
     >>> jazz = ("i7", 0.8300000001, {"short_term": 0.83}, ["i3"])
     >>> record = encode_recommendation(

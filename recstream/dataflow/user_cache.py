@@ -157,9 +157,8 @@ class UserCache:
 
         ``is_last``: all is left so that every other reader of the store finds it.
         """
-        erased = [user_id for user_id in self._forgotten if user_id not in self._dirty]
-        if erased:
-            self._store.delete(erased)
+        if self._forgotten:  # of who came back, too: older versions of their row are to go
+            self._store.delete(list(self._forgotten))
         changed = list(self._dirty)
         for at in range(0, len(changed), _UPSERT_ROWS):
             user_states = [self._user_states[user_id] for user_id in changed[at : at + _UPSERT_ROWS]]

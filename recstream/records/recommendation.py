@@ -25,6 +25,7 @@ __all__ = [
     "recommendation_message",
     "recommendation_schema",
     "tombstone",
+    "tombstone_line",
 ]
 
 Trigger = Literal["event", "request", "drift"]
@@ -104,6 +105,15 @@ def recommendation_message(user_id: str, generation: int, version: int, record: 
 def tombstone(user_id: str) -> Message:
     """Give the message that deletes a user's list: a null value, by which compaction drops the list."""
     return Message(user_id.encode(), None, (SCHEMA_HEADER,))
+
+
+def tombstone_line(key: bytes) -> bytes:
+    """Give the line of a file that stands for the tombstone under a user's key.
+
+    >>> tombstone_line(b"u1")
+    b'{"user_id":"u1","deleted":true}'
+    """
+    return orjson.dumps({"user_id": key.decode(), "deleted": True})
 
 
 def recommendation_schema() -> Schema:

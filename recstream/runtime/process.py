@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 
 import orjson
@@ -17,6 +18,7 @@ from recstream.config import ConfigError, Settings
 from recstream.runtime.positions import positions_dir
 from recstream.runtime.runner import run_flow
 from recstream.runtime.signals import Stop
+from recstream.runtime.upkeep import UpkeepThread
 
 __all__ = ["ADDRESSES", "PROCESS_ID", "main", "summary_path"]
 
@@ -63,16 +65,20 @@ def main() -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(orjson.dumps(wiring.summary()))
 
-    run_flow(
-        flow,
-        recovery=positions_dir(settings.store_dir, flow.flow_id),
-        epoch_s=settings.run.epoch_s,
-        process_id=process_id if len(addresses) > 1 else None,
-        addresses=addresses if len(addresses) > 1 else None,
-        stop=stop,
-        finish=finish,
-        fail=_fail,
-    )
+    is_first = process_id == 0
+    with UpkeepThread(wiring.database.maintain, _fail) if is_first else nullcontext():
+        run_flow(
+            flow,
+            recovery=positions_dir(settings.store_dir, flow.flow_id),
+            epoch_s=settings.run.epoch_s,
+            process_id=process_id if len(addresses) > 1 else None,
+            addresses=addresses if len(addresses) > 1 else None,
+            stop=stop,
+            finish=finish,
+            fail=_fail,
+        )
+    if is_first:
+        wiring.database.purge()
     wiring.close()
     return 0
 

@@ -68,7 +68,8 @@ class UserStore(Protocol):
       (quotes, newlines, emoji, empty included), and any number of ids.
     * ``upsert(rows)``: insert or replace by ``user_id``; ids must be distinct (``ValueError``), no rows
       do nothing. Visible to the next ``fetch`` of this object; durable when it returns; all rows or none.
-    * ``delete(ids)``: unknown ids are ignored.
+    * ``delete(ids)``: unknown ids are ignored. No reader sees these users again; their bytes may stay on the
+      disk until ``maintain`` or ``purge`` of the store, and in the end no longer than a minute.
     * ``ids()``: all of them, in order of their code points; ``unfinished(shards)``: those of these
       shards whose ``unfinished`` is not 0, with it.
     * ``is_settled()``: whether they do already; raises what a write has failed with since it returned.
@@ -263,7 +264,17 @@ class Store(Protocol):
         ...
 
     def maintain(self) -> None:
-        """Compact, index, and drop old versions when due. Called from one process only."""
+        """Compact, index, and drop old versions when due. Called from one process only.
+
+        Also removes what is left of erased users, so that it is gone a minute after the erasure.
+        """
+        ...
+
+    def purge(self) -> bool:
+        """Return when no bytes of the users erased so far are on the disk; False where some have to stay.
+
+        Called from the process that maintains, or while no job runs. Cheap where nobody was erased.
+        """
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import pickle
 from contextlib import closing
 from datetime import timedelta
@@ -135,11 +136,15 @@ def test_a_run_without_state_begins_the_file_anew(tmp_path: Path) -> None:
     assert path.read_bytes() == b'{"i":1}\n'
 
 
-def test_a_tombstone_is_not_a_line(tmp_path: Path) -> None:
+def test_a_tombstone_is_a_line_that_says_whose_list_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "lists.jsonl"
     with closing(JsonLinesSink(path).build_part("s", path.name, None)) as part:
-        part.write_batch([Message(b"u", None), Message(None, b"{}", (("h", b"v"),)), Message(b"u", None)])
-    assert path.read_bytes() == b"{}\n"
+        part.write_batch(
+            [Message("ü".encode(), None), Message(None, b"{}", (("h", b"v"),)), Message(b"u", None)]
+        )
+    gone, other, again = path.read_bytes().splitlines()
+    assert json.loads(gone) == {"user_id": "ü", "deleted": True}
+    assert (other, json.loads(again)["user_id"]) == (b"{}", "u")
 
 
 def test_a_record_of_two_lines_is_refused_before_any_is_written(tmp_path: Path) -> None:

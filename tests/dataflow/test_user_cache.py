@@ -142,7 +142,7 @@ def test_a_forgotten_user_who_comes_back_is_a_new_one() -> None:
     store = played([[("u1", "a"), ("u1", "forget"), ("u1", "b")]], 10)
     row: UserRow = store.rows["u1"]
     assert row.version == 1
-    assert [name for name, _ in store.calls] == ["upsert"]
+    assert [name for name, _ in store.calls] == ["delete", "upsert"], "what was stored before is erased"
 
 
 def test_a_forgotten_user_keeps_only_the_fence() -> None:

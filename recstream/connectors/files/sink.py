@@ -14,6 +14,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from typing_extensions import override
 
 from recstream.connectors.files.formats import FileFault, suffix_of
+from recstream.records.recommendation import tombstone_line
 from recstream.records.transport import Message
 
 __all__ = ["JsonLinesSink"]
@@ -22,7 +23,8 @@ __all__ = ["JsonLinesSink"]
 class JsonLinesSink(FixedPartitionedSink[Message, int]):
     """The ``value`` of each message as one line of a `.jsonl`, `.jsonl.gz` or `.jsonl.zst` file.
 
-    * Tombstones (``value`` None) are not written; keys and headers are not either.
+    * A tombstone (``value`` None) is a line that says whose list is deleted. Other keys, and headers, are not
+      written.
     * A run without recovery state starts the file anew, whatever was in it.
     * A resumed run first cuts the file to where the last committed epoch ended, so that what is written
       again is there once. A compressed file is a sequence of whole members (frames), one an epoch, which
@@ -113,7 +115,11 @@ class _Lines(StatefulSinkPartition[Message, int]):
 
     @override
     def write_batch(self, values: list[Message]) -> None:
-        lines = [value for _, value, _ in values if value is not None]
+        lines = [
+            tombstone_line(key or b"") if value is None else value
+            for key, value, _ in values
+            if value is not None or key is not None
+        ]
         if any(b"\n" in line for line in lines):
             torn = next(line for line in lines if b"\n" in line)
             raise FileFault(

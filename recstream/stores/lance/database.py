@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
 from recstream.stores.base import StoreError, StoreMeta
 from recstream.stores.lance.arrow import item_schema, model_schema, statistics_schema, user_schema
+from recstream.stores.lance.erasure import ErasureNote
 from recstream.stores.lance.errors import translated
 from recstream.stores.lance.journal import Journal, recover
 from recstream.stores.lance.journalled_users import JournalledUserStore, merge_batches
@@ -61,6 +63,8 @@ class LanceDatabase:
         self.items = items
         self.statistics = statistics
         self.models = models
+        self._erasures = ErasureNote(path)
+        self._upkeep = threading.RLock()
 
     @classmethod
     def open(
@@ -107,7 +111,7 @@ class LanceDatabase:
             items = table("items", "item_id", item_schema(meta.dim))
             statistics = table("statistics", "item_id", statistics_schema())
             models = table("models", "name", model_schema())
-            stored_users = LanceUserStore(users, meta.dim, Maintenance(users, upkeep))
+            stored_users = LanceUserStore(users, meta.dim, Maintenance(users, upkeep), ErasureNote(folder))
             _recover(folder, stored_users, wait_s=_DYING_S if alone else 0.0)
         return cls(
             folder,
@@ -134,7 +138,8 @@ class LanceDatabase:
         folder = LanceDatabase.require(path)
         connection = connect(folder)
         users = KeyedTable.open(connection, folder, "users", user_schema(dim), key="user_id", create=False)
-        store = LanceUserStore(users, dim, Maintenance(users, Upkeep(every_s=math.inf, keep_s=math.inf)))
+        maintenance = Maintenance(users, Upkeep(every_s=math.inf, keep_s=math.inf))
+        store = LanceUserStore(users, dim, maintenance, ErasureNote(folder))
         with translated(str(folder), "opening the store"), folder_lock(folder):
             _recover(folder, store, wait_s=0.0)
         return store
@@ -169,11 +174,33 @@ class LanceDatabase:
         return folder
 
     def maintain(self) -> None:
-        """Tidy the tables that are due. From one process of a job only."""
-        self.users.maintain()
-        self.items.maintain()
-        self.statistics.maintain()
-        self.models.maintain()
+        """Tidy the tables that are due, from one process of a job only; nothing while a thread is at it."""
+        if not self._upkeep.acquire(blocking=False):
+            return
+        try:
+            if self._erasures.is_due:
+                self.purge()
+            self.users.maintain()
+            self.items.maintain()
+            self.statistics.maintain()
+            self.models.maintain()
+        finally:
+            self._upkeep.release()
+
+    def purge(self) -> bool:
+        """Return when no bytes of the users erased so far are on the disk; False where some have to stay.
+
+        Their rows are in older versions of the table of users, their sessions in those of models. How long a
+        file of over a million rows keeps them is told by `Maintenance.purge`.
+        """
+        with self._upkeep:
+            if not self._erasures.is_written:
+                return True
+            self._erasures.take()
+            is_gone = self.users.purge()
+            is_gone = self.models.purge() and is_gone
+            self._erasures.drop()
+            return is_gone
 
 
 def _recover(folder: Path, users: LanceUserStore, *, wait_s: float) -> None:

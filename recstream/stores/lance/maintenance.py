@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from recstream.stores.base import StoreError
 from recstream.stores.lance.errors import is_conflict, translated
 from recstream.stores.lance.keyed_table import KeyedTable
 from recstream.stores.lance.limits import give_back
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 _MOST_BEFORE: Final = 1.9
 _MERGED_ROWS: Final = 1024 * 1024
 """A file of so many rows is not merged with others any more."""
+_PURGE_RUNS: Final = 5
+"""Runs of a purge, at most: *measured* one, and two where the table has an index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +111,34 @@ class Maintenance:
         self._looked = now
         return self._due(now) and self.run()
 
-    def run(self) -> bool:
-        """Tidy the table now; False when a commit was lost to a writer (only without file locks)."""
+    def purge(self) -> bool:
+        """Tidy the table until no older version is on the disk, and no row that was replaced or deleted.
+
+        False: some are, for lance leaves them in a file of over a million rows until a tenth of it is dead.
+
+        Raises:
+            StoreError: writers were always faster (only without file locks).
+        """
+        for _ in range(_PURGE_RUNS):
+            if self.run(keep_s=0.0) and not self._old_versions():
+                with translated(self._table.where, "looking for dead rows"):
+                    stats = self._table.handle.stats()
+                if not _dead_rows(stats):
+                    return True
+                if stats["fragment_stats"]["lengths"]["max"] >= _MERGED_ROWS:
+                    log.warning("rows of erased users stay in a large file: table=%s", self._table.where)
+                    return False
+        raise StoreError(
+            self._table.where,
+            "older versions cannot be removed: others write faster",
+            "try again while less is written",
+        )
+
+    def run(self, *, keep_s: float | None = None) -> bool:
+        """Tidy the table now; False when a commit was lost to a writer (only without file locks).
+
+        ``keep_s`` stands for that of the upkeep; with 0 all that is dead is written off, too.
+        """
         started = self._clock()
         handle = self._table.handle
         done = True
@@ -119,8 +148,9 @@ class Maintenance:
                 stats = handle.stats()
                 has_room = disk_bytes(self._files) <= _live_bytes(stats) / 2 + self._upkeep.slack_bytes
                 # lancedb warns at 0
-                keep = timedelta(seconds=max(self._upkeep.keep_s if has_room else 0.0, 0.001))
-                if _is_lone_with_dead(stats):
+                wanted_s = self._upkeep.keep_s if keep_s is None else keep_s
+                keep = timedelta(seconds=max(wanted_s if has_room else 0.0, 0.001))
+                if _is_lone_with_dead(stats) or (keep_s == 0.0 and _dead_rows(stats)):
                     self._table.rewrite_one()  # a file is only merged with another
                 self._index()
                 # what killed writers left behind may go only while surely nobody writes
@@ -177,6 +207,12 @@ def _live_bytes(stats: dict[str, Any]) -> float:
     files = stats["fragment_stats"]
     held = max(files["num_fragments"] * files["lengths"]["mean"], 1)
     return float(stats["total_bytes"] * min(stats["num_rows"] / held, 1.0))
+
+
+def _dead_rows(stats: dict[str, Any]) -> int:
+    """Rows that were replaced or deleted and are still in the files of the newest version."""
+    files = stats["fragment_stats"]
+    return round(files["num_fragments"] * files["lengths"]["mean"]) - int(stats["num_rows"])
 
 
 def _is_compact(stats: dict[str, Any]) -> bool:

@@ -18,6 +18,7 @@ from recstream.stores.lance.arrow import (
     user_rows,
     users_table,
 )
+from recstream.stores.lance.erasure import ErasureNote
 from recstream.stores.lance.keyed_table import KeyedTable
 from recstream.stores.lance.maintenance import Maintenance
 from recstream.users.codec import UserRow
@@ -33,10 +34,11 @@ class LanceUserStore:
     JSON decoder of ours lets through, is refused by ``upsert`` and unknown to ``fetch``.
     """
 
-    def __init__(self, table: KeyedTable, dim: int, maintenance: Maintenance) -> None:
+    def __init__(self, table: KeyedTable, dim: int, maintenance: Maintenance, erasures: ErasureNote) -> None:
         self._table = table
         self._dim = dim
         self._maintenance = maintenance
+        self._erasures = erasures
 
     @property
     def schema(self) -> Any:
@@ -69,12 +71,10 @@ class LanceUserStore:
             self.put(users_table(rows, self._table.schema))
 
     def delete(self, user_ids: Sequence[str]) -> None:
-        """Erase users, 1,000 a commit.
-
-        No reader sees them again. Lance drops the bytes when a file is rewritten: with the second or
-        third ``maintain`` after, but in a file of over a million rows only once a tenth of it is dead.
-        """
+        """Erase users, 1,000 a commit: no reader sees them again, and their bytes go with the next purge."""
+        self._erasures.write()
         self._table.delete(user_ids)
+        self._erasures.write()
 
     def count(self) -> int:
         """How many users are stored."""
@@ -108,6 +108,10 @@ class LanceUserStore:
     def maintain(self) -> None:
         """Compact, index, and drop old versions when due. From one process only."""
         self._maintenance.run_when_due()
+
+    def purge(self) -> bool:
+        """As `Maintenance.purge`."""
+        return self._maintenance.purge()
 
 
 class LanceItemStore:
@@ -205,3 +209,7 @@ class LanceModelStore:
     def maintain(self) -> None:
         """Compact, index, and drop old versions when due. From one process only."""
         self._maintenance.run_when_due()
+
+    def purge(self) -> bool:
+        """As `Maintenance.purge`."""
+        return self._maintenance.purge()

@@ -50,7 +50,7 @@ HELP = {
     "show": ("--model", "--search", "--json", "--store"),
     "model": ("reset",),
     "model reset": ("--store", "No job may be running"),
-    "forget": ("--offline", "--store"),
+    "forget": ("--offline", "--purge-dead-letters", "--store", "Exit codes: 0 done"),
     "doctor": ("--config", "--store"),
     "upgrade": ("--state", "--accept-rules", "--dry-run", "Exit codes: 0 done"),
     "schema": ("recommendation", "session"),
@@ -218,8 +218,17 @@ def test_tail_reads_lists_from_a_file(made: Path) -> None:
 
 
 def test_forget_offline_erases_once(made: Path) -> None:
+    rejected = {"reason": "bad_value", "raw": '{"user_id": "u4", "ts": "x"}'}
+    write_lines(made / "state" / "dead-letter.jsonl", [rejected])
     done = recstream("forget", "u4", "--offline", "--store", "state", *HASHING, cwd=made)
-    assert (done.returncode, done.stdout) == (0, "user 'u4' erased\n"), done.stderr
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("user 'u4' erased\n")
+    for told in ("dead-letter.jsonl holds 1 ", "--purge-dead-letters", "recommendations", "no tombstone"):
+        assert told in done.stdout
+    purged = recstream(
+        *("forget", "u4", "--offline", "--purge-dead-letters", "--store", "state", *HASHING), cwd=made
+    )
+    assert (purged.returncode, "1 rejected records of theirs purged" in purged.stdout) == (0, True)
     again = recstream("forget", "u4", "--offline", "--store", "state", *HASHING, cwd=made)
     assert again.returncode == 1
     fails(recstream("show", "u4", "--store", "state", *HASHING, cwd=made), 1, "is not in")

@@ -69,6 +69,10 @@ class CatalogueReplica:
         self._flushed_at = 0
         self.arrived: list[str] = []
         """Items that became known since `take_arrived` was last called."""
+        self.gone: dict[int, None] = {}
+        """Items that are no more available, and were, since `take_gone` was last called."""
+        self.gone_at = float("-inf")
+        """When the last item went, Unix seconds: of those before the start, when their rows were written."""
         self.refresh()
 
     def own(self, key: int) -> None:
@@ -89,6 +93,11 @@ class CatalogueReplica:
         """Take out the items that became known since the last call."""
         arrived, self.arrived = self.arrived, []
         return arrived
+
+    def take_gone(self) -> list[int]:
+        """Take out the items that went since the last call."""
+        gone, self.gone = list(self.gone), {}
+        return gone
 
     def put(self, row: ItemRow) -> bool:
         """Take an item in at once and write it at the next flush; False when nothing about it changed."""
@@ -116,6 +125,8 @@ class CatalogueReplica:
         if items_at != self._versions[0]:
             for row in self._items.changed_since(self._seqs[0] - _OVERLAP_NS if not first else -1):
                 self._seqs = (max(self._seqs[0], row.seq), self._seqs[1])
+                if first and not _is_available(row):
+                    self.gone_at = max(self.gone_at, row.seq / 1e9)
                 held = self._written.get(row.item_id)
                 if row.item_id not in self._unwritten and (held is None or held.seq < row.seq):
                     self._take(row)
@@ -201,11 +212,15 @@ class CatalogueReplica:
             return  # the catalogue has it
         if row.deleted and self.catalogue.handle(row.item_id) is None:
             return
-        new = self.catalogue.handle(row.item_id) is None
+        known = self.catalogue.handle(row.item_id)
+        new = known is None
+        if known is not None and self.catalogue.available[known] and not _is_available(row):
+            self.gone[known] = None
+            self.gone_at = max(self.gone_at, self._now())
         self.catalogue.put(
             row.item_id,
             row.vector,
-            available=row.available and not row.deleted,
+            available=_is_available(row),
             title=row.title,
             categories=row.categories,
             published_at=row.published_at,
@@ -213,6 +228,10 @@ class CatalogueReplica:
         )
         if new:
             self.arrived.append(row.item_id)
+
+
+def _is_available(row: ItemRow) -> bool:
+    return row.available and not row.deleted
 
 
 def _same(one: ItemRow, other: ItemRow) -> bool:

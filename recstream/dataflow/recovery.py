@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from recstream.dataflow.messages import ClosedSession, DueList, DueLists
@@ -51,6 +51,11 @@ class Recovery:
         self._shards.setdefault(shard, not self._rules.unfinished)
         if barrier is not None:
             self._outbox.commits.resume(shard, barrier)
+
+    @property
+    def shards(self) -> Collection[int]:
+        """User shards that the worker is known to own."""
+        return self._shards.keys()
 
     def owns(self, shard: int) -> bool:
         """Whether the worker is known to own a user shard."""

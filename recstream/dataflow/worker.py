@@ -109,7 +109,13 @@ class Worker:
         self.idle_refresh = None
         if rules.idle_refresh is not None and rules.lists:
             self.idle_refresh = IdleRefresh(
-                rules.idle_refresh, self.users, self.replica, self.recovery, services, rules
+                rules.idle_refresh,
+                self.users,
+                self.replica,
+                self.recovery,
+                services,
+                rules,
+                self.checkpoint.background.run,
             )
         self.lists = ListBuilder(
             self.users, self.recommender, self.idle_refresh, services, rules, encoder=self.encoder.label
@@ -161,7 +167,8 @@ class Worker:
         steady = self.steady()
         looks = [self.timers.next_look(steady, has_arrivals=bool(self.replica.arrived))]
         if leads and self.idle_refresh is not None and not (self.is_ending or self.rules.every_event):
-            looks.append(steady if self.replica.arrived else self.idle_refresh.next_look())
+            has_news = self.replica.arrived or self.replica.gone
+            looks.append(steady if has_news else self.idle_refresh.next_look())
             looks.append(steady + self.rules.refresh_s)  # a new item wakes nobody by itself
         look = min((look for look in looks if look is not None), default=None)
         return None if look is None else self.now() + (look - steady)
@@ -184,7 +191,7 @@ class Worker:
         done = MicroBatch(in_order=self.rules.every_event)
         done.resend(self.recovery.load(event.user_id for batch in batches for event in batch.events))
         done.resend(self.recovery.search_new_shards())
-        arrived = self.replica.take_arrived()
+        arrived, gone = self.replica.take_arrived(), self.replica.take_gone()
         looked_at = self.timers.take_due(self.steady(), arrived)
         done.resend(self.recovery.load(looked_at))
         touched = dict.fromkeys(looked_at)
@@ -208,7 +215,7 @@ class Worker:
             self._list_in_place(done.due, done)
             self.count(done.take_interactions())
         elif self.rules.lists:
-            self._request_lists(done, arrived)
+            self._request_lists(done, arrived, gone)
         done.account(self.meters, self.reject_limit)
         if self.users.is_overfull:
             self.flush()
@@ -239,11 +246,12 @@ class Worker:
             done.result.lists.extend(self.rank(self.lists.queries(due)))
             due.clear()
 
-    def _request_lists(self, done: MicroBatch, arrived: Sequence[str]) -> None:
+    def _request_lists(self, done: MicroBatch, arrived: Sequence[str], gone: Sequence[int]) -> None:
         """Ask the ``recommend`` step for the lists that are due, and then for some of idle users."""
         refreshed: DueLists = {}
         if self.idle_refresh is not None and not self.is_ending:
             self.idle_refresh.note_new_items(arrived)
+            self.idle_refresh.note_gone_items(gone)
             refreshed, resent = self.idle_refresh.take_due(done.due)
             done.resend(resent)
         done.result.queries.extend(self.lists.queries(done.due))

@@ -75,6 +75,9 @@ class UserStore(Protocol):
     * ``is_settled()``: whether they do already; raises what a write has failed with since it returned.
     * ``settle()``: returns when every other reader of the store sees what was written, too.
     * ``newest(n)``: the n rows of the greatest ``updated_at``, in no order; of equals any.
+    * ``active(shards, since, before, n)``: of the users in these shards whose ``updated_at`` is ``since`` or
+      later, in order of ``(-updated_at, user_id)``, the first n that come after ``before`` in it, a pair of
+      ``updated_at`` and ``user_id``.
     * ``near(vector, n)``: the n users whose ``vector`` is most similar, best first.
     * ``maintain()``: compacts and cleans up when due; cheap when not. Called from one process only.
     """
@@ -105,6 +108,12 @@ class UserStore(Protocol):
 
     def newest(self, n: int) -> list[UserRow]:
         """The rows of the n users who changed last."""
+        ...
+
+    def active(
+        self, shards: Collection[int], since: float, before: tuple[float, str], n: int
+    ) -> list[tuple[str, float]]:
+        """``(user_id, updated_at)`` of the n users who changed last before a user."""
         ...
 
     def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:

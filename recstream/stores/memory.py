@@ -112,6 +112,20 @@ class MemoryUserStore:
         """The n rows of the greatest ``updated_at``."""
         return sorted(self.rows.values(), key=lambda row: -row.updated_at)[: max(n, 0)]
 
+    def active(
+        self, shards: Collection[int], since: float, before: tuple[float, str], n: int
+    ) -> list[tuple[str, float]]:
+        """``(user_id, updated_at)`` of the n users who changed last before a user."""
+        at, last = before
+        found = [
+            (-row.updated_at, row.user_id)
+            for row in self.rows.values()
+            if row.shard in shards
+            and row.updated_at >= since
+            and (-row.updated_at, row.user_id) > (-at, last)
+        ]
+        return [(user_id, -order) for order, user_id in sorted(found)[: max(n, 0)]]
+
     def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:
         """``(user_id, cosine similarity)`` of the n nearest users; ties by id."""
         query = _frozen(vector, self.dim)

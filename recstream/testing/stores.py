@@ -297,6 +297,22 @@ class UserStoreContract(ABC):
         assert len(store.newest(100)) == 6
         assert store.newest(0) == []
 
+    def test_who_was_active_is_found_in_pages_the_last_first(self) -> None:
+        """In some shards, from a time on; equals in order of their ids; a page begins after any user."""
+        store = self.make()
+        times = {"a": 5.0, "c'": 7.25, "b": 7.25, "é": 7.25, "old": 1.0, "zero": 0.0}
+        rows = [user_row(user_id, shard=2, updated_at=at) for user_id, at in times.items()]
+        store.upsert([*rows, user_row("elsewhere", shard=9, updated_at=6.0)])
+        everybody = [("b", 7.25), ("c'", 7.25), ("é", 7.25), ("a", 5.0), ("old", 1.0), ("zero", 0.0)]
+        start = (float("inf"), "")
+        assert store.active([2, 3], -1.0, start, 9) == everybody
+        assert store.active([2], float("-inf"), start, 9) == everybody
+        assert store.active([9, 2], 5.0, start, 9) == [*everybody[:3], ("elsewhere", 6.0), ("a", 5.0)]
+        assert store.active([2], 0.0, (7.25, ""), 2) == everybody[:2]
+        for at, (user_id, updated_at) in enumerate(everybody):
+            assert store.active([2], 0.0, (updated_at, user_id), 2) == everybody[at + 1 : at + 3]
+        assert store.active([2], 0.0, start, 0) == store.active([], 0.0, start, 9) == []
+
 
 class ItemStoreContract(ABC):
     """Every :class:`recstream.stores.base.ItemStore` passes these."""

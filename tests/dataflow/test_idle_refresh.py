@@ -319,6 +319,174 @@ def test_of_many_items_at_once_only_the_newest_are_searched_for(number_of_it: in
     assert [item for user, item in first if user == "u0"] == found
 
 
+# items that have gone
+
+
+def listed_to(count: int, **rules: Any) -> WorkerHarness:
+    """So many users have a list with every item that they do not know; the later ones were active later."""
+    rules = {"idle_refresh": idle_refresh_rules(after_events=1e9), **rules}
+    harness = bench_of(ranking=ranking_rules(top_n=6), **rules)
+    for k in range(count):
+        harness.clock.now += 1.0
+        played(harness, event(harness.clock() - 1000.0, "view", "i0", user=f"u{k}", offset=k))
+    harness.flush()
+    return harness
+
+
+def restarted(harness: WorkerHarness) -> WorkerHarness:
+    """The harness after a restart; its worker owns the shards that it owned."""
+    harness.flush()
+    harness.again()
+    for shard in range(harness.rules.shards):
+        harness.worker.own_shard(shard, None)
+    played(harness)
+    return harness
+
+
+def gone(item_id: str, **how: bool) -> Any:
+    """An item that was there and is not to be listed any more."""
+    return item_row(item_id, text="one text")._replace(**(how or {"deleted": True}))
+
+
+def refreshed(harness: WorkerHarness, *, seconds: float = 1.0, times: int = 8) -> list[str]:
+    """The users whose lists leave although nobody sends anything, in their order."""
+    found: list[str] = []
+    for _ in range(times):
+        harness.clock.now += seconds
+        lists = [one for one in played(harness)[1] if one is not None]
+        assert all(b"i3" not in one.value for one in lists)
+        found += [one.user_id for one in lists]
+        harness.worker.checkpoint.background.wait()
+    return found
+
+
+@pytest.mark.parametrize("how", [{"deleted": True}, {"available": False}], ids=["deleted", "withdrawn"])
+@pytest.mark.parametrize("when", ["before the stop", "while no job ran", "after the start"])
+def test_after_a_restart_lists_that_may_hold_an_item_that_went_are_made_again(
+    how: dict[str, bool], when: str
+) -> None:
+    harness = listed_to(5)
+    harness.clock.now += 10.0
+    if when == "before the stop":
+        harness.worker.replica.put(gone("i3", **how))
+    elif when == "while no job ran":
+        harness.items.upsert([gone("i3", **how)._replace(seq=int(harness.clock() * 1e9))])
+    restarted(harness)
+    if when == "after the start":
+        assert refreshed(harness) == []
+        harness.worker.replica.put(gone("i3", **how))
+    assert refreshed(harness) == ["u4", "u3", "u2", "u1", "u0"], "who was here last comes first"
+    assert refreshed(harness) == [], "once is enough"
+
+
+def test_what_went_before_the_last_event_of_a_user_is_not_in_their_list() -> None:
+    harness = listed_to(1)
+    harness.worker.replica.put(gone("i3"))
+    harness.flush()
+    late_s = harness.rules.user_state.decode.future_tolerance_s
+    harness.clock.now += 2 * late_s
+    played(harness, event(harness.clock(), "view", "i1", user="later", offset=99))
+    assert refreshed(restarted(harness)) == ["u0"]
+
+
+def test_users_who_are_here_again_get_no_second_list() -> None:
+    harness = listed_to(3)
+    harness.worker.replica.put(gone("i3"))
+    restarted(harness)
+    played(harness, event(harness.clock(), "view", "i1", user="u1", offset=99))
+    assert refreshed(harness) == ["u2", "u0"]
+
+
+def test_users_who_are_not_active_or_were_erased_get_none() -> None:
+    harness = listed_to(3)
+    harness.worker.replica.put(gone("i3"))
+    restarted(harness)
+    played(harness, event(harness.clock(), "forget", user="u1", offset=99))
+    assert refreshed(harness) == ["u2", "u0"]
+    harness = listed_to(3)
+    harness.worker.replica.put(gone("i3"))
+    harness.flush()
+    harness.clock.now += 31 * DAY
+    assert refreshed(restarted(harness)) == []
+
+
+def test_of_lists_made_in_this_run_those_that_hold_it_are_made_again_and_no_others() -> None:
+    harness = listed_to(4)
+    played(
+        harness, event(harness.clock(), "view", "i3", user="u2", offset=99)
+    )  # who knows it is not shown it
+    harness.worker.replica.put(gone("i3"))
+    harness.clock.now += 1.0
+    made = harness.meters.values["drift_lists", "emitted"]
+    assert refreshed(harness) == ["u3", "u1", "u0"]
+    assert harness.meters.values["drift_lists", "emitted"] - made == 3
+    assert harness.meters.values["drift_lists", "unchanged"] == 0
+
+
+def test_so_many_of_them_a_second_are_made_and_no_more() -> None:
+    """With 50 a second 10,000 users take 200 s."""
+    rules = idle_refresh_rules(after_events=1e9, lists_per_s=8.0)
+    harness = listed_to(100, idle_refresh=rules)
+    harness.worker.replica.put(gone("i3"))
+    restarted(harness)
+    counts = [len(refreshed(harness, seconds=0.5, times=1)) for _ in range(30)]
+    assert counts[:2] == [0, 8], "they are read first, in a thread of its own"
+    assert counts[2:20] == [4] * 18
+    assert sum(counts) == 100
+
+
+def test_the_worker_asks_to_be_called_until_all_are_made() -> None:
+    harness = listed_to(40)
+    harness.worker.replica.put(gone("i3"))
+    restarted(harness)
+    found: list[str] = []
+    for _ in range(200):
+        harness.worker.checkpoint.background.wait()
+        look = harness.worker.next_step()
+        assert look is not None
+        if look >= harness.clock() + harness.rules.refresh_s:
+            break
+        harness.clock.now = max(look, harness.clock() + 0.01)
+        found += [one.user_id for one in played(harness)[1] if one is not None]
+    assert sorted(found) == sorted(f"u{k}" for k in range(40))
+
+
+def test_more_users_than_are_read_at_once_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recstream.dataflow.idle_refresh.outdated._AT_ONCE", 4)
+    harness = listed_to(11)
+    harness.worker.replica.put(gone("i3"))
+    assert refreshed(restarted(harness), times=20) == [f"u{k}" for k in reversed(range(11))]
+
+
+def test_without_idle_refresh_nobody_looks() -> None:
+    harness = WorkerHarness(idle_refresh=None)
+    harness.know("i3")
+    harness.step(event(1.0, "view", "i3", offset=1))
+    harness.worker.replica.put(gone("i3"))
+    assert refreshed(restarted(harness)) == []
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.lists(st.integers(0, 7), max_size=5, unique=True)), max_size=40),
+    st.lists(st.integers(0, 7), max_size=3),
+)
+def test_holders_are_those_whose_last_list_holds_an_item(
+    made: list[tuple[int, list[int]]], items: list[int]
+) -> None:
+    users = IdleUsers(limit=6, after=5.0)
+    last: dict[str, list[int]] = {}
+    for at, (user, listed) in enumerate(made):
+        users.note_event(f"u{user}", float(at), at=float(at))
+        is_first = not users.knows_list_of(f"u{user}")
+        changed = users.note_list(f"u{user}", float(at), listed, is_refresh=False)
+        assert changed == (is_first or listed != last[f"u{user}"])
+        last.pop(f"u{user}", None)
+        last[f"u{user}"] = listed
+    known = [user for user in last if users.knows_list_of(user)]
+    assert known == list(last)[-6:]
+    assert users.holders(items) == [user for user in reversed(known) if set(last[user]) & set(items)]
+
+
 # a log worked off event by event
 
 Logs = st.lists(

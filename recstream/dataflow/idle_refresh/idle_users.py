@@ -1,4 +1,4 @@
-"""Users who may come back, and how much has happened since their lists were made."""
+"""Users who may come back, what their last lists hold, and how much has happened since these were made."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ _RETURNING: Final = 10.0
 """Events after their last one within which all users are equally likely to come back."""
 _LONGEST: Final = 64.0
 """Times ``after`` that pass at most between two lists of a user, where they always come out the same."""
+_LONG_AGO: Final = 1e9
+"""Events of the stream since the last event of a user, where it is not known how many there were."""
+_NOTHING: Final = -1
+"""In place of an item: the list is no longer than that."""
+_UNKNOWN: Final = -2
+"""In place of the first item: no list was made yet."""
 
 
 def refresh_value(age: Floats, idle: Floats) -> Floats:
@@ -40,7 +46,7 @@ def refresh_value(age: Floats, idle: Floats) -> Floats:
 
 
 class IdleUsers:
-    """A bounded table of users: when their last event came, when their list was made, and its digest.
+    """A bounded table of users: when their last event came, when their list was made, and what it holds.
 
     Time is counted in events of the whole stream (``tick``): where nothing happens, nothing is due.
 
@@ -68,7 +74,8 @@ class IdleUsers:
         self._event_times = np.zeros(0)
         self._intervals = np.zeros(0)
         """Ticks after which each user's list may be made again."""
-        self._digests = np.zeros(0, np.int64)
+        self._lists = np.zeros((0, 1), np.int32)
+        """Handles of the items of each user's last list, with `_NOTHING` behind them; or `_UNKNOWN`."""
         self._next_due = float("inf")
         """No list is due before this tick."""
 
@@ -86,20 +93,37 @@ class IdleUsers:
         if place is None:
             if len(self._places) >= self._limit:
                 self.drop(next(iter(self._places)))
-            place = self._take_place(user_id)
-            self._list_ticks[place] = tick
-            self._digests[place] = 0
-            self._intervals[place] = self._after
+            place = self._take_place(user_id, tick)
         self._places[user_id] = place
         self._event_ticks[place] = tick
         self._event_times[place] = at
         self._next_due = min(self._next_due, float(self._list_ticks[place] + self._intervals[place]))
+
+    def adopt(self, user_id: str, tick: float, at: float) -> None:
+        """Take in a user whose last event came ``at`` a time before all others, if there is room."""
+        if user_id not in self._places and len(self._places) < self._limit:
+            place = self._places[user_id] = self._take_place(user_id, tick)
+            self._event_ticks[place] = tick - _LONG_AGO
+            self._event_times[place] = at
+
+    def knows_list_of(self, user_id: str) -> bool:
+        """Whether it is known what the user's last list holds."""
+        place = self._places.get(user_id)
+        return place is not None and int(self._lists[place, 0]) != _UNKNOWN
+
+    def holders(self, items: Sequence[int]) -> list[str]:
+        """Users whose last list holds any of these items, those whose event came last first."""
+        used = len(self._names)
+        (places,) = np.nonzero(np.isin(self._lists[:used], np.asarray(items, np.int32)).any(axis=1))
+        places = places[np.argsort(-self._event_times[places], kind="stable")]
+        return [self._names[place] for place in places.tolist()]
 
     def drop(self, user_id: str) -> None:
         """Leave a user alone until their next event."""
         place = self._places.pop(user_id, None)
         if place is not None:
             self._names[place] = ""
+            self._lists[place] = _UNKNOWN
             self._event_times[place] = -np.inf
             self._free.append(place)
 
@@ -108,9 +132,13 @@ class IdleUsers:
         place = self._places.get(user_id)
         if place is None:
             return True
-        digest = hash(tuple(items))
-        differs = digest != int(self._digests[place])
-        self._digests[place] = digest
+        if len(items) > self._lists.shape[1]:
+            missing = len(items) - self._lists.shape[1]
+            self._lists = np.pad(self._lists, ((0, 0), (0, missing)), constant_values=_NOTHING)
+        made = np.full(self._lists.shape[1], _NOTHING, np.int32)
+        made[: len(items)] = items
+        differs = not np.array_equal(made, self._lists[place])
+        self._lists[place] = made
         self._list_ticks[place] = tick
         if is_refresh and not differs:
             self._intervals[place] = min(2.0 * self._intervals[place], _LONGEST * self._after)
@@ -145,17 +173,24 @@ class IdleUsers:
             self._next_due = min(self._next_due, float((tick + self._intervals[places]).min()))
         return [self._names[place] for place in places.tolist()]
 
-    def _take_place(self, user_id: str) -> int:
+    def _take_place(self, user_id: str, tick: float) -> int:
+        """Find a place for a user, as if a list of nothing known was made at this tick."""
         if self._free:
             place = self._free.pop()
             self._names[place] = user_id
-            return place
-        place = len(self._names)
-        self._names.append(user_id)
-        if place >= len(self._event_ticks):
-            for name in ("_event_ticks", "_list_ticks", "_event_times", "_intervals", "_digests"):
-                old = getattr(self, name)
-                new = np.zeros(max(1024, 2 * place), old.dtype)
-                new[:place] = old
-                setattr(self, name, new)
+        else:
+            place = len(self._names)
+            self._names.append(user_id)
+            if place >= len(self._event_ticks):
+                self._grow(max(1024, 2 * place))
+        self._list_ticks[place] = tick
+        self._lists[place] = _UNKNOWN
+        self._intervals[place] = self._after
         return place
+
+    def _grow(self, places: int) -> None:
+        for name in ("_event_ticks", "_list_ticks", "_event_times", "_intervals", "_lists"):
+            old = getattr(self, name)
+            new = np.zeros((places, *old.shape[1:]), old.dtype)
+            new[: len(old)] = old
+            setattr(self, name, new)

@@ -1,4 +1,4 @@
-"""Lists of users who are away, made again because of trends and new items."""
+"""Lists of users who are away, made again because of trends, of new items, and of items that have gone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Final
 
 import numpy as np
 
+from recstream.dataflow.background import Later
 from recstream.dataflow.catalogue_replica import CatalogueReplica
 from recstream.dataflow.idle_refresh.idle_users import IdleUsers
+from recstream.dataflow.idle_refresh.outdated import OutdatedUsers
 from recstream.dataflow.messages import DueList, DueLists
 from recstream.dataflow.recovery import Recovery, Resent
 from recstream.dataflow.services import DataflowRules, IdleRefreshRules, Services
@@ -42,8 +44,9 @@ _MOST_FITTING: Final = 2000
 class IdleRefresh:
     """Chooses whose lists are made again, and which of them are emitted. Nothing of it is stored.
 
-    After a restart it knows only users of whom events came since, and those whom a new item fits. In a log
-    replayed event by event its choices follow from the log alone.
+    After a restart it knows only users of whom events came since, those whom a new item fits, and those whose
+    lists may hold an item that has gone. In a log replayed event by event its choices follow from the log
+    alone.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class IdleRefresh:
         recovery: Recovery,
         services: Services,
         dataflow: DataflowRules,
+        later: Later,
     ) -> None:
         self._rules = rules
         self._users = users
@@ -67,6 +71,14 @@ class IdleRefresh:
         self._shards = dataflow.shards
         self._is_alone = dataflow.processes == 1
         self.idle = IdleUsers(dataflow.hot_users, rules.after_events)
+        self._outdated = OutdatedUsers(
+            self._store,
+            self.idle,
+            recovery,
+            later,
+            late_s=dataflow.user_state.decode.future_tolerance_s,
+        )
+        self._outdated.note([], replica.gone_at)
         self._credit = 0.0
         """Lists that may be made now."""
         self._credited_at = self._steady()
@@ -90,6 +102,7 @@ class IdleRefresh:
     def forget(self, user_id: str) -> None:
         """Forget a user who was erased."""
         self.idle.drop(user_id)
+        self._outdated.forget(user_id)
         self._fitting.pop(user_id, None)
         self._made_for.pop(user_id, None)
 
@@ -107,13 +120,22 @@ class IdleRefresh:
                 self._meters.add("drift_items_skipped")
             self._arrived.append(item)
 
+    def note_gone_items(self, gone: Sequence[int]) -> None:
+        """Have users searched for whose lists may hold items that have gone; as `note_new_items`."""
+        if not self._every_event:
+            self._outdated.note(gone, self._replica.gone_at)
+
     def next_look(self) -> float | None:
-        """Give when lists or searches are due (steady clock), or None: no trend has moved, no item is new."""
+        """Give when lists or searches are due (steady clock), or None: trends and items are as they were."""
         steady = self._steady()
         looks = []
+        missing = min(_LISTS_AT_ONCE, self._most_credit) - self._credit
+        credited = self._credited_at + max(missing, 0.0) / self._rules.lists_per_s
         if self._fitting or self.idle.is_due(self._replica.statistics.tick):
-            missing = min(_LISTS_AT_ONCE, self._most_credit) - self._credit
-            looks.append(self._credited_at + max(missing, 0.0) / self._rules.lists_per_s)
+            looks.append(credited)
+        outdated = self._outdated.next_look(steady)
+        if outdated is not None:
+            looks.append(max(outdated, credited))
         if self._arrived:
             looks.append(max(self._search_at, steady))
         return min(looks, default=None)
@@ -134,18 +156,22 @@ class IdleRefresh:
         if is_busy and self._credit < self._most_credit:
             return {}, Resent({}, [], [])
         most = min(int(self._credit), _LISTS_BESIDE_OTHERS if is_busy else _LISTS_AT_ONCE)
-        fitting = [user_id for user_id in self._fitting if user_id not in due][:most]
-        resent = self._recovery.load(fitting)
+        since = steady - self._rules.active_s
+        outdated = [user_id for user_id in self._outdated.take(most, since) if user_id not in due]
+        fitting = [user_id for user_id in self._fitting if user_id not in due][: most - len(outdated)]
+        resent = self._recovery.load([*outdated, *fitting])
+        self._adopt(outdated)
         for user_id in fitting:
             items = self._fitting.pop(user_id)
             if self._is_active(user_id, steady):
                 self._made_for[user_id] = items
         fitting = [user_id for user_id in fitting if user_id in self._made_for]
-        since = steady - self._rules.active_s
-        picked = self.idle.pick(most - len(fitting), tick=self._replica.statistics.tick, since=since)
-        for user_id in picked:  # their lists are emitted with any change
+        room = most - len(outdated) - len(fitting)
+        picked = self.idle.pick(room, tick=self._replica.statistics.tick, since=since)
+        for user_id in (*outdated, *picked):  # their lists are emitted with any change
             self._made_for.pop(user_id, None)
-        return self._due_lists([*fitting, *picked], due.keys() | resent.due.keys()), resent
+        users = dict.fromkeys([*outdated, *fitting, *picked])
+        return self._due_lists(list(users), due.keys() | resent.due.keys()), resent
 
     def take_due_in_log(self) -> DueLists:
         """Take out users whose lists are made after an event, in a log replayed event by event."""
@@ -186,6 +212,13 @@ class IdleRefresh:
                 lists[user_id] = DueList("drift", None, now)
         self._credit -= len(lists)
         return lists
+
+    def _adopt(self, user_ids: Sequence[str]) -> None:
+        """Take users in whose lists are made, so that it is known what these hold."""
+        for user_id in user_ids:
+            user_state = self._users.find(user_id)
+            if user_state is not None and user_state.as_of is not None:
+                self.idle.adopt(user_id, self._replica.statistics.tick, user_state.as_of.ts)
 
     def _search(self) -> None:
         """Find the users whom new items fit, by their stored tastes."""

@@ -167,6 +167,13 @@ class JournalledUserStore:
         self.settle()
         return self._store.newest(n)
 
+    def active(
+        self, shards: Collection[int], since: float, before: tuple[float, str], n: int
+    ) -> list[tuple[str, float]]:
+        """``(user_id, updated_at)`` of the n users who changed last before a user."""
+        self.settle()
+        return self._store.active(shards, since, before, n)
+
     def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:
         """``(user_id, cosine similarity)`` of the n nearest users."""
         with self._changed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,32 @@ class KeyedTable:
 
         with translated(self.where, f"reading the rows of the greatest {column}"):
             return read_again(read)
+
+    def last(
+        self, column: str, since: float, before: tuple[float, str], n: int, *, where: str
+    ) -> list[tuple[str, float]]:
+        """``(key, number)`` of n rows that a filter selects, by a column of floats, the greatest first.
+
+        Equals are in order of their keys. Of those that are at least ``since``, the first n that come after
+        ``before``, a number and a key.
+        """
+        number, key = before
+        wanted = [where]
+        if math.isfinite(since):
+            wanted.append(f"{column} >= {since!r}")
+        if math.isfinite(number):
+            behind = f"{column} = {number!r} AND {self.key} > {sql_text(key)}"
+            wanted.append(f"({column} < {number!r} OR ({behind}))")
+
+        def read() -> Any:
+            self.handle.checkout_latest()
+            found = self.handle.search().where(" AND ".join(wanted))
+            return found.select([self.key, column]).limit(None).to_arrow()
+
+        with translated(self.where, f"reading the greatest {column}"):
+            rows = read_again(read)
+        rows = rows.sort_by([(column, "descending"), (self.key, "ascending")]).slice(0, max(n, 0))
+        return list(zip(rows[self.key].to_pylist(), rows[column].to_pylist(), strict=True))
 
     def nearest(self, vector: Vector, n: int) -> list[tuple[str, float]]:
         """``(key, cosine)`` of the n rows whose unit ``vector`` is most similar; zeros have cosine 0.

@@ -95,6 +95,15 @@ class LanceUserStore:
         """The rows of the n users who changed last."""
         return user_rows(self._table.greatest("updated_at", n), self._dim)
 
+    def active(
+        self, shards: Collection[int], since: float, before: tuple[float, str], n: int
+    ) -> list[tuple[str, float]]:
+        """``(user_id, updated_at)`` of the n users who changed last before a user."""
+        if not shards:
+            return []
+        where = f"shard IN ({', '.join(str(int(s)) for s in sorted(shards))})"
+        return self._table.last("updated_at", since, before, n, where=where)
+
     def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:
         """``(user_id, cosine similarity)`` of the n nearest users: an exact scan."""
         if vector.shape != (self._dim,):

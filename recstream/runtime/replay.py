@@ -85,7 +85,9 @@ def replay(settings: Settings, stop: Stop, on_stage: Stage) -> Replayed:
         wiring = Wiring(settings.model_copy(update={"backfill": chosen}), stop=stop)
         try:
             wiring.database  # noqa: B018 - a store that does not fit is refused before anything is read
-            return _replay(wiring, place, stop, on_stage)
+            done = _replay(wiring, place, stop, on_stage)
+            wiring.database.purge()  # of users whom the log erases
+            return done
         finally:
             wiring.close()
 

@@ -111,6 +111,14 @@ class Maintenance:
         self._looked = now
         return self._due(now) and self.run()
 
+    def run(self) -> bool:
+        """Tidy the table now; False when a commit was lost to a writer (only without file locks)."""
+        started = self._clock()
+        with translated(self._table.where, "maintaining the table"), self._table.lock.alone() as alone:
+            done = self._tidy(self._upkeep.keep_s, alone=alone, purges=False)
+        self._note_run(started, done=done)
+        return done
+
     def purge(self) -> bool:
         """Tidy the table until no older version is on the disk, and no row that was replaced or deleted.
 
@@ -119,55 +127,55 @@ class Maintenance:
         Raises:
             StoreError: writers were always faster (only without file locks).
         """
-        for _ in range(_PURGE_RUNS):
-            if self.run(keep_s=0.0) and not self._old_versions():
-                with translated(self._table.where, "looking for dead rows"):
-                    stats = self._table.handle.stats()
-                if not _dead_rows(stats):
-                    return True
-                if stats["fragment_stats"]["lengths"]["max"] >= _MERGED_ROWS:
-                    log.warning("rows of erased users stay in a large file: table=%s", self._table.where)
-                    return False
-        raise StoreError(
-            self._table.where,
-            "older versions cannot be removed: others write faster",
-            "try again while less is written",
-        )
-
-    def run(self, *, keep_s: float | None = None) -> bool:
-        """Tidy the table now; False when a commit was lost to a writer (only without file locks).
-
-        ``keep_s`` stands for that of the upkeep; with 0 all that is dead is written off, too.
-        """
         started = self._clock()
+        handle, dead = self._table.handle, 0
+        with translated(self._table.where, "removing dead rows"), self._table.lock.alone() as alone:
+            for _ in range(_PURGE_RUNS):
+                done = self._tidy(0.0, alone=alone, purges=True)
+                stats = handle.stats()
+                dead = _dead_rows(stats)
+                is_large = stats["fragment_stats"]["lengths"]["max"] >= _MERGED_ROWS
+                if done and not self._old_versions() and (is_large or not dead):
+                    break
+            else:
+                raise StoreError(
+                    self._table.where, "older versions cannot be removed", "try again while less is written"
+                )
+        self._note_run(started, done=done)
+        if dead:
+            log.warning("erased rows stay in a large file: table=%s rows=%d", self._table.where, dead)
+        return not dead
+
+    def _tidy(self, keep_s: float, *, alone: bool, purges: bool) -> bool:
+        """Do the work of a run, under the table's lock. One that ``purges`` leaves no small file as it is."""
         handle = self._table.handle
         done = True
-        with translated(self._table.where, "maintaining the table"), self._table.lock.alone() as alone:
-            try:
-                handle.checkout_latest()  # a handle left behind by a lost commit would lose each time
-                stats = handle.stats()
-                has_room = disk_bytes(self._files) <= _live_bytes(stats) / 2 + self._upkeep.slack_bytes
-                # lancedb warns at 0
-                wanted_s = self._upkeep.keep_s if keep_s is None else keep_s
-                keep = timedelta(seconds=max(wanted_s if has_room else 0.0, 0.001))
-                if _is_lone_with_dead(stats) or (keep_s == 0.0 and _dead_rows(stats)):
-                    self._table.rewrite_one()  # a file is only merged with another
-                self._index()
-                # what killed writers left behind may go only while surely nobody writes
-                handle.optimize(cleanup_older_than=keep, delete_unverified=alone)
-            except RuntimeError as error:
-                if not is_conflict(error):
-                    raise
-                log.warning("maintenance lost to a writer, again next time: table=%s", self._table.where)
-                done = False
-            handle.checkout_latest()
-            self._version = int(handle.version) if done else None
+        try:
+            handle.checkout_latest()  # a handle left behind by a lost commit would lose each time
+            stats = handle.stats()
+            has_room = disk_bytes(self._files) <= _live_bytes(stats) / 2 + self._upkeep.slack_bytes
+            # lancedb warns at 0
+            keep = timedelta(seconds=max(keep_s if has_room else 0.0, 0.001))
+            if _is_lone_with_dead(stats) or (purges and _dead_rows(stats)):
+                self._table.rewrite_one()  # a file is only merged with another
+            self._index()
+            # what killed writers left behind may go only while surely nobody writes
+            handle.optimize(cleanup_older_than=keep, delete_unverified=alone)
+        except RuntimeError as error:
+            if not is_conflict(error):
+                raise
+            log.warning("maintenance lost to a writer, again next time: table=%s", self._table.where)
+            done = False
+        handle.checkout_latest()
+        self._version = int(handle.version) if done else None
+        return done
+
+    def _note_run(self, started: float, *, done: bool) -> None:
         give_back()
         self._left = disk_bytes(self._files)
         self._ended = self._clock()
         self._took = self._ended - started
         log.info("maintained: table=%s seconds=%.3f done=%s", self._table.where, self._took, done)
-        return done
 
     def _due(self, now: float) -> bool:
         with translated(self._table.where, "looking whether maintenance is due"):
@@ -212,6 +220,8 @@ def _live_bytes(stats: dict[str, Any]) -> float:
 def _dead_rows(stats: dict[str, Any]) -> int:
     """Rows that were replaced or deleted and are still in the files of the newest version."""
     files = stats["fragment_stats"]
+    if not files["num_fragments"]:
+        return 0
     return round(files["num_fragments"] * files["lengths"]["mean"]) - int(stats["num_rows"])
 
 

@@ -42,6 +42,8 @@ class OutdatedUsers:
         """When the last item went, Unix seconds."""
         self._searched: dict[int, float] = {}
         """By user shard: all users were found whose lists may hold an item that went until then."""
+        self._nothing_left = (float("-inf"), 0)
+        """When the last item went, and how many shards there were, as all were searched: asked often."""
         self._shards: list[int] = []
         """Shards that are being searched."""
         self._until = float("-inf")
@@ -112,5 +114,10 @@ class OutdatedUsers:
         return bool(self._shards)
 
     def _unsearched(self) -> list[int]:
-        searched, gone_at = self._searched, self._gone_at
-        return [s for s in self._recovery.shards if searched.get(s, float("-inf")) < gone_at]
+        shards, searched, gone_at = self._recovery.shards, self._searched, self._gone_at
+        if self._nothing_left == (gone_at, len(shards)):
+            return []
+        left = [shard for shard in shards if searched.get(shard, float("-inf")) < gone_at]
+        if not left:
+            self._nothing_left = (gone_at, len(shards))
+        return left

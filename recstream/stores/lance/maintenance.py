@@ -115,7 +115,7 @@ class Maintenance:
         """Tidy the table now; False when a commit was lost to a writer (only without file locks)."""
         started = self._clock()
         with translated(self._table.where, "maintaining the table"), self._table.lock.alone() as alone:
-            done = self._tidy(self._upkeep.keep_s, alone=alone, purges=False)
+            done = self._tidy(self._upkeep.keep_s, alone=alone)
         self._note_run(started, done=done)
         return done
 
@@ -130,8 +130,9 @@ class Maintenance:
         started = self._clock()
         handle, dead = self._table.handle, 0
         with translated(self._table.where, "removing dead rows"), self._table.lock.alone() as alone:
-            for _ in range(_PURGE_RUNS):
-                done = self._tidy(0.0, alone=alone, purges=True)
+            for number in range(_PURGE_RUNS):
+                # the version that an erasure made names whom it erased, so another one has to follow
+                done = self._tidy(0.0, alone=alone, rewrites=number == 0 or dead > 0)
                 stats = handle.stats()
                 dead = _dead_rows(stats)
                 is_large = stats["fragment_stats"]["lengths"]["max"] >= _MERGED_ROWS
@@ -146,8 +147,8 @@ class Maintenance:
             log.warning("erased rows stay in a large file: table=%s rows=%d", self._table.where, dead)
         return not dead
 
-    def _tidy(self, keep_s: float, *, alone: bool, purges: bool) -> bool:
-        """Do the work of a run, under the table's lock. One that ``purges`` leaves no small file as it is."""
+    def _tidy(self, keep_s: float, *, alone: bool, rewrites: bool = False) -> bool:
+        """Do the work of a run, under the table's lock; ``rewrites``: also where nothing needs it."""
         handle = self._table.handle
         done = True
         try:
@@ -156,7 +157,7 @@ class Maintenance:
             has_room = disk_bytes(self._files) <= _live_bytes(stats) / 2 + self._upkeep.slack_bytes
             # lancedb warns at 0
             keep = timedelta(seconds=max(keep_s if has_room else 0.0, 0.001))
-            if _is_lone_with_dead(stats) or (purges and _dead_rows(stats)):
+            if rewrites or _is_lone_with_dead(stats):
                 self._table.rewrite_one()  # a file is only merged with another
             self._index()
             # what killed writers left behind may go only while surely nobody writes

@@ -246,6 +246,7 @@ def hide_rest(harness: WorkerHarness) -> None:
     for number in (2, 3):
         harness.worker.replica.put(item_row(f"jazz {number}", text="jazz", available=False))
     harness.worker.replica.take_arrived()
+    harness.worker.replica.take_gone()
 
 
 def test_a_new_item_finds_users_who_are_not_in_memory() -> None:

@@ -58,6 +58,12 @@ METRICS: Final[dict[str, Metric]] = {
         "Events that the user's stored state has absorbed before (read again after a crash or by a replay).",
         "Expected after a crash or replay; otherwise two jobs read into one store.",
     ),
+    "events_tombstone": Metric(
+        "counter",
+        "events",
+        "Null values on the topic of events, left out: they say nothing, and erase nobody.",
+        "A producer deletes events from the topic: to erase a user, send a forget event.",
+    ),
     "events_waiting": Metric(
         "gauge",
         "events",

@@ -17,7 +17,7 @@ from recstream.records.dead_letter import raw_of
 from tests.support.builders import encoder_spec
 from tests.support.logs import T0, Record, events, versions_after
 from tests.support.memory_jobs import DIM, ITEMS, WORKERS, MemoryJob, Run, ScriptedSource, raw_batches, view
-from tests.support.rules import learning_rules
+from tests.support.rules import learning_rules, reject_limit_rules
 from tests.support.stored_users import assert_same_users
 
 TEXT_ONLY = {
@@ -354,3 +354,24 @@ def test_a_log_read_twice_changes_nothing_but_repeats_the_lists(run_flow: Run, w
     assert_same_users(job.users.rows, before)
     assert job.account() == (200, 100, 0, 100, 0, 0, True)
     assert {user: made[-1]["version"] for user, made in job.lists().items()} == versions_after(log)
+
+
+@WORKERS
+def test_a_null_value_deletes_an_item_and_is_no_event(run_flow: Run, workers: int) -> None:
+    """However many come in a row: a compacted topic keeps one for each item that went."""
+    job = MemoryJob(run_flow, workers)
+    job.load_items()
+    (items,) = raw_batches([b""] * (len(ITEMS) + 99), "items/0", size=1000)
+    keys = [*(str(one["item_id"]).encode() for one in ITEMS[1:]), *(b"gone%d" % n for n in range(100))]
+    (log,) = raw_batches([*[b""] * 50, view("ann", "i0"), b"", b"no JSON"], size=1000)
+    flow = job.flow(
+        TestingSource([log._replace(tombstones=dict.fromkeys([*range(50), 51], b"ann"))]),
+        TestingSource([items._replace(tombstones=dict(enumerate(keys)))]),
+        reject_limit=reject_limit_rules(share=0.5, records=10, run=2),
+    )
+    run_flow(flow, workers=workers)
+    assert {row.item_id for row in job.items.rows.values() if not row.deleted} == {"i0"}
+    assert job.reasons() == {("events/0", 52): "not_json"}
+    assert job.account() == (2, 1, 0, 0, 1, 0, True)
+    assert job.meters.snapshot()["events_tombstone"] == 51
+    assert job.user_state("ann")[0].version == 1, "nobody was erased"

@@ -18,7 +18,7 @@ from recstream.runtime.runner import run_flow
 from recstream.runtime.signals import Stop
 from recstream.runtime.wiring import Wiring
 
-__all__ = ["Replayed", "Stage", "load_items", "replay"]
+__all__ = ["Replayed", "Stage", "check_inputs", "load_items", "replay"]
 
 
 Stage: TypeAlias = Callable[[str, Callable[[], float] | None], None]
@@ -42,27 +42,8 @@ class Replayed:
         return int(self.summary.get("records_rejected", {}).get("events/unknown_item", 0))
 
 
-def load_items(settings: Settings, stop: Stop, on_stage: Stage) -> dict[str, Any]:
-    """Encode and store the items of ``backfill.items``; gives the run's summary.
-
-    Those that did not change are left as they are.
-
-    Raises:
-        StoreBusyError: a job is running on the store; send the items to its topic instead.
-        ConnectorError, StoreError, EncoderError: what the settings name is not there, or does not fit.
-    """
-    wiring = Wiring(settings, stop=stop)
-    _check(wiring)
-    with job_lock(settings.store_dir, "catalogue load"):
-        try:
-            wiring.database  # noqa: B018 - a store that does not fit is refused before anything is read
-            _load_items(wiring, on_stage)
-            return wiring.summary()
-        finally:
-            wiring.close()
-
-
-def _load_items(wiring: Wiring, on_stage: Stage) -> None:
+def load_items(wiring: Wiring, on_stage: Stage) -> None:
+    """Encode and store the items of ``backfill.items``; those that did not change are left as they are."""
     settings = wiring.settings
     source = _checked(wiring.replay_source(settings.backfill.items))
     on_stage("items", _share(source))
@@ -77,7 +58,7 @@ def replay(settings: Settings, stop: Stop, on_stage: Stage) -> Replayed:
         StoreBusyError: a job is running on the store.
         ConnectorError, StoreError, EncoderError: what the settings name is not there, or does not fit.
     """
-    _check(Wiring(settings, stop=stop))
+    check_inputs(Wiring(settings, stop=stop))
     with job_lock(settings.store_dir, "backfill"):
         place = replay_place(settings)
         chosen = settings.backfill.model_copy(update={"dead_letter": place.dead_letter})
@@ -93,7 +74,7 @@ def _replay(wiring: Wiring, place: ReplayPlace, stop: Stop, on_stage: Stage) -> 
     settings = wiring.settings
     chosen = settings.backfill
     if chosen.items:
-        _load_items(wiring, on_stage)
+        load_items(wiring, on_stage)
     if chosen.events and not stop.asked():
         source = _checked(wiring.replay_source(chosen.events, limit=chosen.limit))
         on_stage("events", _share(source))
@@ -114,8 +95,12 @@ def _replay(wiring: Wiring, place: ReplayPlace, stop: Stop, on_stage: Stage) -> 
     return Replayed(summary, accounting(summary), stop.asked(), place.dead_letter)
 
 
-def _check(wiring: Wiring) -> None:
-    """Look at the files that will be read, before there is a store because of them."""
+def check_inputs(wiring: Wiring) -> None:
+    """Look at the files that will be read, before there is a store because of them.
+
+    Raises:
+        ConnectorError: one cannot be read.
+    """
     chosen = wiring.settings.backfill
     for where, limit in ((chosen.items, 0), (chosen.events, chosen.limit)):
         if where:

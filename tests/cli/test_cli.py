@@ -39,7 +39,7 @@ HELP = {
     ),
     "catalogue": ("load", "fit"),
     "catalogue fit": ("--whitening", "--store", "within seconds"),
-    "catalogue load": ("--store", "--set"),
+    "catalogue load": ("--replace", "--force", "--store", "--set"),
     "deadletter": ("list", "replay"),
     "deadletter list": ("--reason", "--limit", "--json", "--set"),
     "deadletter replay": ("--reason", "--to", "--stream", "--dry-run", "events.dedup"),

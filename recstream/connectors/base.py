@@ -98,6 +98,8 @@ class ReadOptions:
     """Identities of partitions that have a stored position."""
     kept: Collection[str] = ()
     """Names of partitions that have a stored position."""
+    positions: Sequence[Any] = ()
+    """All positions that are stored of such places, by whatever read them."""
 
 
 class RecordSource(FixedPartitionedSource[RawBatch, S]):

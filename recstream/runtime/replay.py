@@ -13,7 +13,7 @@ from recstream.dataflow.outputs import Inputs
 from recstream.dataflow.recommend import FinalListsSource
 from recstream.metrics.accounting import Accounting, accounting
 from recstream.runtime.locks import job_lock
-from recstream.runtime.positions import ReplayPlace, positions_dir, replay_place
+from recstream.runtime.positions import ReplayPlace, positions_dir, replay_place, replayed_positions
 from recstream.runtime.runner import run_flow
 from recstream.runtime.signals import Stop
 from recstream.runtime.wiring import Wiring
@@ -73,10 +73,13 @@ def replay(settings: Settings, stop: Stop, on_stage: Stage) -> Replayed:
 def _replay(wiring: Wiring, place: ReplayPlace, stop: Stop, on_stage: Stage) -> Replayed:
     settings = wiring.settings
     chosen = settings.backfill
+    source = None
+    if chosen.events:  # before the items are loaded: it may not be the log that was read before
+        stored = replayed_positions(settings.store_dir)
+        source = _checked(wiring.replay_source(chosen.events, limit=chosen.limit, positions=stored))
     if chosen.items:
         load_items(wiring, on_stage)
-    if chosen.events and not stop.asked():
-        source = _checked(wiring.replay_source(chosen.events, limit=chosen.limit))
+    if source is not None and not stop.asked():
         on_stage("events", _share(source))
         rules = replay_rules(wiring.rules(), chosen.refresh, job=place.positions)
         outputs = wiring.replay_outputs()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -252,10 +253,13 @@ class Wiring:
             sessions=self._sink(live.sessions) if live.sessions else None,
         )
 
-    def replay_source(self, where: str, *, limit: int = 0) -> RecordSource[Any]:
+    def replay_source(
+        self, where: str, *, limit: int = 0, positions: Sequence[Any] = ()
+    ) -> RecordSource[Any]:
         """The log to replay: a file, or another place between ``start`` and ``backfill.stop``.
 
-        Its positions are not shown to tools that watch how far behind the live job is.
+        ``positions`` are those that replays have stored: what was read of a file is known by them. The
+        source's own are not shown to tools that watch how far behind the live job is.
         """
         connector = self._connector(where)
         if connector.has_bounds and limit:
@@ -266,6 +270,7 @@ class Wiring:
             stop=self.settings.backfill.stop_at,
             limit=limit,
             stopping=self.stop.asked,
+            positions=positions,
         )
         return connector.source(where, options)
 

@@ -277,3 +277,20 @@ def test_a_second_job_on_a_store_is_refused(tmp_path: Path) -> None:
     assert "is in use by `recstream run` (process" in told
     assert "stop it first" in told
     run.go("batch")
+
+
+def test_a_log_that_was_exported_anew_is_refused_however_it_is_replayed(tmp_path: Path) -> None:
+    """Its new events stand at offsets that users have absorbed: they would be lost without a word."""
+    log = events(40, items=36, ids=True)
+    run = prepared(tmp_path, log)
+    run.go("end")
+    before = stored_users(run.state)
+    write_lines(tmp_path / "events.jsonl", [*log[:10], *events(5, items=36, seed=1, ids=True), *log[10:]])
+    for refresh in ("end", "event"):
+        told = run.go(refresh, code=1)
+        assert "not the log that was read before under this name" in told
+        assert "other records among the first 40" in told
+        assert "another --state" in told
+    assert_same_users(stored_users(run.state), before, tolerance=0.0)
+    write_lines(tmp_path / "events.jsonl", [*log, *events(5, items=36, first=40, ids=True)])
+    assert "read 5 = applied 5" in run.go("end")

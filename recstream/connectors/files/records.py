@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
+from zlib import crc32
 
 from recstream.connectors.files.formats import MAX_RECORD, FileFault, RecordReader, suffix_of, unreadable
 from recstream.connectors.files.lines import LineReader
 from recstream.connectors.files.rows import RowReader
 
-__all__ = ["fingerprint", "open_records"]
+__all__ = ["digest_of", "digests", "fingerprint", "open_records"]
 
 _FINGERPRINT: Final = 2**16
+_BLOCK: Final = 4096
+"""Records digested at once."""
 
 
 def open_records(
@@ -50,8 +54,8 @@ def fingerprint(path: Path) -> str:
     """12 hex digits of the SHA-256 of the first record (of its first 64 KiB); ``"empty"`` without one.
 
     The first record alone, so that a log keeps its fingerprint however it grows: a beginning of a log and
-    the whole have the same. The price: two different logs of one name that begin with the same record are
-    taken for one. Give the second another name.
+    the whole have the same. Two different logs of one name that begin with the same record are told apart
+    by the `digests` of what was read.
 
     Raises:
         FileFault: as :func:`open_records`.
@@ -62,3 +66,33 @@ def fingerprint(path: Path) -> str:
     finally:
         reader.close()
     return hashlib.sha256(first[0][:_FINGERPRINT]).hexdigest()[:12] if first else "empty"
+
+
+def digest_of(values: Sequence[bytes], before: int = 0) -> int:
+    """Digest of records that follow those with the digest ``before``: 32 bits, whatever parts they come in.
+
+    >>> digest_of([b"{}", b"[]"]) == digest_of([b"[]"], digest_of([b"{}"])) != digest_of([b"[]", b"{}"])
+    True
+    """
+    return crc32(b"".join(value + b"\n" for value in values), before)
+
+
+def digests(path: Path, counts: Collection[int], *, max_record: int = MAX_RECORD) -> dict[int, int]:
+    """Digest of the first so many records, for each of the counts that the file has records for.
+
+    Raises:
+        FileFault: as :func:`open_records`.
+    """
+    found, digest = {}, 0
+    reader = open_records(path, max_record=max_record)
+    try:
+        for count in sorted(counts):
+            while reader.offset < count:
+                values = reader.read(min(count - reader.offset, _BLOCK))
+                if not values:
+                    return found
+                digest = digest_of(values, digest)
+            found[count] = digest
+    finally:
+        reader.close()
+    return found

@@ -32,6 +32,7 @@ from recstream.ranking.online_learning import OnlineLearner
 from recstream.ranking.query import Query
 from recstream.ranking.recommender import Recommender, warm_up
 from recstream.records.reject_limit import RejectLimit
+from recstream.records.time_order import TimeOrder
 
 __all__ = ["PerWorker", "Worker"]
 
@@ -123,6 +124,7 @@ class Worker:
         )
         self.sessions = SessionClosing(self.timers, self.outbox, services, rules)
         self.reject_limit = RejectLimit("events that were read", rules.reject_limit)
+        self._time_order = TimeOrder(rules.lateness_s)
         self.inbox: list[EventBatch] = []
         """Batches of the next micro-batch."""
         self.is_ending = False
@@ -207,6 +209,7 @@ class Worker:
         if self.rules.every_event:
             self._list_in_place(done.due, done)
             self.count(done.take_interactions())
+            self._note_order(batches)
         elif self.rules.lists:
             self._request_lists(done, arrived)
         done.account(self.meters, self.reject_limit)
@@ -231,6 +234,15 @@ class Worker:
         """
         self.outbox.drop_confirmed()
         self.checkpoint.flush(turn=self.turn, is_last=self.is_ending)
+
+    def _note_order(self, batches: Sequence[EventBatch]) -> None:
+        """Count the events that come after far newer ones: a list made of those is made of the future."""
+        before = self._time_order.late
+        for batch in batches:
+            for event in batch.events:
+                self._time_order.note(event.ts)
+        if self._time_order.late > before:
+            self.meters.add("events_late", self._time_order.late - before)
 
     def _list_in_place(self, due: DueLists, done: MicroBatch) -> None:
         """Make the lists that are due, by all that was learned so far."""

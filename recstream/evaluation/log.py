@@ -19,6 +19,7 @@ from recstream.items.codec import ItemRow
 from recstream.records.decode import decode_events, decode_items
 from recstream.records.event import Event
 from recstream.records.reject_limit import RejectLimit
+from recstream.records.time_order import TimeOrder
 from recstream.records.transport import RawBatch
 from recstream.runtime.wiring import Wiring
 
@@ -38,13 +39,15 @@ class Log:
     read_at: float
     """When it was read, Unix seconds."""
     events: list[Event] = field(default_factory=list)
-    """With the vectors of their texts, in the order of the file."""
+    """With the vectors of their texts, in the order in which they are replayed."""
     carried_items: dict[int, ItemRow] = field(default_factory=dict)
     """Items carried by events, by the offset of the event."""
     rows: list[ItemRow] = field(default_factory=list)
     """The catalogue as of the file of items."""
     rejected: Counter[str] = field(default_factory=Counter)
     """Counts of rejected records, by reason."""
+    late: int = 0
+    """Events that are older than one before them by more than ``profile.lateness_s``."""
 
 
 def check_files(events: str, items: str | None) -> None:
@@ -59,9 +62,18 @@ def check_files(events: str, items: str | None) -> None:
 
 
 def read_log(
-    wiring: Wiring, rules: DataflowRules, events: str, items: str | None, limit: int, stage: Stage
+    wiring: Wiring,
+    rules: DataflowRules,
+    events: str,
+    items: str | None,
+    limit: int,
+    stage: Stage,
+    *,
+    sort: bool = False,
 ) -> Log:
     """Read both files; texts are encoded through the cache of vectors.
+
+    Events keep the order of the file or, with ``sort``, are put in order of time.
 
     Raises:
         FileFault: One of the files is missing or unreadable.
@@ -84,7 +96,21 @@ def read_log(
         log.rejected.update(reject.reason for reject in encoded.rejects)
         log.carried_items |= encoded.items
         log.events += [event._replace(raw=b"") for event in encoded.events]
+    if sort:
+        _sort(log)
+    order = TimeOrder(rules.lateness_s)
+    for event in log.events:
+        order.note(event.ts)
+    log.late = order.late
     return log
+
+
+def _sort(log: Log) -> None:
+    """Put events in order of time, those of one time in that of the file; offsets are numbered anew."""
+    events = sorted(log.events, key=lambda event: event.ts)
+    carried = log.carried_items
+    log.carried_items = {n: carried[one.offset] for n, one in enumerate(events) if one.offset in carried}
+    log.events = [event._replace(offset=n) for n, event in enumerate(events)]
 
 
 def _read_items(wiring: Wiring, rules: DataflowRules, items: str, log: Log, stage: Stage) -> None:

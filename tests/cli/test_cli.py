@@ -33,6 +33,7 @@ HELP = {
         "--items",
         "--against",
         "--grid",
+        "--sort",
         "--report",
         "Exit codes: 0 done",
         "4 the reject limit",

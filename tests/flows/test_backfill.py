@@ -294,3 +294,10 @@ def test_a_log_that_was_exported_anew_is_refused_however_it_is_replayed(tmp_path
     assert_same_users(stored_users(run.state), before, tolerance=0.0)
     write_lines(tmp_path / "events.jsonl", [*log, *events(5, items=36, first=40, ids=True)])
     assert "read 5 = applied 5" in run.go("end")
+
+
+def test_a_log_that_is_not_in_order_of_time_is_told(tmp_path: Path) -> None:
+    log = sorted(events(60, items=36, ids=True), key=lambda event: str(event["user_id"]))
+    run = prepared(tmp_path, log)
+    assert "events.jsonl is not in order of time: " in run.go("event")
+    assert "in order of time" not in run.go("end"), "no list but the last is made"

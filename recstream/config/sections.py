@@ -473,7 +473,7 @@ class BackfillSettings(Section):
     )
     refresh: Literal["event", "batch", "end"] = Field(
         default="batch",
-        description="Lists after each event in log order, once a micro-batch, or only at the end.",
+        description="Lists after each event in log order, once a batch as it is read, or only at the end.",
     )
     drift: float = Field(
         default=0.0,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import orjson
 import pytest
-from bytewax.testing import TestingSource
+from bytewax.testing import TestingSink, TestingSource
 
+from recstream.dataflow.graph import recommend_flow, replay_rules
+from recstream.dataflow.model_state.weights import WEIGHTS
+from recstream.dataflow.outputs import Inputs, Outputs
 from recstream.encoders import open_encoder
 from recstream.items.statistics import SCALES
 from recstream.ranking.signals.table import default_weights
@@ -375,3 +379,25 @@ def test_a_null_value_deletes_an_item_and_is_no_event(run_flow: Run, workers: in
     assert job.account() == (2, 1, 0, 0, 1, 0, True)
     assert job.meters.snapshot()["events_tombstone"] == 51
     assert job.user_state("ann")[0].version == 1, "nobody was erased"
+
+
+def test_a_replay_learns_the_same_however_its_log_is_read(run_flow: Run) -> None:
+    """Batches of any size, epochs of any length: bytewax then makes other micro-batches of it."""
+    log = events(400)
+    found = []
+    for size, epoch_s in ((1, 0.0), (7, 0.0), (64, 10.0), (400, 10.0)):
+        job = MemoryJob(run_flow)
+        job.load_items()
+        rules = replay_rules(job.rules(), "end")
+        source = TestingSource(raw_batches(log, size=size), batch_size=3)
+        outputs = Outputs(TestingSink(job.messages), TestingSink(job.dead_letters))
+        flow = recommend_flow(Inputs(source), outputs, job.services(), rules, name="backfill")
+        run_flow(flow, epoch=timedelta(seconds=epoch_s))
+        assert job.account() == (400, 400, 0, 0, 0, 0, True)
+        assert not job.messages, "lists are made at the end"
+        learned = {name: row.state for name, row in job.models.rows.items() if name.startswith(WEIGHTS)}
+        neighbours = {item_id: row.state for item_id, row in job.statistics.rows.items()}
+        users = {user_id: row.state for user_id, row in job.users.rows.items()}
+        found.append((learned, neighbours, users))
+        assert learned
+    assert all(one == found[0] for one in found)

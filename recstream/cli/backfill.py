@@ -52,6 +52,9 @@ def command(
     ] = None,
     store: Store = None,
     limit: Annotated[int | None, typer.Option(help="Read only this many events.")] = None,
+    sort: Annotated[
+        bool, typer.Option("--sort", help="Read the events of a file in order of time (held in memory).")
+    ] = False,
     top_n: Annotated[int | None, typer.Option(help="Items in a list (ranking.top_n).")] = None,
     start: Annotated[
         str | None, typer.Option(help="Of a topic: earliest, latest, ts=... or offsets={...}.")
@@ -98,6 +101,7 @@ def command(
             "backfill.out": out,
             "backfill.refresh": refresh,
             "backfill.limit": limit,
+            "backfill.sort": sort or None,
             "backfill.max_rejects": max_rejects,
             "backfill.stop": stop_at,
             START: start,
@@ -135,8 +139,8 @@ def _run(settings: Settings, verify: Path | None, *, is_temporary: bool) -> None
     lateness_s = settings.profile.lateness_s
     if told := out_of_order(settings.backfill.events, late, done.account.read, lateness_s):
         console.print(
-            f"{told}: their lists were made of what came later; sort the log by ts, and replay it into "
-            "another --state",
+            f"{told}: their lists were made of what came later; for an order of time replay it with --sort, "
+            "into another --state",
             markup=False,
         )
     if not done.account.read and not done.interrupted and settings.backfill.refresh != "end":

@@ -58,9 +58,7 @@ def command(
     ] = "group",
     not_target: Annotated[str, typer.Option(help="Actions that are learned from, not scored.")] = "ask",
     limit: Annotated[int | None, typer.Option(help="Read only this many events.", min=1)] = None,
-    sort: Annotated[
-        bool, typer.Option("--sort", help="Put the events that are read in order of time first.")
-    ] = False,
+    sort: Annotated[bool, typer.Option("--sort", help="Read the events in order of time.")] = False,
     top_n: Annotated[int, typer.Option(help="Items in a list (ranking.top_n).", min=1)] = TOP_N,
     ablate: Annotated[
         str | None,

@@ -19,7 +19,7 @@ from recstream.items.codec import ItemRow
 from recstream.records.decode import decode_events, decode_items
 from recstream.records.event import Event
 from recstream.records.reject_limit import RejectLimit
-from recstream.records.time_order import TimeOrder
+from recstream.records.time_order import TimeOrder, time_of
 from recstream.records.transport import RawBatch
 from recstream.runtime.wiring import Wiring
 
@@ -73,7 +73,7 @@ def read_log(
 ) -> Log:
     """Read both files; texts are encoded through the cache of vectors.
 
-    Events keep the order of the file or, with ``sort``, are put in order of time.
+    Events keep the order of the file or, with ``sort``, are read in order of time.
 
     Raises:
         FileFault: One of the files is missing or unreadable.
@@ -84,7 +84,7 @@ def read_log(
     log = Log(Path(events).name, time.time())
     if items is not None:
         _read_items(wiring, rules, items, log, stage)
-    source = _source(events, limit or None)
+    source = _source(events, limit or None, sort=sort)
     stage("events", source.progress)
     reject_limit = RejectLimit("events", rules.reject_limit)
     decode = rules.user_state.decode
@@ -96,21 +96,11 @@ def read_log(
         log.rejected.update(reject.reason for reject in encoded.rejects)
         log.carried_items |= encoded.items
         log.events += [event._replace(raw=b"") for event in encoded.events]
-    if sort:
-        _sort(log)
     order = TimeOrder(rules.lateness_s)
     for event in log.events:
         order.note(event.ts)
     log.late = order.late
     return log
-
-
-def _sort(log: Log) -> None:
-    """Put events in order of time, those of one time in that of the file; offsets are numbered anew."""
-    events = sorted(log.events, key=lambda event: event.ts)
-    carried = log.carried_items
-    log.carried_items = {n: carried[one.offset] for n, one in enumerate(events) if one.offset in carried}
-    log.events = [event._replace(offset=n) for n, event in enumerate(events)]
 
 
 def _read_items(wiring: Wiring, rules: DataflowRules, items: str, log: Log, stage: Stage) -> None:
@@ -128,7 +118,7 @@ def _read_items(wiring: Wiring, rules: DataflowRules, items: str, log: Log, stag
     log.rows = list(newest.values())
 
 
-def _source(where: str, limit: int | None) -> FileSource:
+def _source(where: str, limit: int | None, *, sort: bool = False) -> FileSource:
     if scheme_of(where) != FILES:
         raise FileFault(
             "a topic cannot be evaluated",
@@ -137,7 +127,7 @@ def _source(where: str, limit: int | None) -> FileSource:
             "a file",
             "write its records to a .jsonl file first",
         )
-    return FileSource(Path(where), batch_size=_BATCH, limit=limit)
+    return FileSource(Path(where), batch_size=_BATCH, limit=limit, key=time_of if sort else None)
 
 
 def _batches(source: FileSource) -> Iterator[RawBatch]:

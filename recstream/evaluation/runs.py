@@ -42,7 +42,7 @@ class EvaluationRun:
     limit: int = 0
     """How many events are read; 0: all."""
     sort: bool = False
-    """Whether those are put in order of time before they are replayed."""
+    """Whether the file is read in order of time."""
     own: bool = True
     """Whether recstream's own lists are made, beside those of the baselines."""
     seed: int = 0

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["TimeOrder", "out_of_order"]
+import orjson
+
+from recstream.records.checks import FieldError, timestamp
+
+__all__ = ["TimeOrder", "out_of_order", "time_of"]
 
 _FEW: Final = 0.01
 """Share of late events up to which a log counts as in order of time."""
@@ -46,3 +50,16 @@ def out_of_order(name: str, late: int, events: int, lateness_s: float) -> str:
         f"{name} is not in order of time: {late:,} of {events:,} events ({100 * late / events:.0f} %) are "
         f"more than {lateness_s:g} s older than one before them"
     )
+
+
+def time_of(raw: bytes) -> float | None:
+    """Give the time of a record that is not decoded yet, Unix seconds; None where it cannot be read.
+
+    >>> time_of(b'{"ts": 17}'), time_of(b'{"ts": "1970-01-01T00:01:00Z"}'), time_of(b"{"), time_of(b"[]")
+    (17.0, 60.0, None, None)
+    """
+    try:
+        record = orjson.loads(raw)
+        return timestamp(record["ts"], "ts") if isinstance(record, dict) and "ts" in record else None
+    except (ValueError, FieldError):
+        return None

@@ -76,7 +76,9 @@ def _replay(wiring: Wiring, place: ReplayPlace, stop: Stop, on_stage: Stage) -> 
     source = None
     if chosen.events:  # before the items are loaded: it may not be the log that was read before
         stored = replayed_positions(settings.store_dir)
-        source = _checked(wiring.replay_source(chosen.events, limit=chosen.limit, positions=stored))
+        source = _checked(
+            wiring.replay_source(chosen.events, limit=chosen.limit, sort=chosen.sort, positions=stored)
+        )
     if chosen.items:
         load_items(wiring, on_stage)
     if source is not None and not stop.asked():
@@ -105,9 +107,10 @@ def check_inputs(wiring: Wiring) -> None:
         ConnectorError: one cannot be read.
     """
     chosen = wiring.settings.backfill
-    for where, limit in ((chosen.items, 0), (chosen.events, chosen.limit)):
-        if where:
-            _checked(wiring.replay_source(where, limit=limit))
+    if chosen.items:
+        _checked(wiring.replay_source(chosen.items))
+    if chosen.events:
+        _checked(wiring.replay_source(chosen.events, limit=chosen.limit, sort=chosen.sort))
 
 
 def _checked(source: RecordSource[Any]) -> RecordSource[Any]:

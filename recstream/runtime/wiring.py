@@ -24,6 +24,7 @@ from recstream.ranking.signals.table import default_weights
 from recstream.records.actions import DecodeRules, actions_with
 from recstream.records.item import TEMPLATE
 from recstream.records.reject_limit import RejectLimitRules
+from recstream.records.time_order import time_of
 from recstream.runtime.bytewax_internals import stored_keys
 from recstream.runtime.positions import LIVE, read_identities
 from recstream.runtime.signals import Stop
@@ -254,16 +255,22 @@ class Wiring:
         )
 
     def replay_source(
-        self, where: str, *, limit: int = 0, positions: Sequence[Any] = ()
+        self, where: str, *, limit: int = 0, sort: bool = False, positions: Sequence[Any] = ()
     ) -> RecordSource[Any]:
         """The log to replay: a file, or another place between ``start`` and ``backfill.stop``.
 
-        ``positions`` are those that replays have stored: what was read of a file is known by them. The
-        source's own are not shown to tools that watch how far behind the live job is.
+        With ``sort`` a file is read in order of time. ``positions`` are those that replays have stored: what
+        was read of a file is known by them. The source's own are not shown to tools that watch how far behind
+        the live job is.
         """
         connector = self._connector(where)
         if connector.has_bounds and limit:
             msg = f"backfill.limit={limit} counts records of files; end a topic by backfill.stop"
+            raise ConfigError([msg])
+        if connector.has_bounds and sort:
+            msg = (
+                f"backfill.sort: got {where}, wanted a file; write the topic's records to a .jsonl file first"
+            )
             raise ConfigError([msg])
         options = ReadOptions(
             start=self.settings.start,
@@ -271,6 +278,7 @@ class Wiring:
             limit=limit,
             stopping=self.stop.asked,
             positions=positions,
+            key=time_of if sort else None,
         )
         return connector.source(where, options)
 

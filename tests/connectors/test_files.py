@@ -194,6 +194,41 @@ def test_another_log_under_the_same_name_is_read_from_its_start(tmp_path: Path) 
     assert offsets(read(FileSource(path), state=state)) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".parquet"])
+@settings(max_examples=40, deadline=None)
+@given(times=st.lists(st.none() | st.integers(0, 5), min_size=1, max_size=12), data=st.data())
+def test_a_file_can_be_read_in_order_of_a_key(
+    tmp_path_factory: pytest.TempPathFactory, suffix: str, times: list[int | None], data: st.DataObject
+) -> None:
+    """Records of one key keep their order, one without stays behind the one before it."""
+    path = tmp_path_factory.mktemp("f") / f"log{suffix}"
+    rows = [{"ts": ts, "n": n} for n, ts in enumerate(times)]
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        write(path, [orjson.dumps(row) for row in rows])
+
+    def key(raw: bytes) -> float | None:
+        ts = orjson.loads(raw).get("ts")
+        return None if ts is None else float(ts)
+
+    keyed, newest = [], float("-inf")
+    for n, ts in enumerate(times):
+        newest = newest if ts is None else float(ts)
+        keyed.append((newest, n))
+    source = FileSource(path, batch_size=data.draw(st.integers(1, 4)), key=key)
+    whole = read(source)
+    assert [orjson.loads(value)["n"] for value in values(whole)] == [n for _, n in sorted(keyed)]
+    assert offsets(whole) == list(range(len(times)))
+    _, state = begin(source, data.draw(st.integers(1, len(whole))))
+    assert values(read(source, state=state)) == values(whole)[state[1] :]
+    FileSource(path, key=key, positions=[state]).check()
+    with pytest.raises(FileFault, match="a log that was read in another order"):
+        FileSource(path, positions=[state]).check()
+    with pytest.raises(FileFault, match="a log that was read in another order"):
+        FileSource(path, key=key, positions=[begin(FileSource(path), 1)[1]]).check()
+
+
 records_of_a_log = st.lists(st.sampled_from([b"a", b"b", b"c", b"dd"]), min_size=1, max_size=8)
 
 

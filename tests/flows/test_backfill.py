@@ -301,3 +301,9 @@ def test_a_log_that_is_not_in_order_of_time_is_told(tmp_path: Path) -> None:
     run = prepared(tmp_path, log)
     assert "events.jsonl is not in order of time: " in run.go("event")
     assert "in order of time" not in run.go("end"), "no list but the last is made"
+    assert "a log that was read in another order" in run.go("event", "--sort", code=1)
+    another = prepared(tmp_path / "sorted", log)
+    assert "in order of time" not in another.go("event", "--sort")
+    times = [one["as_of"]["ts"] for one in another.lists]
+    assert times == sorted(event["ts"] for event in log)
+    assert "read 0 = " in another.go("event", "--sort")

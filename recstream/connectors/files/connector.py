@@ -33,6 +33,7 @@ class FileConnector(Connector):
             limit=options.limit or None,
             stopping=options.stopping,
             positions=[position for position in options.positions if isinstance(position, tuple)],
+            key=options.key,
         )
 
     @override

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from recstream.connectors.base import RecordSource, never
 from recstream.connectors.files.formats import MAX_RECORD, FileFault, suffix_of
-from recstream.connectors.files.records import digest_of, digests, fingerprint, open_records
+from recstream.connectors.files.records import Key, digest_of, digests, fingerprint, open_records
 from recstream.records.transport import Partition, RawBatch
 
 __all__ = ["FileSource", "FileState", "file_partition"]
@@ -25,6 +25,9 @@ FileState = tuple[str, int, int | None] | tuple[str, int, int | None, Mark]
 of what was read, which releases before this one did not note."""
 
 
+_SORTED = "+sorted"
+"""End of the identity of a log that is read in order of a key: its offsets mean other records."""
+
 log = logging.getLogger(__name__)
 
 
@@ -34,6 +37,7 @@ class _Reading:
     limit: int | None
     max_record: int
     stopping: Callable[[], bool]
+    key: Key | None
 
 
 class FileSource(RecordSource[FileState]):
@@ -48,6 +52,7 @@ class FileSource(RecordSource[FileState]):
     * A file with the name and the first record of a log that was read, but not with all the records that were
       read of it, is refused: by their offsets, new records would be taken for those. ``positions`` are all
       that are stored of such logs, by whatever read them.
+    * With a ``key`` the records of each file are read in its order; they are held in memory.
     * ``limit``: only the first so many records of each file. ``stopping``: asked before each batch; when it
       says yes the source ends, which bytewax takes for a clean end.
 
@@ -69,12 +74,13 @@ class FileSource(RecordSource[FileState]):
         max_record: int = MAX_RECORD,
         stopping: Callable[[], bool] = never,
         positions: Sequence[FileState] = (),
+        key: Key | None = None,
     ) -> None:
         given = [paths] if isinstance(paths, (Path, str)) else paths
         self._paths = _named([Path(path) for path in given])
         for path in self._paths.values():
             suffix_of(path)
-        self._reading = _Reading(batch_size, limit, max_record, stopping)
+        self._reading = _Reading(batch_size, limit, max_record, stopping, key)
         self._positions = positions
         self._is_checked = False
         self._progress = dict.fromkeys(self._paths, 0.0)
@@ -87,7 +93,7 @@ class FileSource(RecordSource[FileState]):
             FileFault: a file is missing or unreadable, two are the same log by name and first record, or one
                 is no continuation of what was read.
         """
-        partitions = [file_partition(path, name) for name, path in self._paths.items()]
+        partitions = [self._partition(name) for name in self._paths]
         for identity, count in Counter(p.identity for p in partitions).items():
             if count > 1:
                 twins = [str(self._paths[p.name]) for p in partitions if p.identity == identity]
@@ -116,7 +122,7 @@ class FileSource(RecordSource[FileState]):
         if not self._is_checked:
             self.check()
         path = self._paths[for_part]
-        partition = file_partition(path, for_part)
+        partition = self._partition(for_part)
         offset, byte = 0, None
         if resume_state is not None and resume_state[0] == partition.identity:
             offset, byte = resume_state[1:3]
@@ -131,11 +137,29 @@ class FileSource(RecordSource[FileState]):
         mark = _mark_in(resume_state) if offset else (0, 0)
         return _FilePartition(self._reading, path, partition, offset, byte, mark, report)
 
+    def _partition(self, name: str) -> Partition:
+        partition = file_partition(self._paths[name], name)
+        if self._reading.key is None:
+            return partition
+        return partition._replace(identity=partition.identity + _SORTED)
+
     def _check_continues(self, partition: Partition, positions: Sequence[FileState]) -> None:
         path = self._paths[partition.name]
+        plain = partition.identity.removesuffix(_SORTED)
+        if any(state[0] in {plain, plain + _SORTED} - {partition.identity} for state in positions):
+            asked, before = ("sorted", "as it is") if self._reading.key else ("as it is", "sorted")
+            raise FileFault(
+                "a log that was read in another order",
+                str(path),
+                f"it {asked}, and it was read {before}",
+                "one order",
+                "replay it into another --state, or in the order of before",
+            )
         marks = {_mark_in(state) for state in positions if state[0] == partition.identity}
         wanted = [mark for mark in sorted(filter(None, marks)) if mark[0] > 1]
-        found = digests(path, {count for count, _ in wanted}, max_record=self._reading.max_record)
+        reading = self._reading
+        counts = {count for count, _ in wanted}
+        found = digests(path, counts, max_record=reading.max_record, key=reading.key) if counts else {}
         for count, digest in wanted:
             if found.get(count) != digest:
                 raise FileFault(
@@ -181,13 +205,15 @@ class _FilePartition(StatefulSourcePartition[RawBatch, FileState]):
         report: Callable[[float], None],
     ) -> None:
         self._reading, self._partition, self._report = reading, partition, report
-        self._reader = open_records(path, offset=offset, byte=byte, max_record=reading.max_record)
+        self._reader = open_records(
+            path, offset=offset, byte=byte, max_record=reading.max_record, key=reading.key
+        )
         if self._reader.offset < offset:
             log.warning("file=%s resumed at record %d, was at %d", path.name, self._reader.offset, offset)
         if mark is not None and mark[0] == self._reader.offset:
             self._digest = _Digest(mark)
         else:
-            self._digest = _beginning(path, self._reader.offset, reading.max_record)
+            self._digest = _beginning(path, self._reader.offset, reading)
 
     def progress(self) -> float:
         """Share of what will be read of this file, 0 to 1."""
@@ -236,10 +262,10 @@ def _mark_in(state: FileState | None) -> Mark | None:
     return count, digest
 
 
-def _beginning(path: Path, offset: int, max_record: int) -> _Digest:
+def _beginning(path: Path, offset: int, reading: _Reading) -> _Digest:
     """The digest of the first ``offset`` records."""
     digest = _Digest((0, 0))
-    reader = open_records(path, max_record=max_record)
+    reader = open_records(path, max_record=reading.max_record, key=reading.key)
     try:
         while reader.offset < offset and (values := reader.read(min(offset - reader.offset, 4096))):
             digest.add(values, is_ended=reader.is_ended)

@@ -140,7 +140,7 @@ def users(
 
     def logic(resumed: Snapshot | int | None) -> _ShardLogic:
         if rules.in_order:
-            worker().replica.own(0)
+            worker().own_log()
         return _ShardLogic(worker(), resumed)
 
     keyed: KeyedStream[EventBatch] = op.flat_map("by_shard", batches, by_shard)

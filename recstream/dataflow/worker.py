@@ -152,6 +152,11 @@ class Worker:
         self.models.own(shard)
         self.recovery.own_shard(shard, barrier)
 
+    def own_log(self) -> None:
+        """Note that this worker works off a whole log in its order, and counts all statistics."""
+        self.users.warm(self.checkpoint.background.run)
+        self.replica.own(0)
+
     def claim_lead(self) -> bool:
         """Give whether the caller leads the worker's shards: the first to ask does."""
         is_first, self._has_leader = not self._has_leader, True

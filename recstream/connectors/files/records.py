@@ -136,7 +136,8 @@ def digests(
     Raises:
         FileFault: as :func:`open_records`.
     """
-    found, digest = {}, 0
+    found: dict[int, int] = {}
+    digest = 0
     reader = open_records(path, max_record=max_record, key=key)
     try:
         for count in sorted(counts):

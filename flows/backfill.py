@@ -21,6 +21,7 @@ def flow() -> Dataflow:
     settings = Settings.load(None, os.environ)
     wiring = Wiring(settings)
     wiring.stop.on_signals()
-    events = wiring.replay_source(settings.backfill.events, limit=settings.backfill.limit)
-    rules = replay_rules(wiring.rules(), settings.backfill.refresh)
+    chosen = settings.backfill
+    events = wiring.replay_source(chosen.events, limit=chosen.limit, sort=chosen.sort)
+    rules = replay_rules(wiring.rules(), chosen.refresh)
     return recommend_flow(Inputs(events), wiring.replay_outputs(), wiring.services(), rules, name="backfill")

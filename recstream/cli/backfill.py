@@ -22,6 +22,7 @@ from recstream.cli.output import (
 from recstream.cli.progress import Progress
 from recstream.config.settings import START
 from recstream.connectors import NAMED
+from recstream.records.time_order import out_of_order
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,6 +52,9 @@ def command(
     ] = None,
     store: Store = None,
     limit: Annotated[int | None, typer.Option(help="Read only this many events.")] = None,
+    sort: Annotated[
+        bool, typer.Option("--sort", help="Read the events of a file in order of time (held in memory).")
+    ] = False,
     top_n: Annotated[int | None, typer.Option(help="Items in a list (ranking.top_n).")] = None,
     start: Annotated[
         str | None, typer.Option(help="Of a topic: earliest, latest, ts=... or offsets={...}.")
@@ -97,6 +101,7 @@ def command(
             "backfill.out": out,
             "backfill.refresh": refresh,
             "backfill.limit": limit,
+            "backfill.sort": sort or None,
             "backfill.max_rejects": max_rejects,
             "backfill.stop": stop_at,
             START: start,
@@ -131,6 +136,14 @@ def _run(settings: Settings, verify: Path | None, *, is_temporary: bool) -> None
     print_summary(console, done.summary)
     rejects = sum(done.summary.get("records_rejected", {}).values())
     _print_places(console, settings, rejects, done.dead_letters, is_temporary=is_temporary)
+    late = int(done.summary.get("events_late", 0))
+    lateness_s = settings.profile.lateness_s
+    if told := out_of_order(settings.backfill.events, late, done.account.read, lateness_s):
+        console.print(
+            f"{told}: their lists were made of what came later; for an order of time replay it with --sort, "
+            "into another --state",
+            markup=False,
+        )
     if not done.account.read and not done.interrupted and settings.backfill.refresh != "end":
         console.print(
             "nothing new to read: this store has absorbed the log; for the lists of all of it, "

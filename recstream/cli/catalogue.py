@@ -16,7 +16,7 @@ from recstream.cli.output import (
     stderr_console,
 )
 from recstream.cli.progress import Progress
-from recstream.connectors import NAMED
+from recstream.connectors import FILES, NAMED, scheme_of
 
 __all__ = ["command", "fit", "load"]
 
@@ -26,15 +26,31 @@ command = typer.Typer(help="Load items in bulk, and fit how their texts are comp
 @command.command()
 def load(
     items: Annotated[str, typer.Argument(help=f"Items: .jsonl[.gz|.zst], .parquet, or {NAMED}.")],
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="The file is a full export: items in the store that it leaves out are deleted. Refused when "
+            "they are more than 10 %.",
+        ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --replace: delete them however many they are.")
+    ] = False,
     store: Store = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Encode items and store them; unchanged items are skipped."""
+    """Encode items and store them; unchanged items are skipped, and without --replace none is deleted."""
+    if force and not replace:
+        raise typer.BadParameter("it says how --replace deletes: give that, too", param_hint="--force")
+    if replace and scheme_of(items) != FILES:
+        msg = f"{items}: wanted a file; in a topic a null value, or a record with deleted, deletes its item"
+        raise typer.BadParameter(msg, param_hint="--replace")
     settings = load_settings(config, overrides, {"backfill.items": items}, store=store)
     log_warnings()
 
-    from recstream.runtime.replay import load_items
+    from recstream.operations.catalogue import load_catalogue
     from recstream.runtime.signals import Stop
     from recstream.runtime.wiring import Wiring
 
@@ -43,13 +59,15 @@ def load(
     console = stderr_console()
     dead_letters = Wiring(settings).item_dead_letters
     with reporting_rejects(lambda: {"items": dead_letters}), Progress(console) as progress:
-        summary = load_items(settings, stop, progress.stage)
-    print_summary(console, summary)
+        done = load_catalogue(settings, stop, progress.stage, replace=replace, force=force)
+    print_summary(console, done.summary)
+    if replace and not stop.asked():
+        console.print(f"deleted  {done.deleted:,} items that {items} leaves out")
     console.print(f"store    {settings.store_dir}")
     if stop.asked():
         console.print("interrupted: all that was read is stored; the same command goes on from here")
         raise typer.Exit(EXIT_INTERRUPTED)
-    if summary.get("records_rejected"):
+    if done.summary.get("records_rejected"):
         console.print(f"some records were rejected, each with its reason, in {dead_letters} (exit 3)")
         raise typer.Exit(EXIT_REJECTS)
 

@@ -15,11 +15,13 @@ from rich.table import Table
 from recstream.cli.options import ConfigFile, Overrides, load_settings
 from recstream.cli.output import log_warnings, stderr_console, stdout_console
 from recstream.cli.progress import Progress
+from recstream.records.time_order import out_of_order
 
 if TYPE_CHECKING:
     from recstream.config import Settings
     from recstream.evaluation.experiment import Experiment, PairedDifference
     from recstream.evaluation.protocol import Ties
+    from recstream.evaluation.runs import RunResult
 
 __all__ = ["command"]
 
@@ -56,6 +58,7 @@ def command(
     ] = "group",
     not_target: Annotated[str, typer.Option(help="Actions that are learned from, not scored.")] = "ask",
     limit: Annotated[int | None, typer.Option(help="Read only this many events.", min=1)] = None,
+    sort: Annotated[bool, typer.Option("--sort", help="Read the events in order of time.")] = False,
     top_n: Annotated[int, typer.Option(help="Items in a list (ranking.top_n).", min=1)] = TOP_N,
     ablate: Annotated[
         str | None,
@@ -134,6 +137,7 @@ def command(
         against=_baselines(against, tuple(BASELINES)),
         ks=ks,
         limit=limit or 0,
+        sort=sort,
         seed=seed,
     )
     cores = len(os.sched_getaffinity(0))
@@ -153,7 +157,18 @@ def command(
         write_settings.write_text(f"{head}\n{best}\n", encoding="utf-8")
     if report is not None:
         _write_report(report, experiment)
+    _say_order(experiment.base)
     _print(experiment, as_json=as_json)
+
+
+def _say_order(result: RunResult) -> None:
+    """Warn of a log that is not in order of time: the past would be tested with the future."""
+    lateness_s = result.run.settings.profile.lateness_s
+    if told := out_of_order(result.log_name, result.late, result.events, lateness_s):
+        stderr_console().print(
+            f"{told}: lists were made of what came later; for events in order of time give --sort",
+            markup=False,
+        )
 
 
 def _print(experiment: Experiment, *, as_json: bool) -> None:
@@ -317,6 +332,7 @@ def _record_of(experiment: Experiment) -> dict[str, object]:
         "catalogue": result.replay.catalogue,
         "tests": len(result.replay.targets.user),
         "rejected": result.rejected,
+        "late": result.late,
         "protocol": {
             "last_frac": protocol.last_frac,
             "min_prior": protocol.min_prior,

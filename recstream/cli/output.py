@@ -92,6 +92,8 @@ def reporting_rejects(places: Callable[[], Mapping[str, str]]) -> Iterator[None]
 def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
     """Print a run's totals: events, lists, latency, items, texts, and rejects by reason."""
     console.print(f"events   {accounting(summary)}")
+    if tombstones := int(summary.get("events_tombstone", 0)):
+        console.print(f"         and {tombstones:,} null values (tombstone), which say nothing: left out")
     by_trigger = summary.get("lists_emitted", {})
     lists = ", ".join(f"{int(count):,} by {trigger}" for trigger, count in sorted(by_trigger.items()))
     console.print(f"lists    {lists or 'none'}")

@@ -488,7 +488,7 @@ class BackfillSettings(Section):
     )
     refresh: Literal["event", "batch", "end"] = Field(
         default="batch",
-        description="Lists after each event in log order, once a micro-batch, or only at the end.",
+        description="Lists after each event in log order, once a batch as it is read, or only at the end.",
     )
     drift: float = Field(
         default=0.0,
@@ -497,6 +497,9 @@ class BackfillSettings(Section):
         description="refresh=event: lists of idle users refreshed for each event of the log; 0: none.",
     )
     limit: int = Field(default=0, ge=0, description="Events read, from the first; 0: all.")
+    sort: bool = Field(
+        default=False, description="Read the events of a file in order of time; they are held in memory."
+    )
     stop: str = Field(
         default="end",
         description="kafka: where to stop, end, ts=... or offsets={...} (kafka.start: where to begin).",

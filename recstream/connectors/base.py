@@ -98,6 +98,11 @@ class ReadOptions:
     """Identities of partitions that have a stored position."""
     kept: Collection[str] = ()
     """Names of partitions that have a stored position."""
+    positions: Sequence[Any] = ()
+    """All positions that are stored of such places, by whatever read them."""
+    key: Callable[[bytes], float | None] | None = None
+    """Files: what their records are sorted by; a record of which it gives None stays behind the one before
+    it. None: they are read as they are."""
 
 
 class RecordSource(FixedPartitionedSource[RawBatch, S]):

@@ -53,7 +53,8 @@ def decode(
     """Decode batches of events or of items (``kind`` is ``"events"`` or ``"items"``).
 
     Bad data is a value: every record ends up in exactly one of the streams. Too much of it stops the flow
-    (`RejectLimitError`) before anything of the batch leaves.
+    (`RejectLimitError`) before anything of the batch leaves. Tombstones among events are counted and left
+    out, and the reject limit passes over them.
     """
     if kind not in ("events", "items"):
         msg = f"step {step_id!r}: kind is {kind!r}, wanted 'events' or 'items'"
@@ -69,7 +70,11 @@ def decode(
             events, rejects = decode_events(raw, rules=rules, now=at, loads=orjson.loads)
         else:
             items, rejects = decode_items(raw, rules=rules, loads=orjson.loads)
-        reject_limits().observe_batch(raw.offsets, rejects)
+        judged = raw.offsets
+        if kind == "events" and raw.tombstones:
+            judged = [offset for offset in raw.offsets if offset not in raw.tombstones]
+            meters.add("events_tombstone", len(raw.tombstones))
+        reject_limits().observe_batch(judged, rejects)
         meters.add("records_read", len(raw.values), stream=kind)
         for reject in rejects:
             meters.add("records_rejected", stream=kind, reason=reject.reason)

@@ -140,10 +140,10 @@ class EventApplication:
         """Take in the item that the event carries, so that the event need not wait for it.
 
         The item is written by its shard's owner, where it arrives through the stream of items. In a log
-        replayed event by event that is here, for the item must not be known before its event.
+        worked off in its order that is here, for the item must not be known before its event.
         """
         row = batch.items[event.offset]
-        if self._rules.every_event:
+        if self._rules.in_order:
             self._replica.put(row)
         else:
             self._replica.put_carried(row)

@@ -71,9 +71,9 @@ def recommend_flow(
     decoded = decode("decode_events", op.input("events", df, inputs.events), "events", *decoding)
     encoded = encode_events("encode_events", decoded.events, *encoding)
     rejects: list[Stream[Reject]] = [decoded.rejects, none_of("no_items", decoded.items), encoded.rejects]
-    # Replayed event by event, a log's items enter the catalogue together with their events, in `users`.
-    rows = [] if rules.every_event else [encoded.items]
-    rejects += [none_of("brought_items", encoded.items)] if rules.every_event else []
+    # In a log worked off in its order, items enter the catalogue together with their events, in `users`.
+    rows = [] if rules.in_order else [encoded.items]
+    rejects += [none_of("brought_items", encoded.items)] if rules.in_order else []
     if inputs.items is not None:
         decoded_items = decode("decode_items", op.input("items", df, inputs.items), "items", *decoding)
         encoded_items = encode_items("encode_items", decoded_items.items, *encoding)
@@ -107,13 +107,15 @@ def replay_rules(rules: DataflowRules, refresh: str, *, job: str = "backfill") -
     """Give the rules of a replay: the catalogue is loaded, so no event waits for its item.
 
     ``refresh`` says when lists are made: ``"event"``, after each event; ``"end"``, none; else once for each
-    micro-batch. Lists of idle users are made only with ``"event"``.
+    batch as it was read. Lists of idle users are made only with ``"event"``. The log is worked off in its
+    order in any case.
     """
     has_idle_refresh = (
         refresh == "event" and rules.idle_refresh is not None and rules.idle_refresh.lists_per_event > 0.0
     )
     return replace(
         rules,
+        in_order=True,
         every_event=refresh == "event",
         lists=refresh != "end",
         wait_for_item_s=0.0,

@@ -13,7 +13,11 @@ __all__ = ["EventLearning"]
 
 
 class EventLearning:
-    """Passes what users choose on to the model, the session index and the item statistics."""
+    """Passes what users choose on to the model, the session index and the item statistics.
+
+    ``in_order``: interactions are counted here, in the order of the log. They are kept until something is
+    made of the statistics, so that many are counted at once: the result is the same.
+    """
 
     def __init__(
         self,
@@ -21,23 +25,36 @@ class EventLearning:
         recommender: Recommender,
         replica: CatalogueReplica,
         rules: UserStateRules,
+        *,
+        in_order: bool,
     ) -> None:
         self._learner = learner
         self._sessions = recommender.sessions
-        self._catalogue = replica.catalogue
-        self._statistics = replica.statistics
+        self._replica = replica
         self._rules = rules
+        self._in_order = in_order
+        self._uncounted: list[Interaction] = []
 
     def before(self, event: Event, user_state: UserState) -> None:
         """Let the model learn from a choice, by the state and the catalogue as they are without the event."""
         if is_engagement(event, self._rules.decode):
-            item = self._catalogue.handle(event.item_id or "")
+            item = self._replica.catalogue.handle(event.item_id or "")
             if item is not None:
-                self._learner.offer(event, item, user_state)
+                self._learner.offer(event, item, user_state, before_learning=self.count)
 
     def after(self, event: Event, item: int, user_state: UserState) -> list[Interaction]:
-        """Give what item statistics are to count of an event that was just applied."""
+        """Give what item statistics are to count of an event that was just applied, elsewhere than here."""
         interactions = user_state.interactions(event, item, self._rules)
         if interactions:
-            self._sessions.add(event.user_id, item, self._statistics.tick)
-        return interactions
+            tick = self._replica.statistics.tick + len(self._uncounted) * self._replica.ticks_each
+            self._sessions.add(event.user_id, item, tick)
+        if not self._in_order:
+            return interactions
+        self._uncounted += interactions
+        return []
+
+    def count(self) -> None:
+        """Count the interactions that are kept."""
+        if self._uncounted:
+            self._replica.statistics.count(self._uncounted, ticks_each=self._replica.ticks_each)
+            self._uncounted = []

@@ -92,7 +92,7 @@ class BatchResult(NamedTuple):
     lists: list[EncodedList | Forgotten]
     """Lists made in place, and users erased between them, in the order of the log."""
     interactions: list[Interaction]
-    """What item statistics are still to count."""
+    """What item statistics are still to count (none where a log is worked off in its order)."""
     rejects: list[Reject]
     sessions: list[ClosedSession]
     forgotten: list[Forgotten]

@@ -6,7 +6,6 @@ from recstream.dataflow.events import Applied
 from recstream.dataflow.messages import BatchResult, DueLists, Forgotten
 from recstream.dataflow.recovery import Resent
 from recstream.dataflow.waiting import Settled
-from recstream.items.statistics import Interaction
 from recstream.metrics.base import Meters
 from recstream.records.reject import Reject
 from recstream.records.reject_limit import RejectLimit
@@ -59,12 +58,6 @@ class MicroBatch:
             self.result.interactions.extend(interactions)
         if reject is not None:
             self._reject(reject)
-
-    def take_interactions(self) -> list[Interaction]:
-        """Take out the interactions so far, to be counted in place."""
-        interactions = list(self.result.interactions)
-        self.result.interactions.clear()
-        return interactions
 
     def account(self, meters: Meters, reject_limit: RejectLimit) -> None:
         """Count the events by what became of them.

@@ -72,9 +72,12 @@ class DataflowRules:
     unfinished: bool = True
     """Whether what an earlier run left unfinished is taken up: events that wait, output whose epoch did not
     commit, open sessions. A replay leaves it to the live job."""
+    in_order: bool = False
+    """Work a log off strictly in its order, by one worker, so that what is learned follows from the log
+    alone: micro-batches, which fall by the time that things take, leave no trace."""
     every_event: bool = False
-    """Make lists after each event, strictly in the order of the log (one worker only), instead of once for
-    each micro-batch."""
+    """Where a log is worked off in its order: make lists after each event, instead of once for each batch as
+    it was read."""
     lists: bool = True
     """Whether lists are made at all; a replay may make only the last ones."""
 

@@ -31,7 +31,7 @@ __all__ = ["BarrierError", "UsersOut", "users"]
 _AT_ONCE: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 """A time that has always passed: bytewax notifies within the same activation."""
 _LOG: Final = "log"
-"""The only key where a log is replayed event by event, strictly in its order."""
+"""The only key where a log is worked off strictly in its order."""
 
 
 class BarrierError(Exception):
@@ -45,7 +45,7 @@ class UsersOut:
     due: Stream[ListRequests]
     """Users erased and users whose lists are due, by micro-batch."""
     lists: Stream[EncodedList | Forgotten]
-    """Lists made in place (`DataflowRules.every_event`), in the order of the log."""
+    """Lists made in place (`DataflowRules.in_order`), in the order of the log."""
     interactions: Stream[list[Interaction]]
     rejects: Stream[Reject]
     sessions: Stream[ClosedSession]
@@ -78,7 +78,7 @@ class _ShardLogic(StatefulBatchLogic[EventBatch, BatchResult, Snapshot]):
 
     @override
     def on_batch(self, values: list[EventBatch]) -> tuple[Iterable[BatchResult], bool]:
-        if self.shard is None and not self.worker.rules.every_event:
+        if self.shard is None and not self.worker.rules.in_order:
             # bytewax does not tell a logic its key; the first event does
             self.shard = shard_of(values[0].events[0].user_id, self.worker.rules.shards)
             self.worker.own_shard(self.shard, None)
@@ -124,11 +124,11 @@ def users(
 ) -> UsersOut:
     """Route events to user shards, apply them, and give the results of each micro-batch.
 
-    With `DataflowRules.every_event` all events go to one key, in the order in which they were read.
+    With `DataflowRules.in_order` all events go to one key, in the order in which they were read.
     """
 
     def by_shard(batch: EventBatch) -> Iterable[tuple[str, EventBatch]]:
-        if rules.every_event:
+        if rules.in_order:
             return ((_LOG, batch),)
         shards: dict[int, list[int]] = {}
         for k, event in enumerate(batch.events):
@@ -139,8 +139,8 @@ def users(
         ]
 
     def logic(resumed: Snapshot | int | None) -> _ShardLogic:
-        if rules.every_event:
-            worker().replica.own(0)
+        if rules.in_order:
+            worker().own_log()
         return _ShardLogic(worker(), resumed)
 
     keyed: KeyedStream[EventBatch] = op.flat_map("by_shard", batches, by_shard)

@@ -27,11 +27,11 @@ from recstream.dataflow.timers import Timers
 from recstream.dataflow.user_cache import UserCache
 from recstream.dataflow.waiting import WaitingEvents
 from recstream.items import jit
-from recstream.items.statistics import Interaction
 from recstream.ranking.online_learning import OnlineLearner
 from recstream.ranking.query import Query
 from recstream.ranking.recommender import Recommender, warm_up
 from recstream.records.reject_limit import RejectLimit
+from recstream.records.time_order import TimeOrder
 
 __all__ = ["PerWorker", "Worker"]
 
@@ -120,15 +120,25 @@ class Worker:
         self.lists = ListBuilder(
             self.users, self.recommender, self.idle_refresh, services, rules, encoder=self.encoder.label
         )
-        learning = EventLearning(self.learner, self.recommender, self.replica, rules.user_state)
+        self.learning = EventLearning(
+            self.learner, self.recommender, self.replica, rules.user_state, in_order=rules.in_order
+        )
         self.waiting = WaitingEvents(
-            self.users, self.replica, self.timers, self.outbox, learning, services, rules
+            self.users, self.replica, self.timers, self.outbox, self.learning, services, rules
         )
         self.events = EventApplication(
-            self.users, self.replica, self.models, learning, self.waiting, self.idle_refresh, services, rules
+            self.users,
+            self.replica,
+            self.models,
+            self.learning,
+            self.waiting,
+            self.idle_refresh,
+            services,
+            rules,
         )
         self.sessions = SessionClosing(self.timers, self.outbox, services, rules)
         self.reject_limit = RejectLimit("events that were read", rules.reject_limit)
+        self._time_order = TimeOrder(rules.lateness_s)
         self.inbox: list[EventBatch] = []
         """Batches of the next micro-batch."""
         self.is_ending = False
@@ -148,6 +158,11 @@ class Worker:
         self.models.own(shard)
         self.recovery.own_shard(shard, barrier)
 
+    def own_log(self) -> None:
+        """Note that this worker works off a whole log in its order, and counts all statistics."""
+        self.users.warm(self.checkpoint.background.run)
+        self.replica.own(0)
+
     def claim_lead(self) -> bool:
         """Give whether the caller leads the worker's shards: the first to ask does."""
         is_first, self._has_leader = not self._has_leader, True
@@ -166,7 +181,7 @@ class Worker:
             return self.now()
         steady = self.steady()
         looks = [self.timers.next_look(steady, has_arrivals=bool(self.replica.arrived))]
-        if leads and self.idle_refresh is not None and not (self.is_ending or self.rules.every_event):
+        if leads and self.idle_refresh is not None and not (self.is_ending or self.rules.in_order):
             has_news = self.replica.arrived or self.replica.gone
             looks.append(steady if has_news else self.idle_refresh.next_look())
             looks.append(steady + self.rules.refresh_s)  # a new item wakes nobody by itself
@@ -188,7 +203,7 @@ class Worker:
         self.commits.open()
         self.replica.refresh(force=False)
         self.models.refresh()
-        done = MicroBatch(in_order=self.rules.every_event)
+        done = MicroBatch(in_order=self.rules.in_order)
         done.resend(self.recovery.load(event.user_id for batch in batches for event in batch.events))
         done.resend(self.recovery.search_new_shards())
         arrived, gone = self.replica.take_arrived(), self.replica.take_gone()
@@ -208,23 +223,21 @@ class Worker:
                         self._list_in_place(self.idle_refresh.take_due_in_log(), done)
                 if self.rules.sessions:
                     self.sessions.note_read(event.user_id)
+            if self.rules.in_order:
+                self._list_in_place(done.due, done)
         if self.rules.sessions:
             for user_id in touched:
                 done.result.sessions.extend(self.sessions.close(self.users.get(user_id)))
-        if self.rules.every_event:
+        if self.rules.in_order:
             self._list_in_place(done.due, done)
-            self.count(done.take_interactions())
+            self.learning.count()
+            self._note_order(batches)
         elif self.rules.lists:
             self._request_lists(done, arrived, gone)
         done.account(self.meters, self.reject_limit)
         if self.users.is_overfull:
             self.flush()
         return done.result
-
-    def count(self, interactions: Sequence[Interaction]) -> None:
-        """Count interactions in the statistics that this worker owns."""
-        if interactions:
-            self.replica.statistics.count(list(interactions), ticks_each=self.replica.ticks_each)
 
     def rank(self, queries: list[Query]) -> list[EncodedList]:
         """Make the lists of these users, now."""
@@ -239,12 +252,23 @@ class Worker:
         self.outbox.drop_confirmed()
         self.checkpoint.flush(turn=self.turn, is_last=self.is_ending)
 
+    def _note_order(self, batches: Sequence[EventBatch]) -> None:
+        """Count the events that come after far newer ones: a list made of those is made of the future."""
+        if not self.rules.every_event:
+            return
+        before = self._time_order.late
+        for batch in batches:
+            for event in batch.events:
+                self._time_order.note(event.ts)
+        if self._time_order.late > before:
+            self.meters.add("events_late", self._time_order.late - before)
+
     def _list_in_place(self, due: DueLists, done: MicroBatch) -> None:
         """Make the lists that are due, by all that was learned so far."""
-        if due:
-            self.count(done.take_interactions())
+        if due and self.rules.lists:
+            self.learning.count()
             done.result.lists.extend(self.rank(self.lists.queries(due)))
-            due.clear()
+        due.clear()
 
     def _request_lists(self, done: MicroBatch, arrived: Sequence[str], gone: Sequence[int]) -> None:
         """Ask the ``recommend`` step for the lists that are due, and then for some of idle users."""

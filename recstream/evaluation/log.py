@@ -19,6 +19,7 @@ from recstream.items.codec import ItemRow
 from recstream.records.decode import decode_events, decode_items
 from recstream.records.event import Event
 from recstream.records.reject_limit import RejectLimit
+from recstream.records.time_order import TimeOrder, time_of
 from recstream.records.transport import RawBatch
 from recstream.runtime.wiring import Wiring
 
@@ -38,13 +39,15 @@ class Log:
     read_at: float
     """When it was read, Unix seconds."""
     events: list[Event] = field(default_factory=list)
-    """With the vectors of their texts, in the order of the file."""
+    """With the vectors of their texts, in the order in which they are replayed."""
     carried_items: dict[int, ItemRow] = field(default_factory=dict)
     """Items carried by events, by the offset of the event."""
     rows: list[ItemRow] = field(default_factory=list)
     """The catalogue as of the file of items."""
     rejected: Counter[str] = field(default_factory=Counter)
     """Counts of rejected records, by reason."""
+    late: int = 0
+    """Events that are older than one before them by more than ``profile.lateness_s``."""
 
 
 def check_files(events: str, items: str | None) -> None:
@@ -59,9 +62,18 @@ def check_files(events: str, items: str | None) -> None:
 
 
 def read_log(
-    wiring: Wiring, rules: DataflowRules, events: str, items: str | None, limit: int, stage: Stage
+    wiring: Wiring,
+    rules: DataflowRules,
+    events: str,
+    items: str | None,
+    limit: int,
+    stage: Stage,
+    *,
+    sort: bool = False,
 ) -> Log:
     """Read both files; texts are encoded through the cache of vectors.
+
+    Events keep the order of the file or, with ``sort``, are read in order of time.
 
     Raises:
         FileFault: One of the files is missing or unreadable.
@@ -72,7 +84,7 @@ def read_log(
     log = Log(Path(events).name, time.time())
     if items is not None:
         _read_items(wiring, rules, items, log, stage)
-    source = _source(events, limit or None)
+    source = _source(events, limit or None, sort=sort)
     stage("events", source.progress)
     reject_limit = RejectLimit("events", rules.reject_limit)
     decode = rules.user_state.decode
@@ -84,6 +96,10 @@ def read_log(
         log.rejected.update(reject.reason for reject in encoded.rejects)
         log.carried_items |= encoded.items
         log.events += [event._replace(raw=b"") for event in encoded.events]
+    order = TimeOrder(rules.lateness_s)
+    for event in log.events:
+        order.note(event.ts)
+    log.late = order.late
     return log
 
 
@@ -102,7 +118,7 @@ def _read_items(wiring: Wiring, rules: DataflowRules, items: str, log: Log, stag
     log.rows = list(newest.values())
 
 
-def _source(where: str, limit: int | None) -> FileSource:
+def _source(where: str, limit: int | None, *, sort: bool = False) -> FileSource:
     if scheme_of(where) != FILES:
         raise FileFault(
             "a topic cannot be evaluated",
@@ -111,7 +127,7 @@ def _source(where: str, limit: int | None) -> FileSource:
             "a file",
             "write its records to a .jsonl file first",
         )
-    return FileSource(Path(where), batch_size=_BATCH, limit=limit)
+    return FileSource(Path(where), batch_size=_BATCH, limit=limit, key=time_of if sort else None)
 
 
 def _batches(source: FileSource) -> Iterator[RawBatch]:

@@ -41,6 +41,8 @@ class EvaluationRun:
     """Lengths at which lists are scored."""
     limit: int = 0
     """How many events are read; 0: all."""
+    sort: bool = False
+    """Whether the file is read in order of time."""
     own: bool = True
     """Whether recstream's own lists are made, beside those of the baselines."""
     seed: int = 0
@@ -60,6 +62,8 @@ class RunResult:
     users: int
     rejected: dict[str, int]
     """Counts of rejected records, by reason."""
+    late: int
+    """Events that are older than one before them by more than ``profile.lateness_s``."""
 
 
 def evaluate(run: EvaluationRun, stage: Stage) -> RunResult:
@@ -71,7 +75,7 @@ def evaluate(run: EvaluationRun, stage: Stage) -> RunResult:
     wiring = Wiring(run.settings)
     try:
         rules = evaluation_rules(wiring)
-        log = read_log(wiring, rules, run.events, run.items, run.limit, stage)
+        log = read_log(wiring, rules, run.events, run.items, run.limit, stage, sort=run.sort)
         known = frozenset(row.item_id for row in log.rows if not row.deleted)
         plan = plan_of(log.events, rules.user_state.decode.actions, known, run.protocol)
         driver = WorkerDriver(wiring, rules, log) if run.own else None
@@ -134,7 +138,7 @@ def _replayed(
     stage("figures", None)
     methods = {name: replay.figures(name, run.ks, seed=run.seed) for name in replay.methods}
     users = len({event.user_id for event in log.events})
-    return RunResult(run, log.name, replay, methods, len(log.events), users, dict(log.rejected))
+    return RunResult(run, log.name, replay, methods, len(log.events), users, dict(log.rejected), log.late)
 
 
 def _fill_cache(run: EvaluationRun, stage: Stage) -> None:

@@ -70,7 +70,7 @@ class WorkerDriver:
             now=time.time,
         )
         self.worker = Worker(services, rules)
-        self.worker.replica.own(0)
+        self.worker.own_log()
         self._list_builder, self._no_lists = self.worker.lists, _NoLists()
         self._requests = 0
         self._has_grown = True

@@ -21,6 +21,7 @@ class Accounting(NamedTuple):
     """Where the events of a run went."""
 
     read: int
+    """Without the null values on their topic (``events_tombstone``), which are no events."""
     applied: int
     duplicate: int
     absorbed: int
@@ -47,7 +48,8 @@ def accounting(summary: Mapping[str, Any]) -> Accounting:
     read 3 = applied 2 + duplicate 0 + already absorbed 0 + rejected 1 + waiting 0
     """
     rejected = summary.get("records_rejected", {})
-    read = int(summary.get("records_read", {}).get("events", 0))
+    records = summary.get("records_read", {}).get("events", 0)
+    read = int(records) - int(summary.get("events_tombstone", 0))
     parts = (
         int(summary.get("events_applied", 0)),
         int(summary.get("events_duplicate", 0)),

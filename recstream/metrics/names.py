@@ -58,6 +58,18 @@ METRICS: Final[dict[str, Metric]] = {
         "Events that the user's stored state has absorbed before (read again after a crash or by a replay).",
         "Expected after a crash or replay; otherwise two jobs read into one store.",
     ),
+    "events_late": Metric(
+        "counter",
+        "events",
+        "Replayed event by event: events older than one before them by more than profile.lateness_s.",
+        "The log is not in order of time: sort it, for lists are to be made of what came before.",
+    ),
+    "events_tombstone": Metric(
+        "counter",
+        "events",
+        "Null values on the topic of events, left out: they say nothing, and erase nobody.",
+        "A producer deletes events from the topic: to erase a user, send a forget event.",
+    ),
     "events_waiting": Metric(
         "gauge",
         "events",

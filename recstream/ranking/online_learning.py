@@ -110,8 +110,18 @@ class OnlineLearner:
             self._left_s = min(self._left_s + self._rules.time_share * (now - self._began), _SAVED_S)
         self._began = now
 
-    def offer(self, event: Event, item: int, user_state: UserState) -> bool:
-        """Offer an engagement that ``user_state`` does not hold yet; whether it was learned from."""
+    def offer(
+        self,
+        event: Event,
+        item: int,
+        user_state: UserState,
+        *,
+        before_learning: Callable[[], None] | None = None,
+    ) -> bool:
+        """Offer an engagement that ``user_state`` does not hold yet; whether it was learned from.
+
+        ``before_learning`` is called if it is going to be: to bring up to date what it is learned from.
+        """
         seen_before = item in user_state.seen
         self.resume(_FORGETTING * self.repeats + (1.0 - _FORGETTING) * seen_before)
         if not self._rules.enabled or user_state.as_of is None:
@@ -123,6 +133,8 @@ class OnlineLearner:
         examples = self._recommender.model.examples
         if self._left_s <= 0.0 or self._offered % self._every(examples):
             return False
+        if before_learning is not None:
+            before_learning()
         begin = self._clock()
         as_of = AsOf(event.ts, event.partition.name, event.offset)
         weight = self._share(crc32(event.user_id.encode())) * (1.0 if event.rec is None else _ATTRIBUTED)

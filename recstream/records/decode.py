@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from recstream.records.actions import DecodeRules
+from recstream.records.checks import FieldError, identifier
 from recstream.records.event import Event, event_from
 from recstream.records.item import Item, item_from
 from recstream.records.reject import Reject
@@ -12,6 +14,7 @@ from recstream.records.transport import Partition, RawBatch
 
 __all__ = ["decode_events", "decode_items"]
 
+_TO_DELETE: Final = 'send {"item_id": ..., "deleted": true} to delete'
 Loads = Callable[[bytes], object]
 """A JSON parser such as `orjson.loads`: raises ValueError on what is not JSON or not UTF-8."""
 
@@ -21,6 +24,7 @@ def decode_events(
 ) -> tuple[list[Event], list[Reject]]:
     """Decode one batch of events; each record ends in exactly one of the two lists, in order.
 
+    Tombstones are left out: an event that was deleted from its topic says nothing, and erases nobody.
     ``now`` is the reader's clock in Unix seconds. Whatever the bytes, nothing is raised.
 
     >>> from json import loads
@@ -34,6 +38,8 @@ def decode_events(
     rejects: list[Reject] = []
     partition, most = batch.partition, rules.max_record_bytes
     for offset, raw in zip(batch.offsets, batch.values, strict=True):
+        if offset in batch.tombstones:
+            continue
         if not raw or len(raw) > most:
             advice = "send forget events to erase users; events themselves need no deleting"
             rejects.append(_unread(partition, offset, raw, most, advice))
@@ -54,33 +60,52 @@ def decode_events(
 def decode_items(batch: RawBatch, *, rules: DecodeRules, loads: Loads) -> tuple[list[Item], list[Reject]]:
     """Decode one batch of items; each record ends in exactly one of the two lists, in order.
 
-    A tombstone is rejected: its key is not part of the batch. ``"deleted": true`` deletes an item.
+    A tombstone deletes the item that is its key, as ``"deleted": true`` does. One whose key is no id is
+    rejected.
 
     >>> from json import loads
-    >>> batch = RawBatch(Partition("items/0", "x"), [1, 2], [b'{"item_id": "i1", "deleted": true}', b""])
+    >>> lines = [b'{"item_id": "i1", "deleted": true}', b"", b""]
+    >>> batch = RawBatch(Partition("items/0", "x"), [1, 2, 3], lines, {2: b"i2"})
     >>> items, rejects = decode_items(batch, rules=DecodeRules(), loads=loads)
-    >>> items[0].deleted, rejects[0].reason, rejects[0].detail[-48:]
-    (True, 'not_json', 'send {"item_id": ..., "deleted": true} to delete')
+    >>> [(item.item_id, item.deleted) for item in items]
+    [('i1', True), ('i2', True)]
+    >>> rejects[0].reason, rejects[0].detail[-48:]
+    ('not_json', 'send {"item_id": ..., "deleted": true} to delete')
     """
     items: list[Item] = []
     rejects: list[Reject] = []
     partition, most = batch.partition, rules.max_record_bytes
     for offset, raw in zip(batch.offsets, batch.values, strict=True):
-        if not raw or len(raw) > most:
-            advice = 'send {"item_id": ..., "deleted": true} to delete'
-            rejects.append(_unread(partition, offset, raw, most, advice))
+        if offset in batch.tombstones:
+            item = _deletion(batch.tombstones[offset], partition, offset, rules)
+        elif not raw or len(raw) > most:
+            rejects.append(_unread(partition, offset, raw, most, _TO_DELETE))
             continue
-        try:
-            obj = loads(raw)
-        except (ValueError, RecursionError) as error:
-            rejects.append(_not_json(partition, offset, raw, error))
-            continue
-        item = item_from(obj, partition, offset, raw, rules=rules)
+        else:
+            try:
+                obj = loads(raw)
+            except (ValueError, RecursionError) as error:
+                rejects.append(_not_json(partition, offset, raw, error))
+                continue
+            item = item_from(obj, partition, offset, raw, rules=rules)
         if isinstance(item, Item):
             items.append(item)
         else:
             rejects.append(item)
     return items, rejects
+
+
+def _deletion(key: bytes | None, partition: Partition, offset: int, rules: DecodeRules) -> Item | Reject:
+    """Read a tombstone: the item under this key is deleted."""
+    try:
+        item_id = identifier(None if key is None else key.decode(), "key")
+    except UnicodeDecodeError:
+        detail = f"key: got {(key or b'')[:40]!r}, wanted the item's id in UTF-8; {_TO_DELETE}"
+        return Reject("bad_value", detail, partition, offset, b"")
+    except FieldError as error:
+        detail = f"null value: {error.detail}, or {_TO_DELETE}"
+        return Reject(error.reason, detail, partition, offset, b"")
+    return item_from({"item_id": item_id, "deleted": True}, partition, offset, b"", rules=rules)
 
 
 def _unread(partition: Partition, offset: int, raw: bytes, most: int, advice: str) -> Reject:

@@ -37,6 +37,8 @@ class RawBatch(NamedTuple):
     """Position of each record; for a file, its line (blank lines not counted) from 0."""
     values: list[bytes]
     """The records' bytes. A tombstone (null value) is ``b""``."""
+    tombstones: dict[int, bytes | None] = {}  # noqa: RUF012 - a named tuple's default, never changed
+    """Keys of the records with a null value, by their offset. None: it has no key either."""
 
 
 class Message(NamedTuple):

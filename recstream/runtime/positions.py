@@ -26,6 +26,7 @@ __all__ = [
     "positions_dir",
     "read_identities",
     "replay_place",
+    "replayed_positions",
 ]
 
 LIVE: Final = "recommend"
@@ -90,6 +91,16 @@ def read_identities(folder: Path, identity_of: Callable[[Any], str]) -> set[str]
         for stored in stored_states(folder)
         if stored.step.rpartition(".")[2] in _SOURCES and stored.state is not None
     }
+
+
+def replayed_positions(store: Path) -> list[Any]:
+    """All positions in event logs that replays into this store have stored."""
+    return [
+        stored.state
+        for folder in sorted((store / "positions").glob(f"{_REPLAY}-*"))
+        for stored in stored_states(folder)
+        if stored.step == f"{_REPLAY}.events" and stored.state is not None
+    ]
 
 
 def replay_place(settings: Settings) -> ReplayPlace:

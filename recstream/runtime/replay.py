@@ -14,12 +14,12 @@ from recstream.dataflow.recommend import FinalListsSource
 from recstream.metrics.accounting import Accounting, accounting
 from recstream.runtime.locks import job_lock
 from recstream.runtime.new_store import check_place
-from recstream.runtime.positions import ReplayPlace, positions_dir, replay_place
+from recstream.runtime.positions import ReplayPlace, positions_dir, replay_place, replayed_positions
 from recstream.runtime.runner import run_flow
 from recstream.runtime.signals import Stop
 from recstream.runtime.wiring import Wiring
 
-__all__ = ["Replayed", "Stage", "load_items", "replay"]
+__all__ = ["Replayed", "Stage", "check_inputs", "load_items", "replay"]
 
 
 Stage: TypeAlias = Callable[[str, Callable[[], float] | None], None]
@@ -43,27 +43,8 @@ class Replayed:
         return int(self.summary.get("records_rejected", {}).get("events/unknown_item", 0))
 
 
-def load_items(settings: Settings, stop: Stop, on_stage: Stage) -> dict[str, Any]:
-    """Encode and store the items of ``backfill.items``; gives the run's summary.
-
-    Those that did not change are left as they are.
-
-    Raises:
-        StoreBusyError: a job is running on the store; send the items to its topic instead.
-        ConnectorError, StoreError, EncoderError: what the settings name is not there, or does not fit.
-    """
-    wiring = Wiring(settings, stop=stop)
-    _check(wiring)
-    with job_lock(settings.store_dir, "catalogue load"):
-        try:
-            wiring.database  # noqa: B018 - a store that does not fit is refused before anything is read
-            _load_items(wiring, on_stage)
-            return wiring.summary()
-        finally:
-            wiring.close()
-
-
-def _load_items(wiring: Wiring, on_stage: Stage) -> None:
+def load_items(wiring: Wiring, on_stage: Stage) -> None:
+    """Encode and store the items of ``backfill.items``; those that did not change are left as they are."""
     settings = wiring.settings
     source = _checked(wiring.replay_source(settings.backfill.items))
     on_stage("items", _share(source))
@@ -78,7 +59,7 @@ def replay(settings: Settings, stop: Stop, on_stage: Stage) -> Replayed:
         StoreBusyError: a job is running on the store.
         ConnectorError, StoreError, EncoderError: what the settings name is not there, or does not fit.
     """
-    _check(Wiring(settings, stop=stop))
+    check_inputs(Wiring(settings, stop=stop))
     with job_lock(settings.store_dir, "backfill"):
         place = replay_place(settings)
         chosen = settings.backfill.model_copy(update={"dead_letter": place.dead_letter})
@@ -95,10 +76,15 @@ def replay(settings: Settings, stop: Stop, on_stage: Stage) -> Replayed:
 def _replay(wiring: Wiring, place: ReplayPlace, stop: Stop, on_stage: Stage) -> Replayed:
     settings = wiring.settings
     chosen = settings.backfill
+    source = None
+    if chosen.events:  # before the items are loaded: it may not be the log that was read before
+        stored = replayed_positions(settings.store_dir)
+        source = _checked(
+            wiring.replay_source(chosen.events, limit=chosen.limit, sort=chosen.sort, positions=stored)
+        )
     if chosen.items:
-        _load_items(wiring, on_stage)
-    if chosen.events and not stop.asked():
-        source = _checked(wiring.replay_source(chosen.events, limit=chosen.limit))
+        load_items(wiring, on_stage)
+    if source is not None and not stop.asked():
         on_stage("events", _share(source))
         rules = replay_rules(wiring.rules(), chosen.refresh, job=place.positions)
         outputs = wiring.replay_outputs()
@@ -117,13 +103,19 @@ def _replay(wiring: Wiring, place: ReplayPlace, stop: Stop, on_stage: Stage) -> 
     return Replayed(summary, accounting(summary), stop.asked(), place.dead_letter)
 
 
-def _check(wiring: Wiring) -> None:
-    """Look at the files that will be read and the store's place, before there is a store because of them."""
+def check_inputs(wiring: Wiring) -> None:
+    """Look at the files that will be read and the store's place, before there is a store because of them.
+
+    Raises:
+        ConnectorError: one cannot be read.
+        StoreMismatchError: the store that is meant is elsewhere.
+    """
     check_place(wiring.settings)
     chosen = wiring.settings.backfill
-    for where, limit in ((chosen.items, 0), (chosen.events, chosen.limit)):
-        if where:
-            _checked(wiring.replay_source(where, limit=limit))
+    if chosen.items:
+        _checked(wiring.replay_source(chosen.items))
+    if chosen.events:
+        _checked(wiring.replay_source(chosen.events, limit=chosen.limit, sort=chosen.sort))
 
 
 def _checked(source: RecordSource[Any]) -> RecordSource[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +24,7 @@ from recstream.ranking.signals.table import default_weights
 from recstream.records.actions import DecodeRules, actions_with
 from recstream.records.item import TEMPLATE
 from recstream.records.reject_limit import RejectLimitRules
+from recstream.records.time_order import time_of
 from recstream.runtime.bytewax_internals import stored_keys
 from recstream.runtime.positions import LIVE, read_identities
 from recstream.runtime.signals import Stop
@@ -253,20 +255,31 @@ class Wiring:
             sessions=self._sink(live.sessions) if live.sessions else None,
         )
 
-    def replay_source(self, where: str, *, limit: int = 0) -> RecordSource[Any]:
+    def replay_source(
+        self, where: str, *, limit: int = 0, sort: bool = False, positions: Sequence[Any] = ()
+    ) -> RecordSource[Any]:
         """The log to replay: a file, or another place between ``start`` and ``backfill.stop``.
 
-        Its positions are not shown to tools that watch how far behind the live job is.
+        With ``sort`` a file is read in order of time. ``positions`` are those that replays have stored: what
+        was read of a file is known by them. The source's own are not shown to tools that watch how far behind
+        the live job is.
         """
         connector = self._connector(where)
         if connector.has_bounds and limit:
             msg = f"backfill.limit={limit} counts records of files; end a topic by backfill.stop"
+            raise ConfigError([msg])
+        if connector.has_bounds and sort:
+            msg = (
+                f"backfill.sort: got {where}, wanted a file; write the topic's records to a .jsonl file first"
+            )
             raise ConfigError([msg])
         options = ReadOptions(
             start=self.settings.start,
             stop=self.settings.backfill.stop_at,
             limit=limit,
             stopping=self.stop.asked,
+            positions=positions,
+            key=time_of if sort else None,
         )
         return connector.source(where, options)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -100,6 +101,30 @@ def test_without_a_signal_it_is_run_again(folder: Path) -> None:
     assert list(found["without"]) == ["followed"]
     assert found["without"]["followed"]["ndcg"] < 0.0
     assert list(found["model"]["effects"]) == ["followed"]  # signals that are not used are worth nothing
+
+
+def test_a_log_that_is_not_in_order_of_time_is_told_and_can_be_sorted(folder: Path) -> None:
+    log = log_of(240, seed=1)
+    (folder / "by-user").mkdir()
+    write(folder / "by-user" / "events.jsonl", sorted(log, key=lambda event: str(event["user_id"])))
+
+    def evaluated(path: Path, *more: str) -> tuple[dict[str, Any], str]:
+        args = [*arguments(folder), "--json", "--against", "recent", "--events", str(path), *more]
+        done = CliRunner().invoke(app, args)
+        assert done.exit_code == 0, done.output
+        return orjson.loads(done.stdout), " ".join(done.stderr.split())
+
+    in_order, told = evaluated(folder / "events.jsonl")
+    assert "in order of time" not in told
+    by_user, told = evaluated(folder / "by-user" / "events.jsonl")
+    assert f"events.jsonl is not in order of time: {by_user['late']} of 240 events" in told
+    assert "--sort" in told
+    assert by_user["late"] > 120
+    both = (evaluated(folder / part / "events.jsonl", "--sort") for part in ("", "by-user"))
+    (once, told_once), (again, told_again) = both
+    assert "in order of time" not in told_once + told_again
+    assert once == in_order, "one in order stays as it is"
+    assert again["tests"] > 0
 
 
 @pytest.mark.parametrize(

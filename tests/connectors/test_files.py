@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recstream.connectors.files.formats import FileFault
-from recstream.connectors.files.records import fingerprint
+from recstream.connectors.files.records import digests, fingerprint
 from recstream.connectors.files.source import FileSource, FileState, file_partition
 from recstream.records.transport import RawBatch
 
@@ -192,6 +192,117 @@ def test_another_log_under_the_same_name_is_read_from_its_start(tmp_path: Path) 
     state = (file_partition(path).identity, 2, None)
     write(path, [b"7", b"8", b"9"])
     assert offsets(read(FileSource(path), state=state)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".parquet"])
+@settings(max_examples=40, deadline=None)
+@given(times=st.lists(st.none() | st.integers(0, 5), min_size=1, max_size=12), data=st.data())
+def test_a_file_can_be_read_in_order_of_a_key(
+    tmp_path_factory: pytest.TempPathFactory, suffix: str, times: list[int | None], data: st.DataObject
+) -> None:
+    """Records of one key keep their order, one without stays behind the one before it."""
+    path = tmp_path_factory.mktemp("f") / f"log{suffix}"
+    rows = [{"ts": ts, "n": n} for n, ts in enumerate(times)]
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        write(path, [orjson.dumps(row) for row in rows])
+
+    def key(raw: bytes) -> float | None:
+        ts = orjson.loads(raw).get("ts")
+        return None if ts is None else float(ts)
+
+    keyed, newest = [], float("-inf")
+    for n, ts in enumerate(times):
+        newest = newest if ts is None else float(ts)
+        keyed.append((newest, n))
+    source = FileSource(path, batch_size=data.draw(st.integers(1, 4)), key=key)
+    whole = read(source)
+    assert [orjson.loads(value)["n"] for value in values(whole)] == [n for _, n in sorted(keyed)]
+    assert offsets(whole) == list(range(len(times)))
+    _, state = begin(source, data.draw(st.integers(1, len(whole))))
+    assert values(read(source, state=state)) == values(whole)[state[1] :]
+    FileSource(path, key=key, positions=[state]).check()
+    with pytest.raises(FileFault, match="a log that was read in another order"):
+        FileSource(path, positions=[state]).check()
+    with pytest.raises(FileFault, match="a log that was read in another order"):
+        FileSource(path, key=key, positions=[begin(FileSource(path), 1)[1]]).check()
+
+
+records_of_a_log = st.lists(st.sampled_from([b"a", b"b", b"c", b"dd"]), min_size=1, max_size=8)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".parquet"])
+@settings(max_examples=60, deadline=None)
+@given(before=records_of_a_log, after=records_of_a_log, data=st.data())
+def test_a_log_is_read_on_if_it_begins_as_it_did_and_else_refused(
+    tmp_path_factory: pytest.TempPathFactory,
+    suffix: str,
+    before: list[bytes],
+    after: list[bytes],
+    data: st.DataObject,
+) -> None:
+    """However far it was read, by whomever: new records between old ones would count as read."""
+    path = tmp_path_factory.mktemp("f") / f"log{suffix}"
+
+    def put(records: list[bytes]) -> None:
+        if suffix == ".parquet":
+            pq.write_table(pa.table({"i": [record.decode() for record in records]}), path)
+        else:
+            write(path, records)
+
+    put(before)
+    source = FileSource(path, batch_size=data.draw(st.integers(1, 4)))
+    _, state = begin(source, data.draw(st.integers(1, len(read(source)))))
+    state = pickle.loads(pickle.dumps(state))  # noqa: S301 - our own
+    put(after)
+    done = state[1]
+    if after[0] != before[0]:
+        assert offsets(read(FileSource(path), state=state)) == list(range(len(after))), "another log"
+        FileSource(path, positions=[state]).check()
+    elif after[:done] == before[:done]:
+        assert offsets(read(FileSource(path), state=state)) == list(range(done, len(after)))
+        FileSource(path, positions=[state]).check()
+    else:
+        for resuming, positions in ((state, []), (None, [state])):
+            with pytest.raises(FileFault, match="not the log that was read before"):
+                read(FileSource(path, positions=positions), state=resuming)
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"1}\n", b"\n\n{}\n", b"1}\n{}"])
+def test_a_record_without_a_line_end_may_still_grow(tmp_path: Path, end: bytes) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"i":0}\n{"i":1}\n{"i":')
+    state = begin(FileSource(path), 1)[1]
+    path.write_bytes(path.read_bytes() + end)
+    source = FileSource(path, positions=[state])
+    with closing(source.build_part("s", "log.jsonl", state)) as partition:
+        while True:
+            try:
+                partition.next_batch()
+            except StopIteration:
+                break
+        again = partition.snapshot()
+    FileSource(path, positions=[again, state]).check()
+    path.write_bytes(b'{"i":0}\n{"i":9}\n{"i":' + end)
+    with pytest.raises(FileFault, match="other records among the first 2"):
+        FileSource(path, positions=[again, state]).check()
+
+
+@pytest.mark.parametrize("suffix", TEXT)
+def test_a_position_without_a_mark_gets_one(tmp_path: Path, suffix: str) -> None:
+    """Those of the release before this one have none."""
+    path = write(tmp_path / f"log{suffix}", [b"%d" % i for i in range(9)])
+    source = FileSource(path, batch_size=3)
+    identity = file_partition(path).identity
+    with closing(source.build_part("s", path.name, (identity, 4, None))) as partition:
+        partition.next_batch()
+        state = partition.snapshot()
+    with closing(source.build_part("s", path.name, None)) as partition:
+        for _ in range(3):
+            partition.next_batch()
+        assert state[3:] == ((7, digests(path, {7})[7]),)
+        assert partition.snapshot()[3:] == ((9, digests(path, {9})[9]),)
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])

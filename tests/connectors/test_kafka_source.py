@@ -180,11 +180,17 @@ def test_latest_sees_only_what_comes_later(broker: EmbeddedBroker, topic: Topics
     assert _rows(out)[0] == (f"{name}/0", 50, b"50")
 
 
-def test_a_tombstone_is_empty_bytes(broker: EmbeddedBroker, topic: Topics, read: Read) -> None:
+def test_a_tombstone_is_empty_bytes_and_comes_with_its_key(
+    broker: EmbeddedBroker, topic: Topics, read: Read
+) -> None:
     name = topic("items")
     writer = TopicWriter(broker.bootstrap, name, timeout_s=30.0)
-    writer.write_batch([Message(b"i1", b"{}"), Message(b"i1", None)])
-    assert [r[2] for r in _rows(read(_source(broker.bootstrap, [name], stop="end")))] == [b"{}", b""]
+    nulls = [Message(b"i1", None), Message(None, None)]
+    writer.write_batch([Message(b"i1", b"{}"), *nulls, Message(b"i2", b"")])
+    batches = read(_source(broker.bootstrap, [name], stop="end"))
+    assert [r[2] for r in _rows(batches)] == [b"{}", b"", b"", b""]
+    found = {offset: key for batch in batches for offset, key in batch.tombstones.items()}
+    assert found == {1: b"i1", 2: None}, "an empty record is no tombstone"
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -52,7 +52,7 @@ def heard(count: int, *, first: int = 0) -> WorkerHarness:
 def listen(harness: WorkerHarness, count: int, *, first: int = 0) -> None:
     for k in range(first, first + count):
         step = harness.step(event(float(k), "view", ITEMS[k % 6], user=f"u{k % 3}", offset=k))
-        harness.worker.count(step.interactions)
+        harness.count(step.interactions)
 
 
 def fail(_: Any) -> None:

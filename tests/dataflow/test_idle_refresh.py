@@ -44,7 +44,7 @@ def played(harness: WorkerHarness, *events: Event) -> tuple[BatchResult, list[En
     """A micro-batch with all that follows it in the graph: what is due is made, then touches are counted."""
     step = harness.step(*events)
     lists = harness.worker.lists.rank(step.queries)
-    harness.worker.count(step.interactions)
+    harness.count(step.interactions)
     return step, lists
 
 
@@ -120,7 +120,7 @@ def test_a_list_that_came_out_as_it_was_does_not_leave_and_is_left_alone_for_twi
     made = []
     for first in range(10, 50):
         played(harness, event(2.0, "request", user="p", offset=1000 + first))
-        harness.worker.count([_interaction(0)])
+        harness.count([_interaction(0)])
         if "u1" in idle(harness):
             made.append(first)
     assert harness.meters.values["drift_lists", "unchanged"] >= 3
@@ -510,7 +510,9 @@ def log_of(drawn: list[tuple[int, int, str]]) -> list[Event]:
 def replay(log: list[Event], cuts: list[int], *, flushed: bool = False) -> list[dict[str, Any]]:
     """The lists of a log worked off event by event, in these micro-batches."""
     harness = bench_of(
-        every_event=True, idle_refresh=idle_refresh_rules(after_events=3.0, lists_per_event=2.0)
+        in_order=True,
+        every_event=True,
+        idle_refresh=idle_refresh_rules(after_events=3.0, lists_per_event=2.0),
     )
     lists = []
     edges = [0, *sorted(min(cut, len(log)) for cut in cuts), len(log)]
@@ -540,7 +542,9 @@ def test_in_a_log_they_follow_from_what_came_before_alone(
 
 def test_in_a_log_so_many_are_made_for_each_event() -> None:
     harness = bench_of(
-        every_event=True, idle_refresh=idle_refresh_rules(after_events=3.0, lists_per_event=2.0)
+        in_order=True,
+        every_event=True,
+        idle_refresh=idle_refresh_rules(after_events=3.0, lists_per_event=2.0),
     )
     log = [event(float(k), "view", f"i{k % 6}", user=f"u{k}", offset=k) for k in range(200)]
     harness.step(*log)
@@ -551,6 +555,7 @@ def test_in_a_log_so_many_are_made_for_each_event() -> None:
 def test_in_a_log_users_are_active_by_the_time_of_its_events() -> None:
     """Read in one second, whatever the clock says."""
     harness = bench_of(
+        in_order=True,
         every_event=True,
         idle_refresh=idle_refresh_rules(after_events=3.0, active_s=50.0, lists_per_event=2.0),
     )

@@ -29,7 +29,7 @@ def flood(harness: WorkerHarness, count: int, *, step: int = 10) -> None:
     ]
     for at in range(0, count, step):
         done = harness.step(*log[at : at + step])
-        harness.worker.count(done.interactions)
+        harness.count(done.interactions)
 
 
 def test_a_flood_by_one_user_moves_the_weights_less_than_all_others_did() -> None:

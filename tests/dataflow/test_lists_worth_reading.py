@@ -36,7 +36,7 @@ def warm(top_n: int = len(GENRES) * EACH, *, of_text_only: bool = False) -> Work
         for k in range(EACH):
             bare = {"categories": (), "terms": b""} if of_text_only else {}
             harness.worker.replica.put(genre_item(genre, f"{genre}{k}", **bare))
-    harness.worker.count([Interaction(handle, ()) for handle in range(len(GENRES) * EACH)])
+    harness.count([Interaction(handle, ()) for handle in range(len(GENRES) * EACH)])
     return harness
 
 
@@ -98,7 +98,7 @@ def test_what_was_turned_away_from_goes_down_with_what_others_take_with_it() -> 
     harness = warm()
     catalogue = harness.worker.replica.catalogue
     bad, with_it = catalogue.handle("war1") or 0, catalogue.handle("jazz5") or 0
-    harness.worker.count([Interaction(with_it, (bad,))] * 20)
+    harness.count([Interaction(with_it, (bad,))] * 20)
     reader = Reader(harness)
     before, after = reader.does("view", "jazz0"), reader.does("dislike", "war1")
     fall = {one["item_id"]: one["score"] for one in before}

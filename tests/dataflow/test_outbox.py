@@ -122,7 +122,7 @@ def refused(**rules: Any) -> tuple[Life, Event]:
 
 
 def test_an_event_refused_in_an_epoch_that_did_not_commit_is_refused_again() -> None:
-    for rules in ({"wait_for_item_s": 0.0}, {"wait_for_item_s": 0.0, "every_event": True}):
+    for rules in ({"wait_for_item_s": 0.0}, {"wait_for_item_s": 0.0, "in_order": True, "every_event": True}):
         life, one = refused(**rules)
         life.killed(committed=False)
         (reject,) = life.epoch(one).rejects

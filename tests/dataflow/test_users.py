@@ -184,7 +184,7 @@ def test_a_crash_and_a_resume_end_as_if_there_had_been_none(
 
 @pytest.mark.parametrize("epoch", EPOCHS)
 def test_one_key_works_a_log_off_in_its_order(run_flow: Callable[..., None], epoch: timedelta) -> None:
-    harness = stocked(WorkerHarness(every_event=True))
+    harness = stocked(WorkerHarness(in_order=True, every_event=True))
     job = Job(harness, list(log()))
     run_flow(job.flow(), epoch=epoch)
     assert [decoded(one.value)["as_of"]["offset"] for one in job.lists] == list(range(40))

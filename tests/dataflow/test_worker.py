@@ -32,7 +32,7 @@ from tests.support.builders import (
     event,
     item_row,
 )
-from tests.support.rules import reject_limit_rules
+from tests.support.rules import learning_rules, reject_limit_rules
 
 ITEMS = [f"i{k}" for k in range(6)]
 USERS = ["u1", "u2", "u3"]
@@ -170,7 +170,7 @@ def test_the_tombstone_of_a_forget_read_again_is_followed_by_the_list_of_who_cam
     every_event: bool,
 ) -> None:
     """Alone in its micro-batch: what came after it may have committed, and is not read again."""
-    harness = WorkerHarness(every_event=every_event)
+    harness = WorkerHarness(in_order=every_event, every_event=every_event)
     harness.know("i0", "i1")
     forget = event(2.0, "forget", offset=2)
     harness.step(event(1.0, "view", "i0", offset=1), forget, event(3.0, "view", "i1", offset=3))
@@ -206,7 +206,7 @@ def test_a_request_learns_nothing_and_the_list_is_as_of_the_request() -> None:
 def test_a_request_of_somebody_new_gets_a_list_and_leaves_no_row() -> None:
     harness = WorkerHarness()
     harness.know("i0")
-    harness.worker.count([Interaction(0, ())])
+    harness.count([Interaction(0, ())])
     done = harness.step(event(99.0, "request"))
     (made,) = harness.worker.rank(done.queries)
     assert [one["item_id"] for one in decoded(made.value)["items"]] == ["i0"]
@@ -272,7 +272,7 @@ def test_forget_erases_and_says_so() -> None:
 
 
 def test_a_tombstone_leaves_between_the_lists_before_and_after_it() -> None:
-    harness = WorkerHarness(every_event=True)
+    harness = WorkerHarness(in_order=True, every_event=True)
     harness.know("i0", "i1")
     done = harness.step(
         event(1.0, "view", "i0", offset=1), event(2.0, "forget", offset=2), event(3.0, "view", "i1", offset=3)
@@ -287,7 +287,7 @@ def test_a_list_asked_for_before_a_forget_is_not_made() -> None:
 
 
 def test_lists_of_one_key_are_made_an_event_at_a_time_in_the_order_of_the_log() -> None:
-    harness = WorkerHarness(every_event=True)
+    harness = WorkerHarness(in_order=True, every_event=True)
     harness.know(*ITEMS)
     log = arrived([event(float(k), "view", f"i{k % 3}", user=f"u{k % 2}") for k in range(6)])
     done = harness.step(*log)
@@ -308,11 +308,53 @@ def test_lists_of_one_key_are_made_an_event_at_a_time_in_the_order_of_the_log() 
 def test_working_a_log_off_at_once_equals_feeding_it_one_by_one(events: list[Event], at: list[int]) -> None:
     found = []
     for edges in (at, list(range(len(events)))):
-        harness = WorkerHarness(every_event=True)
+        harness = WorkerHarness(in_order=True, every_event=True)
         harness.know(*ITEMS)
         lists = [decoded(one.value) for done in play(harness, events, edges) for one in listed(done)]
         found.append((lists, states(harness), [t.tolist() for t in harness.worker.replica.statistics.tables]))
     assert found[0] == found[1]
+
+
+def lessons(harness: WorkerHarness) -> tuple[Any, ...]:
+    """All that a worker has learned across users, to the last bit."""
+    worker = harness.worker
+    statistics, sessions = worker.replica.statistics, worker.recommender.sessions
+    return (
+        worker.recommender.model.to_bytes(),
+        worker.learner.sampling_state,
+        worker.learner.repeats,
+        [table.tolist() for table in statistics.tables],
+        [statistics.popularity(len(ITEMS), scale).tolist() for scale in range(4)],
+        {user: sessions.chunks_of(user) for user in USERS},
+    )
+
+
+@given(logs(unknown=False), st.lists(st.integers(0, 25), max_size=4), cuts, st.sampled_from(["end", "batch"]))
+@settings(max_examples=40)
+def test_what_a_replay_learns_does_not_depend_on_micro_batches(
+    events: list[Event], read: list[int], at: list[int], refresh: str
+) -> None:
+    """Nor, where lists are made of each batch as it was read, do they: only of how the log was read."""
+    edges = [0, *sorted({min(one, len(events)) for one in read}), len(events)]
+    batches = [EventBatch(1.0, events[a:b]) for a, b in pairwise(edges) if a < b]
+    found = []
+    for starts in ({*at}, {*range(len(batches))}):
+        harness = WorkerHarness(
+            in_order=True, lists=refresh == "batch", learning=learning_rules(all_of=4, every=2)
+        )
+        harness.know(*ITEMS)
+        lists = []
+        for number, batch in enumerate(batches):
+            harness.worker.inbox.append(batch)
+            if number in starts or batch is batches[-1]:
+                lists += [decoded(one.value) for one in listed(harness.worker.step())]
+        found.append((lessons(harness), lists, states(harness)))
+    assert found[0] == found[1]
+    assert refresh == "batch" or not lists
+    one_by_one = WorkerHarness(in_order=True, every_event=True, learning=learning_rules(all_of=4, every=2))
+    one_by_one.know(*ITEMS)
+    play(one_by_one, events, list(range(len(events))))
+    assert lessons(one_by_one) == found[0][0], "as with a list after each event"
 
 
 @given(logs(unknown=False), st.integers(0, 25))
@@ -320,7 +362,7 @@ def test_working_a_log_off_at_once_equals_feeding_it_one_by_one(events: list[Eve
 def test_nothing_later_in_the_log_influences_a_list(events: list[Event], cut: int) -> None:
     found = []
     for some in (events, events[:cut]):
-        harness = WorkerHarness(every_event=True)
+        harness = WorkerHarness(in_order=True, every_event=True)
         harness.know(*ITEMS)
         found.append([decoded(one.value) for one in listed(harness.step(*some))])
     assert found[1] == found[0][: len(found[1])]
@@ -415,7 +457,7 @@ def test_forgetting_a_user_ends_the_waiting() -> None:
 
 def test_an_item_that_an_event_brings_is_known_to_the_event() -> None:
     for every_event in (False, True):
-        harness = WorkerHarness(every_event=every_event)
+        harness = WorkerHarness(in_order=every_event, every_event=every_event)
         one = event(1.0, "view", "new0")._replace(item=_item("new0"))
         harness.worker.inbox.append(EventBatch(harness.clock(), [one], {one.offset: item_row("new0")}))
         harness.worker.step()
@@ -571,7 +613,7 @@ def test_more_users_than_fit_are_written_before_the_barrier() -> None:
 def test_a_list_carries_ids_and_not_handles() -> None:
     harness = WorkerHarness()
     harness.know(*ITEMS)
-    harness.worker.count([Interaction(handle, ()) for handle in range(len(ITEMS))])
+    harness.count([Interaction(handle, ()) for handle in range(len(ITEMS))])
     (made,) = harness.worker.rank(harness.step(event(1.0, "like", "i3")).queries)
     record = orjson.loads(made.value)
     assert {one["item_id"] for one in record["items"]} == set(ITEMS) - {"i3"}
@@ -628,7 +670,7 @@ def test_what_is_learned_is_written_although_nothing_comes_any_more() -> None:
     items = [f"i{k}" for k in range(1200)]
     harness.know(*items)
     step = harness.step(*arrived([event(float(k), "view", item) for k, item in enumerate(items)]))
-    harness.worker.count(step.interactions)
+    harness.count(step.interactions)
     barriers: list[int] = []
     while harness.worker.next_checkpoint() is not None:
         harness.worker.wake()

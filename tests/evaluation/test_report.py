@@ -70,7 +70,7 @@ def result_of(own: list[int], other: list[int], *, name: str = "a & <b>.jsonl") 
     replay = ReplayResult(targets, methods, np.ones((3, 2), np.float32), 3)
     run = EvaluationRun(Settings(), "log.jsonl", None, against=("transitions",), ks=(10,))
     rows = {method: replay.figures(method, run.ks) for method in methods}
-    return RunResult(run, name, replay, rows, 100, 9, {})
+    return RunResult(run, name, replay, rows, 100, 9, {}, 0)
 
 
 def learned_by(

@@ -277,3 +277,33 @@ def test_a_second_job_on_a_store_is_refused(tmp_path: Path) -> None:
     assert "is in use by `recstream run` (process" in told
     assert "stop it first" in told
     run.go("batch")
+
+
+def test_a_log_that_was_exported_anew_is_refused_however_it_is_replayed(tmp_path: Path) -> None:
+    """Its new events stand at offsets that users have absorbed: they would be lost without a word."""
+    log = events(40, items=36, ids=True)
+    run = prepared(tmp_path, log)
+    run.go("end")
+    before = stored_users(run.state)
+    write_lines(tmp_path / "events.jsonl", [*log[:10], *events(5, items=36, seed=1, ids=True), *log[10:]])
+    for refresh in ("end", "event"):
+        told = run.go(refresh, code=1)
+        assert "not the log that was read before under this name" in told
+        assert "other records among the first 40" in told
+        assert "another --state" in told
+    assert_same_users(stored_users(run.state), before, tolerance=0.0)
+    write_lines(tmp_path / "events.jsonl", [*log, *events(5, items=36, first=40, ids=True)])
+    assert "read 5 = applied 5" in run.go("end")
+
+
+def test_a_log_that_is_not_in_order_of_time_is_told(tmp_path: Path) -> None:
+    log = sorted(events(60, items=36, ids=True), key=lambda event: str(event["user_id"]))
+    run = prepared(tmp_path, log)
+    assert "events.jsonl is not in order of time: " in run.go("event")
+    assert "in order of time" not in run.go("end"), "no list but the last is made"
+    assert "a log that was read in another order" in run.go("event", "--sort", code=1)
+    another = prepared(tmp_path / "sorted", log)
+    assert "in order of time" not in another.go("event", "--sort")
+    times = [one["as_of"]["ts"] for one in another.lists]
+    assert times == sorted(event["ts"] for event in log)
+    assert "read 0 = " in another.go("event", "--sort")

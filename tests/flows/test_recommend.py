@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import orjson
 import pytest
-from bytewax.testing import TestingSource
+from bytewax.testing import TestingSink, TestingSource
 
+from recstream.dataflow.graph import recommend_flow, replay_rules
+from recstream.dataflow.model_state.weights import WEIGHTS
+from recstream.dataflow.outputs import Inputs, Outputs
 from recstream.encoders import open_encoder
 from recstream.items.statistics import SCALES
 from recstream.ranking.signals.table import default_weights
@@ -17,7 +21,7 @@ from recstream.records.dead_letter import raw_of
 from tests.support.builders import encoder_spec
 from tests.support.logs import T0, Record, events, versions_after
 from tests.support.memory_jobs import DIM, ITEMS, WORKERS, MemoryJob, Run, ScriptedSource, raw_batches, view
-from tests.support.rules import learning_rules
+from tests.support.rules import learning_rules, reject_limit_rules
 from tests.support.stored_users import assert_same_users
 
 TEXT_ONLY = {
@@ -354,3 +358,46 @@ def test_a_log_read_twice_changes_nothing_but_repeats_the_lists(run_flow: Run, w
     assert_same_users(job.users.rows, before)
     assert job.account() == (200, 100, 0, 100, 0, 0, True)
     assert {user: made[-1]["version"] for user, made in job.lists().items()} == versions_after(log)
+
+
+@WORKERS
+def test_a_null_value_deletes_an_item_and_is_no_event(run_flow: Run, workers: int) -> None:
+    """However many come in a row: a compacted topic keeps one for each item that went."""
+    job = MemoryJob(run_flow, workers)
+    job.load_items()
+    (items,) = raw_batches([b""] * (len(ITEMS) + 99), "items/0", size=1000)
+    keys = [*(str(one["item_id"]).encode() for one in ITEMS[1:]), *(b"gone%d" % n for n in range(100))]
+    (log,) = raw_batches([*[b""] * 50, view("ann", "i0"), b"", b"no JSON"], size=1000)
+    flow = job.flow(
+        TestingSource([log._replace(tombstones=dict.fromkeys([*range(50), 51], b"ann"))]),
+        TestingSource([items._replace(tombstones=dict(enumerate(keys)))]),
+        reject_limit=reject_limit_rules(share=0.5, records=10, run=2),
+    )
+    run_flow(flow, workers=workers)
+    assert {row.item_id for row in job.items.rows.values() if not row.deleted} == {"i0"}
+    assert job.reasons() == {("events/0", 52): "not_json"}
+    assert job.account() == (2, 1, 0, 0, 1, 0, True)
+    assert job.meters.snapshot()["events_tombstone"] == 51
+    assert job.user_state("ann")[0].version == 1, "nobody was erased"
+
+
+def test_a_replay_learns_the_same_however_its_log_is_read(run_flow: Run) -> None:
+    """Batches of any size, epochs of any length: bytewax then makes other micro-batches of it."""
+    log = events(400)
+    found = []
+    for size, epoch_s in ((1, 0.0), (7, 0.0), (64, 10.0), (400, 10.0)):
+        job = MemoryJob(run_flow)
+        job.load_items()
+        rules = replay_rules(job.rules(), "end")
+        source = TestingSource(raw_batches(log, size=size), batch_size=3)
+        outputs = Outputs(TestingSink(job.messages), TestingSink(job.dead_letters))
+        flow = recommend_flow(Inputs(source), outputs, job.services(), rules, name="backfill")
+        run_flow(flow, epoch=timedelta(seconds=epoch_s))
+        assert job.account() == (400, 400, 0, 0, 0, 0, True)
+        assert not job.messages, "lists are made at the end"
+        learned = {name: row.state for name, row in job.models.rows.items() if name.startswith(WEIGHTS)}
+        neighbours = {item_id: row.state for item_id, row in job.statistics.rows.items()}
+        users = {user_id: row.state for user_id, row in job.users.rows.items()}
+        found.append((learned, neighbours, users))
+        assert learned
+    assert all(one == found[0] for one in found)

@@ -71,7 +71,7 @@ def test_the_others_are_applied_as_if_it_were_not_there(
     plain, job = MemoryJob(run_flow, workers), FussyJob(run_flow, workers)
     for one, records in ((plain, log), (job, mixed)):
         one.load_items()
-        one.absorb(records, every_event=every_event)
+        one.absorb(records, in_order=every_event, every_event=every_event)
     assert job.reasons() == {("events/0", place): "unencodable" for place in places}
     assert job.account() == (70, 60, 0, 0, 10, 0, True)
     assert job.meters.snapshot()["records_rejected"] == {"events/unencodable": 10}

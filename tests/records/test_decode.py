@@ -110,7 +110,25 @@ def test_the_last_of_duplicate_keys_counts() -> None:
     assert decode([VIEW[:-1] + b', "user_id": "u2"}'])[0][0].user_id == "u2"
 
 
-def test_a_tombstone_says_what_to_send_in_its_place() -> None:
+@given(st.lists(st.none() | st.binary(max_size=20) | st.text(max_size=20).map(str.encode), max_size=8))
+def test_a_null_value_deletes_the_item_under_its_key_and_is_no_event(keys: list[bytes | None]) -> None:
+    """Whatever the key is, nothing is raised, and nothing but its own item is deleted."""
+    nulls = batch([VIEW, *(b"" for _ in keys)])
+    nulls = nulls._replace(tombstones=dict(enumerate(keys, 101)))
+    accepted, rejected = decode_events(nulls, rules=RULES, now=NOW, loads=orjson.loads)
+    assert ([event.offset for event in accepted], rejected) == ([100], [])
+    deleted, rejects = decode_items(nulls, rules=RULES, loads=orjson.loads)
+    assert sorted(one.offset for one in [*deleted, *rejects[1:]]) == list(range(101, 101 + len(keys)))
+    assert [(item.item_id.encode(), item.deleted) for item in deleted] == [
+        (keys[item.offset - 101], True) for item in deleted
+    ]
+    for reject in rejects[1:]:
+        key = keys[reject.offset - 101]
+        assert not key or not key.isascii(), "only what is no id is refused"
+        assert '"deleted": true' in reject.detail
+
+
+def test_an_empty_record_says_what_to_send_in_its_place() -> None:
     event = decode([b""])[1][0]
     assert event.reason == "not_json"
     assert "empty record" in event.detail

@@ -225,6 +225,11 @@ class WorkerHarness:
             self.meters.add("records_read", len(events), stream="events")
         return self.worker.step()
 
+    def count(self, interactions: Sequence[Interaction]) -> None:
+        """Count interactions in the worker's statistics, as the step after it does."""
+        replica = self.worker.replica
+        replica.statistics.count(list(interactions), ticks_each=replica.ticks_each)
+
     def flush(self) -> None:
         """The checkpoint at the barrier, and all that it begins."""
         self.worker.flush()

@@ -41,7 +41,7 @@ def play(harness: WorkerHarness, events: list[Event]) -> list[dict[str, Any]]:
     made = []
     for at in range(0, len(events), 10):
         done = harness.step(*events[at : at + 10])
-        harness.worker.count(done.interactions)
+        harness.count(done.interactions)
         made += [decoded(one.value) for one in harness.worker.rank(done.queries)]
         harness.flush()
     return made

@@ -27,7 +27,14 @@ class FileConnector(Connector):
 
     @override
     def source(self, address: str, options: ReadOptions) -> FileSource:
-        return FileSource(address, batch_size=256, limit=options.limit or None, stopping=options.stopping)
+        return FileSource(
+            address,
+            batch_size=256,
+            limit=options.limit or None,
+            stopping=options.stopping,
+            positions=[position for position in options.positions if isinstance(position, tuple)],
+            key=options.key,
+        )
 
     @override
     def identity_of(self, position: Any) -> str:

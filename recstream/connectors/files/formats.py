@@ -46,6 +46,11 @@ class RecordReader(Protocol):
         ...
 
     @property
+    def is_ended(self) -> bool:
+        """Whether the last record read had a line end; without one it may be half written."""
+        ...
+
+    @property
     def total(self) -> int | None:
         """How many records the file has, where it says so itself."""
         ...

@@ -35,6 +35,8 @@ class LineReader:
         self._at_start = True
         self.offset = 0
         """Number of the next record."""
+        self.is_ended = True
+        """Whether the last record read had a line end; without one it may be half written."""
 
     total = None
     """Not known without reading to the end."""
@@ -76,6 +78,8 @@ class LineReader:
                     line = self._cut(line)
                 elif not line or line.isspace():
                     continue
+                else:
+                    self.is_ended = line.endswith(b"\n")
                 records.append(line.rstrip(b"\r\n"))
         except (EOFError, OSError, zlib.error, zstandard.ZstdError) as err:
             raise unreadable(self._path, err) from err
@@ -87,6 +91,7 @@ class LineReader:
         while rest and not rest.endswith(b"\n"):
             rest = self._lines.readline(_BLOCK)
             length += len(rest)
+        self.is_ended = rest.endswith(b"\n")
         whole = line.rstrip(b"\r\n")
         kept = whole[: self._max_record]
         if len(whole) > len(kept) or length > len(line):

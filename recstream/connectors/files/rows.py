@@ -21,6 +21,8 @@ class RowReader:
 
     byte = None
     """A row cannot be entered by a byte."""
+    is_ended = True
+    """A row is whole."""
 
     def __init__(self, path: Path, skip: int = 0) -> None:
         import pyarrow.parquet

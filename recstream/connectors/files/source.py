@@ -13,14 +13,20 @@ from typing_extensions import override
 
 from recstream.connectors.base import RecordSource, never
 from recstream.connectors.files.formats import MAX_RECORD, FileFault, suffix_of
-from recstream.connectors.files.records import fingerprint, open_records
+from recstream.connectors.files.records import Key, digest_of, digests, fingerprint, open_records
 from recstream.records.transport import Partition, RawBatch
 
 __all__ = ["FileSource", "FileState", "file_partition"]
 
-FileState = tuple[str, int, int | None]
-"""Identity of the log, number of the next record, and where it begins in the file if that is known."""
+Mark = tuple[int, int]
+"""A number of records from the first, and their digest: what was read is known by it."""
+FileState = tuple[str, int, int | None] | tuple[str, int, int | None, Mark]
+"""Identity of the log, number of the next record, where it begins in the file if that is known, and the mark
+of what was read, which releases before this one did not note."""
 
+
+_SORTED = "+sorted"
+"""End of the identity of a log that is read in order of a key: its offsets mean other records."""
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +37,7 @@ class _Reading:
     limit: int | None
     max_record: int
     stopping: Callable[[], bool]
+    key: Key | None
 
 
 class FileSource(RecordSource[FileState]):
@@ -42,6 +49,10 @@ class FileSource(RecordSource[FileState]):
     * A record beyond ``max_record`` bytes is cut to it and logged, so that a decoder refuses it as too large.
     * A resumed partition goes on with the next record; when the file was replaced by another log meanwhile
       (its fingerprint differs), it starts from that log's first record.
+    * A file with the name and the first record of a log that was read, but not with all the records that were
+      read of it, is refused: by their offsets, new records would be taken for those. ``positions`` are all
+      that are stored of such logs, by whatever read them.
+    * With a ``key`` the records of each file are read in its order; they are held in memory.
     * ``limit``: only the first so many records of each file. ``stopping``: asked before each batch; when it
       says yes the source ends, which bytewax takes for a clean end.
 
@@ -62,23 +73,27 @@ class FileSource(RecordSource[FileState]):
         limit: int | None = None,
         max_record: int = MAX_RECORD,
         stopping: Callable[[], bool] = never,
+        positions: Sequence[FileState] = (),
+        key: Key | None = None,
     ) -> None:
         given = [paths] if isinstance(paths, (Path, str)) else paths
         self._paths = _named([Path(path) for path in given])
         for path in self._paths.values():
             suffix_of(path)
-        self._reading = _Reading(batch_size, limit, max_record, stopping)
+        self._reading = _Reading(batch_size, limit, max_record, stopping, key)
+        self._positions = positions
         self._is_checked = False
         self._progress = dict.fromkeys(self._paths, 0.0)
 
     @override
     def check(self) -> None:
-        """Open every file and read its first record.
+        """Open every file and read its first record, and all that was read of it before.
 
         Raises:
-            FileFault: a file is missing or unreadable, or two are the same log by name and first record.
+            FileFault: a file is missing or unreadable, two are the same log by name and first record, or one
+                is no continuation of what was read.
         """
-        partitions = [file_partition(path, name) for name, path in self._paths.items()]
+        partitions = [self._partition(name) for name in self._paths]
         for identity, count in Counter(p.identity for p in partitions).items():
             if count > 1:
                 twins = [str(self._paths[p.name]) for p in partitions if p.identity == identity]
@@ -89,6 +104,8 @@ class FileSource(RecordSource[FileState]):
                     "each log once",
                     "leave one out, or rename it if it is another log",
                 )
+        for partition in partitions:
+            self._check_continues(partition, self._positions)
         self._is_checked = True
 
     @override
@@ -105,17 +122,73 @@ class FileSource(RecordSource[FileState]):
         if not self._is_checked:
             self.check()
         path = self._paths[for_part]
-        partition = file_partition(path, for_part)
+        partition = self._partition(for_part)
         offset, byte = 0, None
         if resume_state is not None and resume_state[0] == partition.identity:
-            _, offset, byte = resume_state
+            offset, byte = resume_state[1:3]
+            if resume_state not in self._positions:
+                self._check_continues(partition, [resume_state])
         elif resume_state is not None:
             log.warning("file=%s was replaced by another log: reading it from its start", path.name)
 
         def report(share: float) -> None:
             self._progress[for_part] = share
 
-        return _FilePartition(self._reading, path, partition, offset, byte, report)
+        mark = _mark_in(resume_state) if offset else (0, 0)
+        return _FilePartition(self._reading, path, partition, offset, byte, mark, report)
+
+    def _partition(self, name: str) -> Partition:
+        partition = file_partition(self._paths[name], name)
+        if self._reading.key is None:
+            return partition
+        return partition._replace(identity=partition.identity + _SORTED)
+
+    def _check_continues(self, partition: Partition, positions: Sequence[FileState]) -> None:
+        path = self._paths[partition.name]
+        plain = partition.identity.removesuffix(_SORTED)
+        if any(state[0] in {plain, plain + _SORTED} - {partition.identity} for state in positions):
+            asked, before = ("sorted", "as it is") if self._reading.key else ("as it is", "sorted")
+            raise FileFault(
+                "a log that was read in another order",
+                str(path),
+                f"it {asked}, and it was read {before}",
+                "one order",
+                "replay it into another --state, or in the order of before",
+            )
+        marks = {_mark_in(state) for state in positions if state[0] == partition.identity}
+        wanted = [mark for mark in sorted(filter(None, marks)) if mark[0] > 1]
+        reading = self._reading
+        counts = {count for count, _ in wanted}
+        found = digests(path, counts, max_record=reading.max_record, key=reading.key) if counts else {}
+        for count, digest in wanted:
+            if found.get(count) != digest:
+                raise FileFault(
+                    "not the log that was read before under this name",
+                    str(path),
+                    f"other records among the first {count:,}"
+                    if count in found
+                    else f"less than {count:,} records",
+                    f"the {count:,} that were read, and perhaps more",
+                    "a full export that changed: replay it into another --state; another log: give its file "
+                    "another name, and all of its events count, but those whose event_id is known",
+                )
+
+
+class _Digest:
+    """The mark of what was read so far."""
+
+    def __init__(self, mark: Mark) -> None:
+        self.mark = mark
+        self._half: list[bytes] = []
+        """The last record, while it has no line end: it may be half written."""
+
+    def add(self, values: list[bytes], *, is_ended: bool) -> None:
+        """Take in the records that follow; ``is_ended``: the last one has a line end."""
+        read = [*self._half, *values]
+        whole = len(read) if is_ended else len(read) - 1
+        count, digest = self.mark
+        self.mark = (count + whole, digest_of(read[:whole], digest))
+        self._half = read[whole:]
 
 
 class _FilePartition(StatefulSourcePartition[RawBatch, FileState]):
@@ -128,12 +201,19 @@ class _FilePartition(StatefulSourcePartition[RawBatch, FileState]):
         partition: Partition,
         offset: int,
         byte: int | None,
+        mark: Mark | None,
         report: Callable[[float], None],
     ) -> None:
         self._reading, self._partition, self._report = reading, partition, report
-        self._reader = open_records(path, offset=offset, byte=byte, max_record=reading.max_record)
+        self._reader = open_records(
+            path, offset=offset, byte=byte, max_record=reading.max_record, key=reading.key
+        )
         if self._reader.offset < offset:
             log.warning("file=%s resumed at record %d, was at %d", path.name, self._reader.offset, offset)
+        if mark is not None and mark[0] == self._reader.offset:
+            self._digest = _Digest(mark)
+        else:
+            self._digest = _beginning(path, self._reader.offset, reading)
 
     def progress(self) -> float:
         """Share of what will be read of this file, 0 to 1."""
@@ -153,11 +233,12 @@ class _FilePartition(StatefulSourcePartition[RawBatch, FileState]):
             self._report(1.0)
             raise StopIteration
         self._report(self.progress())
+        self._digest.add(values, is_ended=self._reader.is_ended)
         return [RawBatch(self._partition, list(range(first, first + len(values))), values)]
 
     @override
     def snapshot(self) -> FileState:
-        return (self._partition.identity, self._reader.offset, self._reader.byte)
+        return (self._partition.identity, self._reader.offset, self._reader.byte, self._digest.mark)
 
     @override
     def close(self) -> None:
@@ -171,6 +252,26 @@ def file_partition(path: Path, name: str | None = None) -> Partition:
         FileFault: the file is missing or unreadable.
     """
     return Partition(path.name if name is None else name, f"{path.name}@{fingerprint(path)}")
+
+
+def _mark_in(state: FileState | None) -> Mark | None:
+    """The mark of a stored position, where it has one."""
+    if state is None or len(state) == 3:
+        return None
+    count, digest = state[3]
+    return count, digest
+
+
+def _beginning(path: Path, offset: int, reading: _Reading) -> _Digest:
+    """The digest of the first ``offset`` records."""
+    digest = _Digest((0, 0))
+    reader = open_records(path, max_record=reading.max_record, key=reading.key)
+    try:
+        while reader.offset < offset and (values := reader.read(min(offset - reader.offset, 4096))):
+            digest.add(values, is_ended=reader.is_ended)
+    finally:
+        reader.close()
+    return digest
 
 
 def _named(paths: Sequence[Path]) -> dict[str, Path]:

@@ -123,9 +123,12 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
                 self._since = offset
                 self._partition = self._partition._replace(since=offset)
             if not batches or batches[-1].partition is not self._partition:
-                batches.append(RawBatch(self._partition, [], []))
+                batches.append(RawBatch(self._partition, [], [], {}))
+            value = message.value()
+            if value is None:
+                batches[-1].tombstones[offset] = message.key()
             batches[-1].offsets.append(offset)
-            batches[-1].values.append(message.value() or b"")
+            batches[-1].values.append(b"" if value is None else value)
         if found:
             self._idle_until = None
         else:

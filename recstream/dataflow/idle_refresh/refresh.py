@@ -67,7 +67,7 @@ class IdleRefresh:
         self._meters = services.meters
         self._now = services.now
         self._steady = services.steady
-        self._every_event = dataflow.every_event
+        self._in_order = dataflow.in_order
         self._shards = dataflow.shards
         self._is_alone = dataflow.processes == 1
         self.idle = IdleUsers(dataflow.hot_users, rules.after_events)
@@ -96,7 +96,7 @@ class IdleRefresh:
     def note_event(self, event: Event) -> None:
         """Note that an event of a user is applied."""
         self._newest = max(self._newest, event.ts)
-        at = event.ts if self._every_event else self._steady()
+        at = event.ts if self._in_order else self._steady()
         self.idle.note_event(event.user_id, self._replica.statistics.tick, at)
 
     def forget(self, user_id: str) -> None:
@@ -108,7 +108,7 @@ class IdleRefresh:
 
     def note_new_items(self, item_ids: Sequence[str]) -> None:
         """Have users searched for whom new items fit; not in a log replayed event by event."""
-        if self._every_event:
+        if self._in_order:
             return
         catalogue = self._replica.catalogue
         handles = [catalogue.handle(item_id) for item_id in item_ids]

@@ -122,7 +122,7 @@ class IdleRefresh:
 
     def note_gone_items(self, gone: Sequence[int]) -> None:
         """Have users searched for whose lists may hold items that have gone; as `note_new_items`."""
-        if not self._every_event:
+        if not self._in_order:
             self._outdated.note(gone, self._replica.gone_at)
 
     def next_look(self) -> float | None:

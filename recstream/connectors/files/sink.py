@@ -13,7 +13,7 @@ import zstandard
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from typing_extensions import override
 
-from recstream.connectors.files.formats import FileFault, suffix_of
+from recstream.connectors.files.formats import FileFault, compression_of, suffix_of
 from recstream.records.transport import Message
 
 __all__ = ["JsonLinesSink"]
@@ -21,6 +21,8 @@ __all__ = ["JsonLinesSink"]
 
 class JsonLinesSink(FixedPartitionedSink[Message, int]):
     """The ``value`` of each message as one line of a `.jsonl`, `.jsonl.gz` or `.jsonl.zst` file.
+
+    (`.ndjson` or `.json` for `.jsonl` will do, too.)
 
     * Tombstones (``value`` None) are not written; keys and headers are not either.
     * A run without recovery state starts the file anew, whatever was in it.
@@ -80,9 +82,9 @@ def _zstd_frame() -> _Compressor:
 
 
 _MEMBERS: Final[dict[str, Callable[[], _Compressor] | None]] = {
-    ".jsonl": None,
-    ".jsonl.gz": _gzip_member,
-    ".jsonl.zst": _zstd_frame,
+    "": None,
+    ".gz": _gzip_member,
+    ".zst": _zstd_frame,
 }
 
 
@@ -90,7 +92,7 @@ class _Lines(StatefulSinkPartition[Message, int]):
     """The open file; its state is the size up to which all is complete and on the disk."""
 
     def __init__(self, path: Path, size: int) -> None:
-        self._path, self._member = path, _MEMBERS[suffix_of(path)]
+        self._path, self._member = path, _MEMBERS[compression_of(path)]
         self._open_member: _Compressor | None = None
         self._complete = size
         self._is_complete = True

@@ -427,7 +427,7 @@ def test_a_file_of_something_else_is_refused_at_start_by_its_name(
     assert str(err.value).startswith(f"not JSON lines: {path}: got ")
 
 
-@given(st.lists(st.dictionaries(st.text(max_size=5), st.integers(), max_size=3), min_size=1, max_size=3))
+@given(st.lists(st.dictionaries(st.text(max_size=5), st.integers(0, 9), max_size=3), min_size=1, max_size=3))
 def test_json_lines_are_never_taken_for_something_else(records: list[dict[str, int]]) -> None:
     assert foreign_file(b"\n".join(orjson.dumps(record) for record in records)) is None
 

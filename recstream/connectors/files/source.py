@@ -249,7 +249,7 @@ class _FilePartition(StatefulSourcePartition[RawBatch, FileState]):
         reading.turns.begin(partition.name)
 
     def _open(self) -> tuple[RecordReader, _Digest]:
-        """The file, opened when its turn comes, for there may be thousands; and the digest of what was read."""
+        """The file, opened when its turn comes (there may be thousands), and the digest of what was read."""
         if self._opened is None:
             reading, mark = self._reading, self._mark
             reader = open_records(

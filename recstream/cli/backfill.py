@@ -37,7 +37,9 @@ EXIT_DIFFERENT = 5
 
 
 def command(
-    events: Annotated[str, typer.Option(help=f"Event log: .jsonl[.gz|.zst], .parquet, or {NAMED}.")],
+    events: Annotated[
+        str, typer.Option(help=f"Event log: .jsonl[.gz|.zst], .parquet, a folder of parts, or {NAMED}.")
+    ],
     items: Annotated[
         str | None, typer.Option(help=f"Items to load first: a file as above, or {NAMED}.")
     ] = None,

@@ -115,6 +115,10 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
     if by_reason:
         rejects = ", ".join(f"{reason} {int(count):,}" for reason, count in sorted(by_reason.items()))
         console.print(f"rejected {rejects}")
+    by_field = summary.get("fields_left_out", {})
+    if by_field:
+        fields = ", ".join(f"{field} {int(count):,}" for field, count in sorted(by_field.items()))
+        console.print(f"left out {fields}; the items are in")
 
 
 def print_list(

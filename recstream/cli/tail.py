@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import orjson
 import typer
+from rich.markup import escape
 
 from recstream.cli.options import ConfigFile, Overrides, load_settings
 from recstream.cli.output import print_list, stdout_console
@@ -39,6 +40,8 @@ def command(
             continue
         if json:
             typer.echo(raw.decode())
+        elif record.get("deleted"):
+            console.print(f"user {escape(record['user_id'])}  erased: their list is dropped")
         else:
             print_list(console, record, items=items)
         printed += 1

@@ -312,7 +312,10 @@ class EventsSettings(Section):
         description="Seconds an event may lie in the future; beyond it is rejected.",
     )
     max_text_bytes: int = Field(
-        default=_DECODE.max_text_bytes, ge=1, description="Longest text of an event or item, UTF-8 bytes."
+        default=_DECODE.max_text_bytes,
+        ge=1,
+        description="Longest text of an event, UTF-8 bytes; a longer one is rejected. An item's title is cut "
+        f"there, and its text at {_DECODE.max_item_text_bytes} or at this, if it is more.",
     )
     max_record_bytes: int = Field(
         default=_DECODE.max_record_bytes, ge=64, description="Longest record, bytes."
@@ -478,7 +481,8 @@ class BackfillSettings(Section):
 
     events: str = Field(
         default="",
-        description="Event log: a .jsonl, .jsonl.gz, .jsonl.zst or .parquet file, or kafka:TOPIC.",
+        description="Event log: a file of JSON lines (also .gz or .zst) or Parquet, a folder or a pattern of "
+        "such files, several with commas between, or kafka:TOPIC.",
     )
     items: str = Field(default="", description="Items to load first: a file as above, or kafka:TOPIC.")
     out: str = Field(default="", description="Where lists go: a .jsonl file (or .gz, .zst), or kafka:TOPIC.")

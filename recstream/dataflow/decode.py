@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -16,11 +17,13 @@ from recstream.records.actions import DecodeRules
 from recstream.records.decode import decode_events, decode_items
 from recstream.records.event import Event
 from recstream.records.item import Item
-from recstream.records.reject import Reject
+from recstream.records.reject import Reason, Reject
 from recstream.records.reject_limit import RejectLimit, RejectLimitRules
 from recstream.records.transport import RawBatch
 
 __all__ = ["DecodeOut", "decode"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,27 @@ def decode(
 
     Bad data is a value: every record ends up in exactly one of the streams. Too much of it stops the flow
     (`RejectLimitError`) before anything of the batch leaves. Tombstones among events are counted and left
-    out, and the reject limit passes over them.
+    out, and the reject limit passes over them. What items lack because it could not be read is counted, and
+    the first of each kind is logged.
     """
     if kind not in ("events", "items"):
         msg = f"step {step_id!r}: kind is {kind!r}, wanted 'events' or 'items'"
         raise ValueError(msg)
 
     reject_limits = PerWorker(lambda: RejectLimit(kind, reject_limit))
+    told: set[tuple[str, Reason]] = set()
+
+    def tell(item: Item) -> None:
+        for field, reason, detail in item.left_out:
+            meters.add("fields_left_out", field=field, reason=reason)
+            if (field, reason) not in told:
+                told.add((field, reason))
+                log.warning(
+                    "%s:%d: %s. The item is in without it; recstream_fields_left_out_total counts the like",
+                    item.partition.name,
+                    item.offset,
+                    detail,
+                )
 
     def shim(raw: RawBatch) -> _Decoded:
         at = now()
@@ -78,6 +95,12 @@ def decode(
         meters.add("records_read", len(raw.values), stream=kind)
         for reject in rejects:
             meters.add("records_rejected", stream=kind, reason=reject.reason)
+        for item in items:
+            if item.left_out:
+                tell(item)
+        for event in events:
+            if event.item is not None and event.item.left_out:
+                tell(event.item)
         return _Decoded(EventBatch(at, events), items, rejects)
 
     decoded = op.map("decode", batches, shim)

@@ -23,6 +23,7 @@ _VERSION: Final = 1
 _MAX_TIMES: Final = 255
 """Greatest number of occurrences that is counted: it is stored in a byte."""
 _WORD: Final = re.compile(r"[^\W_]{2,}")
+_JOINERS: Final = re.compile("[\u180e\u200c\u200d]")
 _WEIGHTS: Final = (1.0 + np.log(np.arange(1, _MAX_TIMES + 1))).astype(np.float32)
 _BYTES: Final = 3
 """Bytes of a packed term: its bucket as little-endian uint16, and its occurrences as uint8."""
@@ -55,14 +56,17 @@ def terms_of(title: str, text: str | None, labels: Iterable[str] = ()) -> Terms:
 def text_terms(text: str) -> Terms:
     """Give the terms of a text, such as a search query.
 
-    A word is a run of at least two letters and digits of any script, in lower case. Scripts without blanks
-    between words give one term for each phrase.
+    A word is a run of at least two letters and digits of any script, in lower case; joiners (ZWJ, ZWNJ) in it
+    make no difference, for not everybody types them. Scripts without blanks between words give one term for
+    each phrase.
 
     >>> text_terms("Tea?").buckets.tolist() == text_terms("_TEA_").buckets.tolist()
     True
     >>> len(text_terms("a ? 1").buckets)
     0
     """
+    if not text.isascii():
+        text = _JOINERS.sub("", text)
     times: dict[int, int] = {}
     for word, count in Counter(_WORD.findall(text.lower())).items():
         bucket = crc32(word.encode()) & (BUCKETS - 1)

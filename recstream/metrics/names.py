@@ -90,6 +90,13 @@ METRICS: Final[dict[str, Metric]] = {
         ("stream", "reason"),
         (("stream", "events"),),
     ),
+    "fields_left_out": Metric(
+        "counter",
+        "fields",
+        "Optional fields of items, or parts of them, left out or cut because they could not be read.",
+        "The log names the first of each field and reason: mend the export, and load the items again.",
+        ("field", "reason"),
+    ),
     "lists_emitted": Metric(
         "counter", "lists", "Lists written, by trigger (event, request, drift).", "Nothing.", ("trigger",)
     ),

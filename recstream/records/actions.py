@@ -167,11 +167,11 @@ class DecodeRules:
     rating_scale: tuple[float, float] = (1.0, 5.0)
     """Lowest and highest rating, both allowed."""
     max_text_bytes: int = 8192
-    """Longest ``text`` of an event and ``title`` of an item, in UTF-8, before cleaning."""
+    """Longest ``text`` of an event, in UTF-8, before cleaning, and ``title`` of an item, after it."""
     max_item_text_bytes: int = 65536
-    """Longest ``text`` of an item, in UTF-8, before cleaning."""
+    """Longest ``text`` of an item, in UTF-8, after cleaning. Titles and texts of items are cut there."""
     max_labels: int = 256
-    """Most ``categories``, and most ``tags``, of one item."""
+    """Most ``categories``, and most ``tags``, of one item: the first are kept."""
     max_record_bytes: int = 262144
     """Longest record as read, in bytes."""
     future_tolerance_s: float = 300.0

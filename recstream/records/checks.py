@@ -12,9 +12,11 @@ from recstream.records.reject import Reason
 from recstream.records.text import clean
 
 __all__ = [
+    "FLAGS",
     "MAX_SECONDS",
     "FieldError",
     "describe",
+    "digits",
     "flag",
     "identifier",
     "missing",
@@ -22,6 +24,8 @@ __all__ = [
     "text_within",
     "timestamp",
     "too_large",
+    "utf8_bytes",
+    "whole",
 ]
 
 MAX_SECONDS: Final = 1e11
@@ -30,6 +34,8 @@ EARLIEST: Final = -62135596800.0
 """Earliest date of publication, 0001-01-01, in Unix seconds."""
 _SHOWN: Final = 40
 """Characters of a text that are shown in an error."""
+_EXACT: Final = 2.0**53
+"""Bound of the whole numbers that a float holds digit by digit."""
 
 
 class FieldError(Exception):
@@ -38,6 +44,7 @@ class FieldError(Exception):
     def __init__(self, reason: Reason, field: str, got: str, wanted: str, mend: str) -> None:
         super().__init__(reason, field, got, wanted, mend)
         self.reason: Reason = reason
+        self.field = field
         self.detail = f"{field}: got {got}, wanted {wanted}; {mend}"
 
 
@@ -80,22 +87,59 @@ def utf8_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-def identifier(value: object, field: str) -> str:
-    """Check an id: a non-empty string of at most 512 bytes; an integer is taken as its digits.
+def whole(value: object) -> int | None:
+    """Give a whole number, also one that has become a float on its way; None for anything else.
 
-    >>> identifier(17, "user_id"), identifier("o'Neil", "user_id")
-    ('17', "o'Neil")
+    Data frames turn a column of integers into floats once a value is missing. Beyond 2**53 a float is no
+    longer sure of its last digit.
+
+    >>> whole(17), whole(17.0), whole(17.5), whole(True), whole(1e17)
+    (17, 17, None, None, None)
+    """
+    if type(value) is int:
+        return value
+    if type(value) is float and abs(value) < _EXACT and value.is_integer():
+        return int(value)
+    return None
+
+
+def digits(value: object) -> object:
+    """Give a number as text, as `whole` or else as it is written; anything but a number as it is.
+
+    >>> digits(1338), digits(14.0), digits(0.5), digits("14.0"), digits(True)
+    ('1338', '14', '0.5', '14.0', True)
+    """
+    number = whole(value)
+    if number is not None:
+        return str(number) if abs(number) < 10**MAX_ID_BYTES else value
+    return repr(value) if type(value) is float and math.isfinite(value) else value
+
+
+def identifier(value: object, field: str) -> str:
+    """Check an id: a non-empty string of at most 512 bytes; a `whole` number is taken as its digits.
+
+    >>> identifier(17, "user_id"), identifier(17.0, "user_id"), identifier("o'Neil", "user_id")
+    ('17', '17', "o'Neil")
     """
     if value is None:
         raise missing(field, "a string")
-    if isinstance(value, int) and not isinstance(value, bool):
-        if abs(value) >= 10**MAX_ID_BYTES:
+    number = whole(value)
+    if number is not None:
+        if abs(number) >= 10**MAX_ID_BYTES:
             raise FieldError(
                 "too_large", field, describe(value), f"at most {MAX_ID_BYTES} digits", "send a shorter id"
             )
-        return str(value)
+        return str(number)
     if not isinstance(value, str):
-        raise FieldError("bad_type", field, describe(value), "a string", "send the id in quotes")
+        raise FieldError(
+            "bad_type",
+            field,
+            describe(value),
+            "a string or a whole number",
+            "as a float it has lost its last digits: send it as it is at its source, an integer or a string"
+            if isinstance(value, float) and value.is_integer()
+            else "send the id as it is at its source, an integer or a string",
+        )
     if not value:
         raise FieldError(
             "bad_value", field, "an empty string", "an id", "leave optional ids out, and fill required ones"
@@ -131,19 +175,38 @@ def text_within(value: object, field: str, most_bytes: int) -> str | None:
     return cleaned if cleaned else None
 
 
+FLAGS: Final[dict[str, bool]] = {
+    spelling: word in ("true", "yes", "t", "y", "1")
+    for word in ("true", "yes", "t", "y", "1", "false", "no", "f", "n", "0")
+    for spelling in (word, word.title(), word.upper())
+}
+"""What databases and spreadsheets write for true and false."""
+
+
 def flag(value: object, field: str, *, absent: bool) -> bool:
-    """Check an optional boolean."""
-    if value is None:
+    """Check an optional boolean: a JSON one, 0 or 1, or one of `FLAGS`; a blank text is like none.
+
+    >>> flag("No", "available", absent=True), flag(1, "available", absent=False)
+    (False, True)
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
         return absent
-    if not isinstance(value, bool):
-        raise FieldError("bad_type", field, describe(value), "true or false", "send a JSON boolean, unquoted")
-    return value
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, (int, float)) and value in (0, 1):
+        return bool(value)
+    if isinstance(value, str) and value in FLAGS:
+        return FLAGS[value]
+    raise FieldError("bad_type", field, describe(value), "true or false", "send a JSON boolean, unquoted")
 
 
-_RFC3339: Final = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
-    r"(?:[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]{1,12})?([Zz]|[+-][0-9]{2}:[0-9]{2})?)?"
+_ISO_8601: Final = re.compile(
+    r"([0-9]{4})(-?)([0-9]{2})\2([0-9]{2})"
+    r"(?:[Tt ]([0-9]{2})(?:(:?)([0-9]{2})(?:\6([0-9]{2})([.,][0-9]{1,12})?)?)?"
+    r"(?: ?([Zz]|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2})?)?))?(?:\[[!-Z^-~]{1,40}\])?)?"
 )
+"""Dates and times of ISO 8601, basic or extended, of RFC 3339 and RFC 9557, and as databases write them:
+seconds may lack, the zone may stand after a blank, be ``UTC``, or have seconds; its name may follow."""
 _WANTED: Final = "Unix seconds or RFC 3339 with an offset"
 _EXAMPLE: Final = 'send it like "2024-05-01T12:00:00Z" or 1714564800'
 _SCALES: Final = ((1e20, 1e9, "nanoseconds"), (1e17, 1e6, "microseconds"), (1e14, 1e3, "milliseconds"))
@@ -154,6 +217,8 @@ def timestamp(value: object, field: str, *, earliest: float = 0.0, dates: bool =
 
     >>> timestamp("1970-01-02T00:00:00.5+01:00", "ts"), timestamp(3, "ts")
     (82800.5, 3.0)
+    >>> timestamp("1970-01-01T01:30Z", "ts"), timestamp("1970-01-01 01:30:00 UTC", "ts")
+    (5400.0, 5400.0)
     >>> timestamp("1969-12-31", "published_at", earliest=EARLIEST, dates=True)
     -86400.0
     """
@@ -212,10 +277,10 @@ def _scale(size: int | float) -> str:
 
 
 def _parsed(value: str, field: str, *, dates: bool) -> float:
-    match = _RFC3339.fullmatch(value) if len(value) <= 64 else None
+    match = _ISO_8601.fullmatch(value) if len(value) <= 64 else None
     if match is None:
         raise FieldError("bad_timestamp", field, describe(value), _WANTED, _EXAMPLE)
-    year, month, day, hour, minute, second, fraction, offset = match.groups()
+    year, _, month, day, hour, _, minute, second, fraction, offset = match.groups()
     try:
         seconds = (date(int(year), int(month), int(day)).toordinal() - 719163) * 86400.0
     except ValueError:
@@ -226,11 +291,21 @@ def _parsed(value: str, field: str, *, dates: bool) -> float:
         return seconds
     if offset is None:
         raise FieldError(
-            "bad_timestamp", field, describe(value), _WANTED, 'say which time zone: append "Z" if it is UTC'
+            "bad_timestamp",
+            field,
+            describe(value),
+            _WANTED,
+            'say which time zone: append "Z" if it is UTC, and give a column of a Parquet file its time zone',
         )
-    ahead = (0, 0) if offset in "Zz" else (int(offset[1:3]), int(offset[4:6]))
-    if max(int(hour), ahead[0]) > 23 or max(int(minute), ahead[1]) > 59 or int(second) > 60:
+    of_day = _seconds(hour, minute, second, most=60)
+    ahead = 0 if offset[0] not in "+-" else _seconds(*re.findall("[0-9]{2}", offset), most=59)
+    if of_day is None or ahead is None:
         raise FieldError("bad_timestamp", field, describe(value), "a time of the day", _EXAMPLE)
-    seconds += int(hour) * 3600 + int(minute) * 60 + int(second)
-    seconds -= (ahead[0] * 3600 + ahead[1] * 60) * (-1 if offset[0] == "-" else 1)
-    return seconds + float(fraction) if fraction else seconds
+    seconds += of_day - (-ahead if offset[0] == "-" else ahead)
+    return seconds + float(fraction.replace(",", ".")) if fraction else seconds
+
+
+def _seconds(hour: str, minute: str | None = None, second: str | None = None, *, most: int) -> int | None:
+    """Seconds of a time of the day or of an offset; None where there is no such time."""
+    h, m, s = int(hour), int(minute or 0), int(second or 0)
+    return h * 3600 + m * 60 + s if h <= 23 and m <= 59 and s <= most else None

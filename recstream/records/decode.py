@@ -8,6 +8,7 @@ from typing import Final
 from recstream.records.actions import DecodeRules
 from recstream.records.checks import FieldError, identifier
 from recstream.records.event import Event, event_from
+from recstream.records.foreign import Foreign, foreign_bytes
 from recstream.records.item import Item, item_from
 from recstream.records.reject import Reject
 from recstream.records.transport import Partition, RawBatch
@@ -120,8 +121,11 @@ def _unread(partition: Partition, offset: int, raw: bytes, most: int, advice: st
 def _not_json(partition: Partition, offset: int, raw: bytes, error: Exception) -> Reject:
     why = ascii(str(error))[1:-1] if not isinstance(error, RecursionError) else "it is nested too deeply"
     start = raw[:40].decode("utf-8", "replace")
+    foreign = foreign_bytes(raw)
+    if foreign is None:
+        foreign = Foreign(why, "serialise the record with a JSON library")
     detail = (
-        f"record: got {start!r}{'...' if len(raw) > 40 else ''} ({why}), wanted one JSON object in UTF-8; "
-        "serialise the record with a JSON library"
+        f"record: got {start!r}{'...' if len(raw) > 40 else ''} ({foreign.what}), wanted one JSON object in "
+        f"UTF-8; {foreign.mend}"
     )
     return Reject("not_json", detail, partition, offset, raw)

@@ -18,7 +18,9 @@ from recstream.records.checks import (
     missing,
     text_within,
     timestamp,
+    whole,
 )
+from recstream.records.foreign import advice_on
 from recstream.records.item import Item, checked_item, item_body_schema
 from recstream.records.reject import Reject
 from recstream.records.schema import Schema, id_schema, optional, record_schema, time_schema
@@ -38,6 +40,8 @@ __all__ = [
 
 NEUTRAL_COMMENT: Final = 0.5
 """Share of its weight that a comment without rating or tone counts for: writing one shows some interest."""
+_NAMES: Final = ("user_id", "ts", "action", "item_id")
+"""Fields that are looked for under other names when one is missing."""
 _MAX_COUNT: Final = 2**63 - 1
 """Greatest ``version`` and ``rank`` of an answered list: they are stored as int64."""
 
@@ -162,7 +166,7 @@ def event_from(
             raw,
         )
     except FieldError as error:
-        return Reject(error.reason, error.detail, partition, offset, raw)
+        return Reject(error.reason, error.detail + advice_on(obj, error, _NAMES), partition, offset, raw)
 
 
 def weight_of(event: Event, rules: DecodeRules) -> float:
@@ -271,15 +275,15 @@ def _rating(value: object, rules: DecodeRules) -> float:
 
 def _rec(value: object) -> tuple[int, int]:
     if isinstance(value, dict):
-        version, rank = value.get("version"), value.get("rank")
+        version, rank = whole(value.get("version")), whole(value.get("rank"))
         if (
-            type(version) is int
-            and type(rank) is int
+            version is not None
+            and rank is not None
             and 0 <= version <= _MAX_COUNT
             and 1 <= rank <= _MAX_COUNT
         ):
             return version, rank
-        value = f"version {describe(version)} and rank {describe(rank)}"
+        value = f"version {describe(value.get('version'))} and rank {describe(value.get('rank'))}"
     else:
         value = describe(value)
     raise FieldError(

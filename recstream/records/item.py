@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -12,22 +13,27 @@ from recstream.records.actions import MAX_ID_BYTES, DecodeRules
 from recstream.records.arrays import Vector
 from recstream.records.checks import (
     EARLIEST,
+    FLAGS,
     FieldError,
     describe,
+    digits,
     flag,
     identifier,
     missing,
     publication,
-    text_within,
     too_large,
+    utf8_bytes,
 )
-from recstream.records.reject import Reject
+from recstream.records.foreign import advice_on
+from recstream.records.reject import Reason, Reject
 from recstream.records.schema import Schema, id_schema, optional, record_schema, time_schema
+from recstream.records.text import clean
 from recstream.records.transport import Partition
 
 __all__ = [
     "TEMPLATE",
     "Item",
+    "LeftOut",
     "checked_item",
     "item_body_schema",
     "item_from",
@@ -36,8 +42,20 @@ __all__ = [
     "text_hash",
 ]
 
+_NAMES: Final = ("item_id", "title")
+"""Fields that are looked for under other names when one is missing."""
 TEMPLATE: Final = "item-1"
 """Version of the text that `item_text` makes: part of the encoder's identity, so change it with the text."""
+
+
+class LeftOut(NamedTuple):
+    """A part of an optional field that could not be read, or a text that was cut: the item lacks it."""
+
+    field: str
+    """``categories``, ``published_at``, ...: without the place in a list."""
+    reason: Reason
+    detail: str
+    """As of a `Reject`."""
 
 
 class Item(NamedTuple):
@@ -59,6 +77,8 @@ class Item(NamedTuple):
     partition: Partition
     offset: int
     raw: bytes
+    left_out: tuple[LeftOut, ...] = ()
+    """The first fault of each field and reason."""
 
 
 def item_text(item: Item) -> str:
@@ -102,18 +122,22 @@ def item_from(
 ) -> Item | Reject:
     """Check one parsed item record. Bad data is a value, not an exception.
 
-    Of a deleted item only the id is read, so that no other field can get the record rejected.
+    What cannot be read of an optional field is left out, and noted in ``left_out``; numbers are read as
+    texts and labels, and texts that are too long are cut. Of a deleted item only the id is read, so that no
+    other field can get the record rejected.
 
-    >>> at = (Partition("items/0", "x"), 7, b"...")
-    >>> item_from({"item_id": 3, "title": "Tea &amp; toast", "tags": "hot"}, *at, rules=DecodeRules())[:5]
-    ('3', 'Tea & toast', None, (), ('hot',))
-    >>> item_from({"item_id": "i1"}, *at, rules=DecodeRules()).detail
+    >>> at, rules = (Partition("items/0", "x"), 7, b"..."), DecodeRules()
+    >>> item_from({"item_id": 3, "title": "Tea &amp; toast", "tags": [19, "hot"]}, *at, rules=rules)[:5]
+    ('3', 'Tea & toast', None, (), ('19', 'hot'))
+    >>> item_from({"item_id": 3, "title": "Tea", "published_at": "soon"}, *at, rules=rules).left_out[0][:2]
+    ('published_at', 'bad_timestamp')
+    >>> item_from({"item_id": "i1"}, *at, rules=rules).detail
     "title: got nothing, wanted a string; add 'title' to the record"
     """
     try:
         return checked_item(obj, "", partition, offset, raw, rules=rules)
     except FieldError as error:
-        return Reject(error.reason, error.detail, partition, offset, raw)
+        return Reject(error.reason, error.detail + advice_on(obj, error, _NAMES), partition, offset, raw)
 
 
 def checked_item(
@@ -122,7 +146,8 @@ def checked_item(
     """Check an item record found at ``path`` (``"item."`` inside an event).
 
     Raises:
-        FieldError: a field is not acceptable.
+        FieldError: what the record is of cannot be read: its id, its title, whether it deletes the item, or
+            the vector that stands for its text.
     """
     if not isinstance(obj, dict):
         name = path.rstrip(".") if path else "record"
@@ -139,7 +164,8 @@ def checked_item(
         return Item(item_id, "", None, (), (), None, False, True, None, partition, offset, raw)
     if get("title") is None:
         raise missing(path + "title", "a string")
-    title = text_within(get("title"), path + "title", rules.max_text_bytes)
+    fields = _OptionalFields(obj, path)
+    title = fields.cut(get("title"), "title", rules.max_text_bytes)
     if title is None:
         raise FieldError(
             "empty_text",
@@ -152,38 +178,86 @@ def checked_item(
     return Item(
         item_id,
         title,
-        text_within(get("text"), path + "text", rules.max_item_text_bytes),
-        _labels(get("categories"), path + "categories", rules.max_labels),
-        _labels(get("tags"), path + "tags", rules.max_labels),
-        publication(get("published_at"), path + "published_at"),
-        flag(get("available"), path + "available", absent=True),
+        fields.read("text", lambda text, _: fields.cut(text, "text", rules.max_item_text_bytes), None),
+        fields.labels("categories", rules.max_labels),
+        fields.labels("tags", rules.max_labels),
+        fields.read("published_at", publication, None),
+        fields.read("available", lambda value, field: flag(value, field, absent=True), True),
         False,
         None if vector is None else _unit(vector, path + "vector", rules.dim),
         partition,
         offset,
         raw,
+        tuple(fields.left_out.values()),
     )
 
 
-def _labels(value: object, field: str, most: int) -> tuple[str, ...]:
-    """Check categories or tags: cleaned, blanks and repetitions dropped, order kept."""
-    if value is None:
-        return ()
-    given = [value] if isinstance(value, str) else value
-    if not isinstance(given, list):
-        raise FieldError("bad_type", field, describe(value), "a list of strings", 'send it like ["a", "b"]')
-    if len(given) > most:
-        raise too_large(field, len(given), most, "labels")
-    labels: dict[str, None] = {}
-    for i, label in enumerate(given):
-        if not isinstance(label, str):
+T = TypeVar("T")
+
+
+class _OptionalFields:
+    """Reads the optional fields of a record found at ``path``, and notes what it leaves out."""
+
+    def __init__(self, record: dict[str, object], path: str) -> None:
+        self._record, self._path = record, path
+        self.left_out: dict[tuple[str, Reason], LeftOut] = {}
+
+    def read(self, name: str, check: Callable[[object, str], T], absent: T) -> T:
+        try:
+            return check(self._record.get(name), self._path + name)
+        except FieldError as error:
+            self._note(name, error)
+            return absent
+
+    def cut(self, value: object, name: str, most_bytes: int) -> str | None:
+        """Check and clean a text, of which at most so many bytes of UTF-8 are kept; None for a blank one.
+
+        Raises:
+            FieldError: it is neither a text nor a number.
+        """
+        if value is None:
+            return None
+        text = digits(value)
+        if not isinstance(text, str):
             raise FieldError(
-                "bad_type", f"{field}[{i}]", describe(label), "a string", "send each label in quotes"
+                "bad_type", self._path + name, describe(value), "a string", "send the text in quotes"
             )
-        cleaned = text_within(label, f"{field}[{i}]", MAX_ID_BYTES)
-        if cleaned is not None:
-            labels[cleaned] = None
-    return tuple(labels)
+        cleaned = clean(text)
+        size = utf8_bytes(cleaned)
+        if size > most_bytes:
+            self._note(name, too_large(self._path + name, size, most_bytes))
+            cleaned = clean(cleaned.encode()[:most_bytes].decode(errors="ignore"))
+        return cleaned or None
+
+    def labels(self, name: str, most: int) -> tuple[str, ...]:
+        """Check categories or tags: cleaned, blanks and repetitions dropped, order kept."""
+        value = self._record.get(name)
+        if value is None:
+            return ()
+        given = value if isinstance(value, list) else [value]
+        if len(given) > most:
+            self._note(name, too_large(self._path + name, len(given), most, "labels"))
+        labels: dict[str, None] = {}
+        for i, one in enumerate(given[:most]):
+            field = f"{self._path}{name}[{i}]" if isinstance(value, list) else self._path + name
+            label = digits(one)
+            if not isinstance(label, str):
+                if label is not None:
+                    wanted = "a string or a number"
+                    self._note(
+                        name, FieldError("bad_type", field, describe(one), wanted, 'send it like ["a", "b"]')
+                    )
+                continue
+            label = clean(label)
+            size = utf8_bytes(label)
+            if size > MAX_ID_BYTES:
+                self._note(name, too_large(field, size, MAX_ID_BYTES))
+            elif label:
+                labels[label] = None
+        return tuple(labels)
+
+    def _note(self, name: str, error: FieldError) -> None:
+        self.left_out.setdefault((name, error.reason), LeftOut(name, error.reason, error.detail))
 
 
 def _unit(value: object, field: str, dim: int) -> Vector:
@@ -243,37 +317,39 @@ def item_schema(rules: DecodeRules | None = None) -> Schema:
 
 def item_body_schema(rules: DecodeRules) -> Schema:
     """Describe an item inside of another record."""
-    labels = {
-        "anyOf": [
-            {
-                "type": "array",
-                "items": {"type": "string", "maxLength": MAX_ID_BYTES},
-                "maxItems": rules.max_labels,
-            },
-            {"type": "string", "maxLength": MAX_ID_BYTES},
-        ]
-    }
-    vector: Schema = {"type": "null"}
+    label = {"anyOf": [{"type": "string", "maxLength": MAX_ID_BYTES}, {"type": "number"}]}
+    labels = {"anyOf": [{"type": "array", "items": optional(label), "maxItems": rules.max_labels}, label]}
+    vector: Schema = {"type": "array", "items": {"type": "number"}, "contains": {"not": {"const": 0}}}
     if rules.dim:
-        numbers = {"type": "array", "items": {"type": "number"}, "minItems": rules.dim, "maxItems": rules.dim}
-        vector = optional(numbers | {"contains": {"not": {"const": 0}}})
-    flag = optional({"type": "boolean"})
+        vector |= {"minItems": rules.dim, "maxItems": rules.dim}
     return {
         "description": "What can be recommended. Of a deleted item only `item_id` is read.",
         "type": "object",
-        "properties": {"item_id": id_schema("Which item."), "deleted": flag},
+        "properties": {"item_id": id_schema("Which item."), "deleted": optional(_flag_schema(True, False))},
         "required": ["item_id"],
-        "if": {"properties": {"deleted": {"const": True}}, "required": ["deleted"]},
+        "if": {"properties": {"deleted": _flag_schema(True)}, "required": ["deleted"]},
         "else": {
             "required": ["title"],
             "properties": {
                 "title": {
-                    "type": "string",
-                    "minLength": 1,
-                    "pattern": r"\S",
-                    "maxLength": rules.max_text_bytes,
+                    "anyOf": [
+                        {
+                            "type": "string",
+                            "minLength": 1,
+                            "pattern": r"\S",
+                            "maxLength": rules.max_text_bytes,
+                        },
+                        {"type": "number"},
+                    ]
                 },
-                "text": optional({"type": "string", "maxLength": rules.max_item_text_bytes}),
+                "text": optional(
+                    {
+                        "anyOf": [
+                            {"type": "string", "maxLength": rules.max_item_text_bytes},
+                            {"type": "number"},
+                        ]
+                    }
+                ),
                 "categories": optional(labels),
                 "tags": optional(labels),
                 "attributes": {"description": "Anything; not read."},
@@ -287,8 +363,20 @@ def item_body_schema(rules: DecodeRules) -> Schema:
                         ],
                     }
                 ),
-                "available": flag,
-                "vector": vector,
+                "available": optional(_flag_schema(True, False)),
+                "vector": optional(vector | {"description": "As many numbers as the encoder gives."}),
             },
         },
+    }
+
+
+def _flag_schema(*values: bool) -> Schema:
+    """Describe a flag that is one of ``values``; where both are, it may be blank."""
+    words = "|".join(spelling for spelling, value in FLAGS.items() if value in values)
+    blank = r"\s*|" if len(values) > 1 else ""
+    return {
+        "anyOf": [
+            {"enum": [*values, *map(int, values)]},
+            {"type": "string", "pattern": f"^({blank}{words})$"},
+        ]
     }

@@ -3,7 +3,8 @@
 A record's own schema stands beside the code that decodes or writes it, and is made from the same constants.
 What a schema cannot say stands in its descriptions: bounds are in UTF-8 bytes (``maxLength`` counts
 characters), a text must hold something legible once cleaned, a day must be on the calendar, an event must
-not lie in the future, and whole numbers are written without a fraction.
+not lie in the future, and a whole number that is written with a fraction (``17.0``) lies below 2**53.
+Of an item more is accepted than its schema says: what cannot be read of an optional field is left out.
 """
 
 from __future__ import annotations
@@ -40,9 +41,14 @@ NUMBER: Final[Schema] = {"type": "number"}
 COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-_DATE: Final = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
-_TIME: Final = r"([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]{1,12})?"
-_ZONE: Final = "([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+_MONTH: Final = "(0[1-9]|1[0-2])"
+_DAY: Final = "(0[1-9]|[12][0-9]|3[01])"
+_DATE: Final = f"[0-9]{{4}}(-{_MONTH}-{_DAY}|{_MONTH}{_DAY})"
+_HOUR: Final = "([01][0-9]|2[0-3])"
+_MINUTE: Final = "[0-5][0-9]"
+_SECOND: Final = r"([0-5][0-9]|60)([.,][0-9]{1,12})?"
+_TIME: Final = f"{_HOUR}(:{_MINUTE}(:{_SECOND})?|{_MINUTE}({_SECOND})?)?"
+_ZONE: Final = f" ?([Zz]|UTC|GMT|[+-]{_HOUR}(:?{_MINUTE}(:?{_MINUTE})?)?)(\\[[!-Z^-~]{{1,40}}\\])?"
 
 
 def all_schemas(rules: DecodeRules | None = None) -> dict[str, Schema]:
@@ -91,9 +97,9 @@ def optional(schema: Schema) -> Schema:
 
 
 def id_schema(description: str) -> Schema:
-    """Describe an id that is read: a string, or an integer taken as its digits."""
+    """Describe an id that is read: a string, or a whole number taken as its digits."""
     return {
-        "description": f"{description} At most {MAX_ID_BYTES} bytes of UTF-8; integers count as digits.",
+        "description": f"{description} At most {MAX_ID_BYTES} bytes of UTF-8; whole numbers count as digits.",
         "anyOf": [{"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}, {"type": "integer"}],
     }
 
@@ -101,9 +107,9 @@ def id_schema(description: str) -> Schema:
 def time_schema(*, earliest: float, dates: bool) -> Schema:
     """Describe a time that is read, not before ``earliest`` (Unix seconds); ``dates``: it may be a date."""
     time = f"[Tt ]{_TIME}{_ZONE}"
-    day = r"(?!0000)" if dates else r"(?!0|1[0-8]|19[0-5]|196[0-8]|1969-(?!12-31))"
+    day = r"(?!0000)" if dates else r"(?!0|1[0-8]|19[0-5]|196[0-8]|1969(?!-?12-?31))"
     return {
-        "description": "Unix seconds, or RFC 3339 with an offset."
+        "description": "Unix seconds, or ISO 8601 with an offset."
         + (" A bare date is its midnight UTC." * dates),
         "anyOf": [
             {"type": "number", "minimum": max(earliest, -MAX_SECONDS), "maximum": MAX_SECONDS},

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from functools import lru_cache
 from html import unescape
+from html.entities import html5
 from typing import Final
 
 __all__ = ["clean", "tone"]
@@ -13,8 +14,12 @@ __all__ = ["clean", "tone"]
 _PASSES: Final = 8
 """Rounds of cleaning: entities can hide tags, and removed tags can join others. What is left is noise."""
 
-_TAG: Final = re.compile(r"</?([a-zA-Z][a-zA-Z0-9:-]*)[^<>]*>|<[!?][^<>]*>|<!--|-->")
-"""A tag. ``[^<>]*`` stops at the next ``<``, so that a megabyte of ``<a<a<a`` is read only once."""
+_TAG: Final = re.compile(
+    r"<(/?)([a-zA-Z][a-zA-Z0-9:-]{0,40})(?![a-zA-Z0-9:-])([^<>]*)>"
+    r"|<![A-Za-z\[][^<>]*>|<\?[A-Za-z][^<>]*>|<!--"
+)
+"""What may be a tag. ``[^<>]*`` stops at the next ``<``, and the name gives no character back, so that
+megabytes of ``<a<a<a`` and ``<aaaa`` are read only once."""
 _SECTION: Final = re.compile(r"<(?:(!)--|(script|style)\b[^<>]*>)", re.IGNORECASE)
 _SECTION_END: Final = {
     "!": re.compile("-->"),
@@ -26,13 +31,39 @@ _INLINE: Final = frozenset(
     " var wbr".split()
 )
 """Names of tags that do not part words: ``un<b>believ</b>able`` is one word, ``one<br>two`` are two."""
-_HUGE_REFERENCE: Final = re.compile(r"&#(?:[0-9]{8,}|[xX][0-9a-fA-F]{8,});?")
-"""Numbers beyond any character: `html.unescape` fails on them (Python 3.11) or takes very long (3.10)."""
+_ELEMENTS: Final = _INLINE | frozenset(
+    "address area article aside audio base blockquote body br button canvas caption center col colgroup"
+    " data datalist dd del details dialog dir div dl dt embed fieldset figcaption figure footer form"
+    " frame frameset h1 h2 h3 h4 h5 h6 head header hgroup hr html iframe img input label legend li link"
+    " main map marquee menu meta meter nav noframes noscript object ol optgroup option output p param"
+    " picture pre progress rp rt ruby script search section select slot source style summary svg table"
+    " tbody td template textarea tfoot th thead time title tr track ul video".split()
+)
+"""Names of HTML's elements."""
+_BARE: Final = re.compile(
+    r"[\s/]*((?:allowfullscreen|async|autoplay|checked|compact|controls|default|defer|disabled|download|hidden"
+    r"|ismap|itemscope|loop|multiple|muted|nomodule|noshade|novalidate|nowrap|open|playsinline|readonly"
+    r"|required|reversed|selected)[\s/]*)*",
+    re.IGNORECASE,
+)
+"""What may stand in a tag without a value."""
+_ATTRIBUTE: Final = re.compile(r"""[\s/"'][\w:.-]+\s*=""")
+_REFERENCE: Final = re.compile(
+    r"&(?:#(?:[0-9]{1,7}|[xX][0-9a-fA-F]{1,6});?|([A-Za-z][A-Za-z0-9]{1,31})(;|(?![\w=])))"
+)
+"""A character by its number or name; without the semicolon only where no word or address goes on:
+``rock&notes`` and ``?a=1&copy=2`` hold none."""
+_HUGE_REFERENCE: Final = re.compile(r"&#(?:[0-9]{8,}|[xX][0-9a-fA-F]{7,});?")
+"""Numbers beyond any character: to read them takes very long."""
 _INVISIBLE: Final = re.compile(
+    "(\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,6}\U000e007f)|"
     "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]+"
 )
-"""Soft hyphens, zero-width, direction and tag characters, and lone surrogates. They part no words."""
+"""Soft hyphens, zero-width, direction and tag characters, and lone surrogates. They part no words. The group
+is a flag such as Scotland's, which is made of tag characters."""
+_JOINERS: Final = re.compile("[\u200c\u200d\u180e]")
+"""Zero-width non-joiner and joiner, and the Mongolian vowel separator: they belong to words and emoji."""
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]+")
 _MAX_MARKS: Final = 30
 """Combining marks kept on one character: Unicode's stream-safe bound, for ordering them is quadratic."""
@@ -41,16 +72,17 @@ _MAX_MARKS: Final = 30
 def clean(text: str) -> str:
     r"""Give the text that a person would read, on one line. Cleaning it again changes nothing.
 
-    Tags, comments, scripts and styles are dropped; of one that is not closed only its mark. Entities are
-    decoded, even when escaped twice. Control characters become blanks, invisible ones and lone surrogates
-    nothing. The text is normalised (NFC), and white space is folded. ``<`` before anything but a tag is kept.
+    Tags, comments, scripts and styles are dropped; of one that is not closed only its mark. What is in angle
+    brackets and is no markup stays: ``List<String>``, ``a <b and c> d``. Entities are decoded, even when
+    escaped twice. Control characters become blanks, invisible ones and lone surrogates nothing, but for a
+    joiner within a word or an emoji. The text is normalised (NFC), and white space is folded.
 
     >>> clean("<p>Fish &amp;amp; chips</p><script>x()</script> I &lt;3  <b>y</b>ou")
     'Fish & chips I <3 you'
     >>> clean("cafe\u0301\u200b\x00 ok\n")
     'café ok'
-    >>> clean("2 < 3 > 1")
-    '2 < 3 > 1'
+    >>> clean("2 < 3 > 1"), clean("List<String>")
+    ('2 < 3 > 1', 'List<String>')
     """
     if _is_clean(text):
         return text
@@ -77,19 +109,66 @@ def _is_clean(text: str) -> bool:
 
 def _once(text: str) -> str:
     if "&" in text:
-        text = unescape(_HUGE_REFERENCE.sub(" ", text))
+        text = _REFERENCE.sub(_character, _HUGE_REFERENCE.sub(" ", text))
     if "<" in text:
-        text = _TAG.sub(_gap, _without_sections(text))
+        text = _without_sections(text)
+        closed = frozenset(name.lower() for name in _CLOSING.findall(text))
+        text = _TAG.sub(lambda tag: _gap(tag, closed), text)
     if not text.isprintable():
-        text = _CONTROL.sub(" ", _INVISIBLE.sub("", text))
+        text = _INVISIBLE.sub(_joiner, _CONTROL.sub(" ", text))
     if not text.isascii() and not unicodedata.is_normalized("NFC", text):
         text = unicodedata.normalize("NFC", _too_many_marks().sub(r"\1", text))
     return " ".join(text.split())
 
 
-def _gap(tag: re.Match[str]) -> str:
-    name = tag[1]
-    return "" if name is not None and name.lower() in _INLINE else " "
+def _character(reference: re.Match[str]) -> str:
+    name = reference[1]
+    return unescape(reference[0]) if name is None else html5.get(name + reference[2], reference[0])
+
+
+_CLOSING: Final = re.compile(r"</([a-zA-Z][a-zA-Z0-9:-]*)\s*>")
+
+
+def _gap(tag: re.Match[str], closed: frozenset[str]) -> str:
+    """What stands in a tag's place; the same text where it is no tag after all.
+
+    A tag of HTML holds nothing but attributes. One of another name has a value for each, is closed at once,
+    or its name is among those ``closed`` later.
+    """
+    if tag[2] is None:  # a declaration, or a comment that is not closed
+        return " "
+    slash, name, rest = tag[1], tag[2].lower(), tag[3]
+    if name in _ELEMENTS:
+        is_tag = bool(slash) or _ATTRIBUTE.search(rest) is not None or _BARE.fullmatch(rest) is not None
+    else:
+        is_closed = name in closed or (rest.endswith("/") and _BARE.fullmatch(rest) is not None)
+        is_tag = is_closed or (_ATTRIBUTE.search(rest) is not None and not name.endswith(":"))
+    if not is_tag:
+        return tag[0]
+    return "" if name in _INLINE else " "
+
+
+def _joiner(run: re.Match[str]) -> str:
+    """What stands in the place of invisible characters: a joiner where it joins or parts something."""
+    if run[1]:
+        return run[1]
+    joiner = _JOINERS.search(run[0])
+    before = run.string[run.start() - 1] if run.start() else ""
+    if joiner is None or not _is_joined(before):
+        return ""
+    after = run.string[run.end()] if run.end() < len(run.string) else ""
+    is_form = joiner[0] == "\u200d" and "\u0620" <= before <= "\u08ff"  # Arabic: as if joined to a letter
+    is_kept = is_form or unicodedata.combining(before) == _VIRAMA or _is_joined(after)
+    return joiner[0] if is_kept else ""
+
+
+_VIRAMA: Final = 9
+"""Combining class of the mark that takes a consonant's vowel: the joiner after it shows how it is written."""
+
+
+def _is_joined(character: str) -> bool:
+    """Whether there is a letter, mark, digit or symbol that a joiner may stand beside."""
+    return bool(character) and unicodedata.category(character)[0] not in "PZ" and not character.isspace()
 
 
 def _without_sections(text: str) -> str:

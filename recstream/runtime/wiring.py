@@ -83,6 +83,7 @@ def decode_rules(settings: Settings, dim: int) -> DecodeRules:
         actions=actions_with(events.actions, events.seen),
         rating_scale=(events.rating_min, events.rating_max),
         max_text_bytes=events.max_text_bytes,
+        max_item_text_bytes=max(events.max_text_bytes, DecodeRules.max_item_text_bytes),
         max_record_bytes=events.max_record_bytes,
         future_tolerance_s=events.future_tolerance_s,
         dim=dim,

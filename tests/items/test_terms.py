@@ -96,6 +96,12 @@ def test_a_word_repeated_without_end_weighs_a_bounded_amount() -> None:
     assert same(unpack(pack(terms)), terms)
 
 
+@given(st.text(st.sampled_from("خانه ab\u200c\u200d"), max_size=40))
+def test_joiners_make_no_other_word(text: str) -> None:
+    """Not everybody who searches types them."""
+    assert same(text_terms(text), text_terms(text.replace("\u200c", "").replace("\u200d", "")))
+
+
 @given(texts)
 def test_terms_are_sorted_distinct_bounded_and_typed(text: str) -> None:
     buckets, counts = text_terms(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recstream.records.actions import DecodeRules
+from recstream.records.checks import digits
 from recstream.records.dead_letter import dead_letter_record
 from recstream.records.decode import decode_events, decode_items
 from recstream.records.event import Event
@@ -103,7 +105,7 @@ def test_sound_items_are_decoded_in_order(records: list[Record]) -> None:
     values = [json.dumps(record).encode() for record in records]
     accepted, rejects = decode_items(batch(values), rules=RULES, loads=json.loads)
     assert rejects == []
-    assert [item.item_id for item in accepted] == [str(record["item_id"]) for record in records]
+    assert [item.item_id for item in accepted] == [digits(record["item_id"]) for record in records]
 
 
 def test_the_last_of_duplicate_keys_counts() -> None:
@@ -150,6 +152,32 @@ def test_what_is_not_json_is_quoted_with_the_parsers_complaint() -> None:
     detail = decode([b'{"user_id": }'])[1][0].detail
     assert detail.startswith("record: got '{\"user_id\": }' (")
     assert "column" in detail
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (b"\x00\x00\x00\x00\x07" + VIEW, "Schema-Registry frame (magic byte 0, schema id 7) before JSON"),
+        (b"\x00\x00\x01\x86\xa1\x0aabcdefgh", "schema id 100001) before what is probably Avro or Protobuf"),
+        (b"\x03\x00" + bytes(16) + VIEW, "AWS Glue Schema Registry"),
+        (gzip.compress(VIEW), "(gzip)"),
+        (b"Obj\x01\x04", "an Avro file"),
+        (VIEW.decode().encode("utf-16"), "UTF-16"),
+        (VIEW.decode().encode("utf-16-le"), "UTF-16"),
+        (VIEW.decode().encode("utf-16-be"), "UTF-16"),
+        (str(orjson.loads(VIEW)).encode(), "json.dumps"),
+        (VIEW.replace(b"1,", b"NaN,"), "NaN"),
+        (VIEW.replace(b"u1", "Côté".encode("latin-1")), "0xf4 at byte 14, which is no UTF-8"),
+        (b"<event/>", "XML"),
+    ],
+)
+def test_what_is_not_json_is_told_what_it_is(raw: bytes, told: str) -> None:
+    """And not to be serialised with a JSON library, which may well have been done."""
+    (reject,) = decode([raw])[1]
+    assert reject.reason == "not_json"
+    assert told in reject.detail
+    assert "JSON library" not in reject.detail
+    assert len(reject.detail) < 500
 
 
 @given(broken_events())

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recstream.records.actions import DEFAULT_ACTIONS, Action, DecodeRules, actions_with
+from recstream.records.checks import digits
 from recstream.records.event import Event, event_from, weight_of
 from recstream.records.reject import Reject
 from recstream.records.transport import Partition
-from tests.support.strategies import NOW, Broken, Record, broken_events, events, json_values
+from tests.support.strategies import NOW, Broken, Record, broken_events, events, json_values, written_times
 
 RULES = DecodeRules(dim=3)
 AT = (Partition("events/3", "events/3@1"), 9917, b"raw")
@@ -34,7 +35,7 @@ def refused(record: object, rules: DecodeRules = RULES, now: float = NOW) -> Rej
 @given(events(RULES))
 def test_sound_events_are_accepted_and_weigh_something_finite(record: Record) -> None:
     event = accepted(record)
-    assert event.user_id == str(record["user_id"])
+    assert event.user_id == digits(record["user_id"])
     assert event.action == record["action"]
     assert type(event.ts) is float
     assert event[9:12] == AT
@@ -96,6 +97,45 @@ def test_times_are_seconds_or_rfc_3339(written: object, seconds: float) -> None:
     assert accepted(VIEW | {"ts": written}).ts == seconds
 
 
+@given(written_times())
+def test_times_are_read_as_producers_and_databases_write_them(written: tuple[str, float]) -> None:
+    text, seconds = written
+    assert accepted(VIEW | {"ts": text}).ts == seconds
+
+
+@pytest.mark.parametrize(
+    ("who", "written"),
+    [
+        ("java.time, in one second of sixty", "2023-11-14T22:13Z"),
+        ("java.time, with its zone", "2023-11-14T23:13+01:00[Europe/Paris]"),
+        ("log4j, ECMAScript's older engines", "2023-11-14T22:13:00.000+0000"),
+        ("BigQuery", "2023-11-14 22:13:00 UTC"),
+        ("Postgres", "2023-11-14 22:13:00+00"),
+        ("Postgres, of a zone with seconds", "2023-11-14 21:53:28-00:19:32"),
+        ("Snowflake", "2023-11-14 22:13:00.000 Z"),
+        ("ClickHouse and Ruby", "2023-11-14 22:13:00 +0000"),
+        ("AWS", "20231114T221300Z"),
+        ("ISO 8601 where numbers have a comma", "2023-11-14T22:13:00,000Z"),
+    ],
+)
+def test_a_known_program_s_times_are_read(who: str, written: str) -> None:
+    assert accepted(VIEW | {"ts": written}).ts == NOW - 20, who
+
+
+@given(written_times(), st.data())
+def test_a_time_with_a_character_wrong_is_never_another_exception(
+    written: tuple[str, float], data: st.DataObject
+) -> None:
+    """It is refused as a time, or it is one still."""
+    text = written[0]
+    at = data.draw(st.integers(0, len(text) - 1))
+    spoilt = (
+        text[:at] + data.draw(st.sampled_from(["", " ", "9", ":", "-", "Z", "\u0662", "x"])) + text[at + 1 :]
+    )
+    found = event_from(VIEW | {"ts": spoilt}, *AT, rules=RULES, now=math.inf)
+    assert isinstance(found, Event) or found.reason == "bad_timestamp"
+
+
 @pytest.mark.parametrize(
     ("ts", "mend"),
     [
@@ -139,7 +179,26 @@ def test_ids_may_be_integers_but_not_booleans_or_fractions() -> None:
     event = accepted(VIEW | {"user_id": 7, "item_id": -(2**70), "event_id": 0})
     assert (event.user_id, event.item_id, event.event_id) == ("7", str(-(2**70)), "0")
     assert refused(VIEW | {"user_id": True}).reason == "bad_type"
-    assert refused(VIEW | {"user_id": 7.0}).reason == "bad_type"
+    assert refused(VIEW | {"user_id": 7.5}).reason == "bad_type"
+
+
+@given(st.integers(-(2**53) + 1, 2**53 - 1))
+def test_an_id_is_the_same_after_a_null_has_made_its_column_floats(number: int) -> None:
+    whole, floats = (accepted(VIEW | {"user_id": one, "item_id": one}) for one in (number, float(number)))
+    assert (whole.user_id, whole.item_id) == (floats.user_id, floats.item_id) == (str(number),) * 2
+
+
+@given(
+    st.floats(2.0**53, 1e300) | st.floats(allow_infinity=True, allow_nan=True).filter(lambda x: x != x // 1)
+)
+def test_a_float_that_may_be_another_id_is_refused_and_not_told_to_be_put_in_quotes(number: float) -> None:
+    detail = refused(VIEW | {"item_id": number}).detail
+    assert "as it is at" in detail
+    assert "quotes" not in detail
+
+
+def test_what_is_copied_from_a_list_through_a_data_frame_is_read() -> None:
+    assert accepted(VIEW | {"rec": {"version": 7.0, "rank": 3.0}}).rec == (7, 3)
 
 
 @pytest.mark.parametrize(("fits", "exceeds"), [("x" * 512, "x" * 513), ("é" * 256, "é" * 256 + "x")])
@@ -193,6 +252,57 @@ def test_a_rating_counts_only_where_something_is_rated() -> None:
     reject = refused(VIEW | {"action": "rate", "rating": 5.5})
     assert reject.reason == "bad_value"
     assert "from 1 to 5" in reject.detail
+
+
+@pytest.mark.parametrize(
+    ("record", "advice"),
+    [
+        (
+            {"userId": "u1", "timestamp": 5, "event": "view", "itemId": "i1"},
+            "rename 'userId' to 'user_id', 'timestamp' to 'ts', 'event' to 'action', 'itemId' to 'item_id'",
+        ),
+        (
+            {"USER-ID": 5, **{k: VIEW[k] for k in ("ts", "action", "item_id")}},
+            "rename 'USER-ID' to 'user_id'",
+        ),
+        ({"customer_id": 5, "product_id": 9, "ts": 5, "action": "view"}, "rename 'customer_id' to 'user_id'"),
+        ({"user_id": 5, "product_id": 9, "ts": 5, "action": "view"}, "rename 'product_id' to 'item_id'"),
+        ({"user_id": 5, "query": "tea", "ts": 5, "action": "search"}, "rename 'query' to 'text'"),
+        ({"user_id": 5, "item_id": 5, "stars": 3, "ts": 5, "action": "rate"}, "rename 'stars' to 'rating'"),
+        ({"op": "c", "before": None, "after": VIEW, "source": {}, "ts_ms": 5}, "Debezium change event"),
+        ({"schema": {}, "payload": VIEW}, "Kafka Connect envelope: set schemas.enable=false"),
+        ({"schema": {}, "payload": {"op": "d", "before": VIEW, "after": None}}, "Debezium"),
+        ({"specversion": "1.0", "type": "a", "source": "s", "id": "9", "data": VIEW}, "CloudEvents envelope"),
+        ({"id": 5, "detail": VIEW}, "an envelope: send what is in 'detail' alone"),
+        ({"detail": {"userId": 5, "time": 5}}, "an envelope: send what is in 'detail' alone"),
+        ({"events": [VIEW, VIEW]}, "a batch: send each object of 'events' as a record"),
+        ({"Message": '{"user_id": "u1"}'}, "an envelope: send the JSON in 'Message' alone"),
+        ('{"user_id": "u1"}', "JSON inside of a JSON string"),
+    ],
+)
+def test_a_record_of_another_system_is_told_what_it_is(record: object, advice: str) -> None:
+    assert advice in refused(record).detail
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"ts": 5, "action": "view", "item": {"item_id": "i1", "title": "Tea"}},
+        {"user_id": 5, "ts": 5, "action": "view", "id": 5, "context": {"user_id": 5}},
+        {"a": 5},
+    ],
+)
+def test_a_record_that_merely_lacks_a_field_is_told_no_more(record: Record) -> None:
+    detail = refused(record).detail
+    assert detail.endswith("to the record")
+
+
+@given(st.dictionaries(st.text(max_size=50), json_values, max_size=8))
+def test_advice_on_any_record_is_one_short_line(record: Record) -> None:
+    detail = refused(record).detail
+    assert len(detail.encode("utf-8", "backslashreplace")) < 700
+    assert "\n" not in detail
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import orjson
 import pytest
 
 from recstream.records.actions import MAX_ID_BYTES, DecodeRules
+from recstream.records.checks import digits
 from recstream.records.dead_letter import (
     MAX_RAW_BYTES,
     Mended,
@@ -315,13 +316,17 @@ def check_event(event: Event) -> None:
         assert event.item.item_id == event.item_id
     assert math.isfinite(weight_of(event, RULES))
     sent = orjson.loads(event.raw)
-    assert (str(sent["user_id"]), sent["action"]) == (event.user_id, event.action)
-    assert sent.get("item_id") is None or event.item_id == str(sent["item_id"]) or kind == "forget"
+    assert (digits(sent["user_id"]), sent["action"]) == (event.user_id, event.action)
+    assert sent.get("item_id") is None or event.item_id == digits(sent["item_id"]) or kind == "forget"
     assert event.vector is None
 
 
 def check_item(item: Item) -> None:
     check_id(item.item_id)
+    for one in item.left_out:
+        assert one.reason in DECODED + DECODED_TOO
+        assert "\n" not in one.detail
+        assert len(one.detail) < 800
     assert (type(item.available), type(item.deleted)) == (bool, bool)
     if item.deleted:
         assert (item.title, item.vector) == ("", None)

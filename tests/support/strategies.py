@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from hypothesis import strategies as st
@@ -21,7 +22,9 @@ __all__ = [
     "items",
     "json_values",
     "messy_texts",
+    "odd_items",
     "words",
+    "written_times",
 ]
 
 Record: TypeAlias = dict[str, Any]
@@ -81,7 +84,22 @@ words: Final = st.lists(
 messy_texts: Final = st.lists(
     st.sampled_from(["<b>", "</b>", "<", ">", "&", "amp;", "lt;", "&lt;", "&#38;", "<!--", "-->", "<script>"])
     | st.sampled_from(
-        ["</script>", "<style x='>'>", "\u200b", "e\u0301", "\u0338", "\x00", "\n", " ", "\ud800"]
+        [
+            "</script>",
+            "<style x='>'>",
+            "\u200b",
+            "\u200d",
+            "\u200c",
+            "\u094d",
+            "\U0001f468",
+            "<T>",
+            "e\u0301",
+            "\u0338",
+            "\x00",
+            "\n",
+            " ",
+            "\ud800",
+        ]
     )
     | st.sampled_from(["\u037e", "&#xD800;", "&#0;", "&#99999999999;", "a", "script>", "&nbsp", "\u2126"])
     | st.text(max_size=3),
@@ -97,29 +115,63 @@ json_values: Final[st.SearchStrategy[Any]] = st.recursive(
 """What a lenient parser may give: NaN, infinities and lone surrogates included."""
 
 _TIMES: Final = st.floats(0.0, NOW) | st.integers(0, int(NOW))
-_WRITTEN: Final = st.sampled_from(
-    ["2023-11-14T22:13:20Z", "2023-11-14t23:13:20.25+01:00", "1970-01-01T00:00:00Z"]
+
+
+@st.composite
+def written_times(draw: st.DrawFn, *, latest: float = NOW) -> tuple[str, float]:
+    """A time as producers and databases write it, from 1970 to ``latest``, and its Unix seconds."""
+    seconds = draw(st.integers(86400, int(latest)))
+    ahead = draw(st.integers(-23 * 60 - 59, 23 * 60 + 59))
+    zone = draw(st.sampled_from(["Z", "z", "UTC", "GMT", "minutes", "hours"]))
+    if zone not in ("minutes", "hours"):
+        ahead = 0
+    elif zone == "hours":
+        ahead = int(ahead / 60) * 60
+    local = datetime.fromtimestamp(seconds, timezone.utc) + timedelta(minutes=ahead)
+    dash, colon = draw(st.sampled_from([("-", ":"), ("", ""), ("-", "")]))
+    date = f"{local:%Y}{dash}{local:%m}{dash}{local:%d}"
+    shown = draw(st.sampled_from([1, 2, 3, 3, 3]))
+    fraction = draw(st.sampled_from(["", ".5", ",5", ".500000000"])) if shown == 3 else ""
+    of_day = [f"{local:%H}", f"{local:%M}", f"{local:%S}"]
+    cut = sum(int(text) * unit for text, unit in zip(of_day[shown:], (60, 1)[shown - 1 :], strict=True))
+    sign, size = "-" if ahead < 0 else "+", abs(ahead)
+    if zone == "minutes":
+        zone = f"{sign}{size // 60:02}{draw(st.sampled_from([':', '']))}{size % 60:02}"
+    elif zone == "hours":
+        zone = f"{sign}{size // 60:02}"
+    zone = draw(st.sampled_from(["", " "])) + zone + draw(st.sampled_from(["", "", "[Europe/Paris]"]))
+    text = date + draw(st.sampled_from("Tt ")) + colon.join(of_day[:shown]) + fraction + zone
+    return text, seconds - cut + (0.5 if fraction else 0.0)
+
+
+_WRITTEN: Final = written_times().map(lambda one: one[0])
+
+
+_IDS: Final = ids | st.integers() | st.integers(-(2**53) + 1, 2**53 - 1).map(float)
+_FLAGS: Final[st.SearchStrategy[Any]] = st.booleans() | st.sampled_from(
+    [0, 1, 0.0, "TRUE", "false", "No", "1"]
 )
 
 
 @st.composite
 def items(draw: st.DrawFn, dim: int = 0) -> Record:
     """Sound item records; with ``dim`` some bring a vector."""
-    labels = st.lists(words, max_size=3) | words
+    numbers = st.integers(-(10**9), 10**9) | st.floats(-9, 9)
+    labels = st.lists(words | numbers | st.none(), max_size=3) | words | numbers
     optional: dict[str, st.SearchStrategy[Any]] = {
-        "text": words | st.none(),
+        "text": words | numbers | st.none(),
         "categories": labels,
         "tags": labels,
         "attributes": json_values,
         "published_at": st.integers(-(10**9), 10**9) | _WRITTEN | st.just("2004-02-29") | st.none(),
-        "available": st.booleans() | st.none(),
-        "deleted": st.booleans(),
+        "available": _FLAGS | st.none(),
+        "deleted": _FLAGS,
         "unheard_of": json_values,
     }
     if dim:
-        numbers = st.lists(st.floats(-4, 4) | st.integers(-4, 4), min_size=dim, max_size=dim)
-        optional["vector"] = numbers.filter(any)
-    required = {"item_id": ids | st.integers(), "title": words}
+        vectors = st.lists(st.floats(-4, 4) | st.integers(-4, 4), min_size=dim, max_size=dim)
+        optional["vector"] = vectors.filter(any)
+    required = {"item_id": _IDS, "title": words | numbers}
     return draw(st.fixed_dictionaries(required, optional=optional))
 
 
@@ -130,13 +182,13 @@ def events(draw: st.DrawFn, rules: DecodeRules = _RULES) -> Record:
     low, high = rules.rating_scale
     ratings = st.floats(low, high) | st.integers(int(low), int(high))
     required: dict[str, st.SearchStrategy[Any]] = {
-        "user_id": ids | st.integers(),
+        "user_id": _IDS,
         "ts": _TIMES | _WRITTEN,
         "action": st.just(action.name),
     }
     optional: dict[str, st.SearchStrategy[Any]] = {
         "event_id": ids | st.none(),
-        "item_id": ids | st.integers(),
+        "item_id": _IDS,
         "text": words | st.none(),
         "context": json_values,
         "rec": st.fixed_dictionaries({"version": st.integers(0, 99), "rank": st.integers(1, 20)}) | st.none(),
@@ -158,6 +210,7 @@ def events(draw: st.DrawFn, rules: DecodeRules = _RULES) -> Record:
 
 
 _NO_STRING: Final[st.SearchStrategy[Any]] = st.sampled_from([True, 1.5, [], {}, ["x"]])
+_NO_TEXT: Final[st.SearchStrategy[Any]] = st.sampled_from([True, [], {}, ["x"], float("nan"), 10**600])
 _LONG_ID: Final = st.sampled_from(["x" * 513, "é" * 257, 10**600])
 _NO_NUMBER: Final[st.SearchStrategy[Any]] = st.sampled_from([True, "3", [], {}])
 
@@ -194,7 +247,7 @@ def _faults(rules: DecodeRules) -> list[tuple[str, Reason, st.SearchStrategy[Any
             "bad_type",
             st.sampled_from([3, "1:2", [1, 2], {}, {"version": 1}, {"version": -1, "rank": 1}]),
         ),
-        ("rec", "bad_type", st.sampled_from([{"version": 1.0, "rank": 1}, {"version": 1, "rank": 0}])),
+        ("rec", "bad_type", st.sampled_from([{"version": 1.5, "rank": 1}, {"version": 1, "rank": 0}])),
         ("item", "bad_type", st.sampled_from([3, "i1", [1, 2], False])),
     ]
     for name in ("user_id", "item_id", "event_id"):
@@ -222,7 +275,7 @@ def broken_events(draw: st.DrawFn, rules: DecodeRules = _RULES) -> Broken:
 
 @st.composite
 def broken_items(draw: st.DrawFn, rules: DecodeRules = _RULES) -> Broken:
-    """Items with exactly one fault."""
+    """Items with exactly one fault for which they are refused."""
     record: Record = {"item_id": "i1", "title": "Tea", "text": "Dark."}
     faults: list[tuple[str, Reason, st.SearchStrategy[Any]]] = [
         ("item_id", "missing_field", st.none()),
@@ -230,28 +283,42 @@ def broken_items(draw: st.DrawFn, rules: DecodeRules = _RULES) -> Broken:
         ("item_id", "bad_value", st.sampled_from(["", "\ud800"])),
         ("item_id", "too_large", _LONG_ID),
         ("title", "missing_field", st.none()),
-        ("title", "bad_type", _NO_STRING),
+        ("title", "bad_type", _NO_TEXT),
         ("title", "empty_text", _BLANK),
+        ("deleted", "bad_type", _NO_FLAG),
+        ("vector", "bad_vector", _bad_vectors(rules.dim)),
+    ]
+    field, reason, values = draw(st.sampled_from(faults))
+    return Broken(_with(draw, record, field, draw(values)), reason, field)
+
+
+_NO_FLAG: Final[st.SearchStrategy[Any]] = st.sampled_from(["maybe", 2, -1, 0.5, [], {}, "2024-05-01"])
+
+
+@st.composite
+def odd_items(draw: st.DrawFn, rules: DecodeRules = _RULES) -> Broken:
+    """Items with exactly one optional field that cannot be read, or not all of it."""
+    record: Record = draw(items(rules.dim)) | {"deleted": False}
+    most = rules.max_labels
+    faults: list[tuple[str, Reason, st.SearchStrategy[Any]]] = [
         ("title", "too_large", st.just("x" * (rules.max_text_bytes + 1))),
-        ("text", "bad_type", _NO_STRING),
+        ("text", "bad_type", _NO_TEXT),
         ("text", "too_large", st.just("é" * (rules.max_item_text_bytes // 2 + 1))),
         (
             "published_at",
             "bad_timestamp",
-            st.sampled_from(["soon", "04/2004", "2004-01-01T10:00:00", "2004-02-30", 1e12]),
+            st.sampled_from(["soon", "04/2004", "2004-01-01T10:00:00", "2004-02-30", 1e12, -1e12]),
         ),
         ("published_at", "bad_type", st.sampled_from([True, [], {}])),
-        ("available", "bad_type", st.sampled_from(["yes", 1, []])),
-        ("deleted", "bad_type", st.sampled_from(["yes", 1, []])),
-        ("vector", "bad_vector", _bad_vectors(rules.dim)),
+        ("available", "bad_type", _NO_FLAG),
     ]
     for name in ("categories", "tags"):
         faults += [
-            (name, "bad_type", st.sampled_from([1, True, {"a": 1}, ["a", None], ["a", 1], [["a"]]])),
-            (name, "too_large", st.just(["a"] * (rules.max_labels + 1)) | st.just(["x" * 513])),
+            (name, "bad_type", st.sampled_from([True, {"a": 1}, ["a", True], [["a"], "b"], [{}], ["a", {}]])),
+            (name, "too_large", st.just(["a"] * (most + 1)) | st.just(["x" * 513, "a"])),
         ]
     field, reason, values = draw(st.sampled_from(faults))
-    return Broken(_with(draw, record, field, draw(values)), reason, field)
+    return Broken(record | {field: draw(values)}, reason, field)
 
 
 def _bad_vectors(dim: int) -> st.SearchStrategy[Any]:

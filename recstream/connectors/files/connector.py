@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,9 +18,13 @@ __all__ = ["FileConnector"]
 
 
 class FileConnector(Connector):
-    """Reads `.jsonl`, `.jsonl.gz`, `.jsonl.zst` and `.parquet` files; writes all of these but the last."""
+    """Reads JSON lines, compressed or not, and `.parquet` files, folders of them too; writes JSON lines."""
 
     scheme: ClassVar[str] = "file"
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__(options)
+        self._parts: dict[str, frozenset[str]] = {}
 
     @override
     def name_of(self, address: str) -> str:
@@ -42,12 +47,12 @@ class FileConnector(Connector):
 
     @override
     def owns(self, address: str, partition: str) -> bool:
-        return partition == Path(address).name
+        return partition in self._names(address)
 
     @override
     def position_name(self, address: str) -> str:
-        """Give the base name: positions stay true when a file is moved."""
-        return Path(address).name
+        """Give the base name, or those of all files: positions stay true when a file is moved."""
+        return ",".join(sorted(self._names(address)))
 
     @override
     def sink(self, address: str) -> JsonLinesSink:
@@ -59,7 +64,14 @@ class FileConnector(Connector):
 
     @override
     def place_of(self, address: str, partition: str, offset: int) -> str:
-        return f"{address}, record {offset + 1}"
+        place = address if len(self._names(address)) == 1 else partition
+        return f"{place}, record {offset + 1}"
+
+    def _names(self, address: str) -> frozenset[str]:
+        """Names of the partitions at an address."""
+        if address not in self._parts:
+            self._parts[address] = frozenset(FileSource(address).list_parts())
+        return self._parts[address]
 
 
 class _NewFile(RecordWriter):

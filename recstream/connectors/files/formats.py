@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from glob import glob
 from pathlib import Path
 from typing import Final, Protocol
 
 from recstream.connectors.base import ConnectorError
 
-__all__ = ["MAX_RECORD", "SUFFIXES", "FileFault", "RecordReader", "suffix_of", "unreadable"]
+__all__ = [
+    "MAX_RECORD",
+    "SUFFIXES",
+    "FileFault",
+    "RecordReader",
+    "compression_of",
+    "files_of",
+    "suffix_of",
+    "unreadable",
+]
 
-SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
-"""What a file's name must end with."""
+_LINES: Final = (".jsonl", ".ndjson", ".json")
+SUFFIXES: Final = (
+    *(name + compression for name in _LINES for compression in ("", ".gz", ".zst")),
+    ".parquet",
+)
+"""What a file's name must end with, in letters of any size. All but the last hold one JSON object a line."""
 MAX_RECORD: Final = 16 * 2**20
 """Bytes of one record that are kept; decoders refuse far smaller ones as ``too_large``."""
 
@@ -74,19 +88,82 @@ def suffix_of(path: Path) -> str:
     Raises:
         FileFault: with none of them.
 
-    >>> suffix_of(Path("2024/events.jsonl.gz"))
-    '.jsonl.gz'
+    >>> suffix_of(Path("2024/events.jsonl.gz")), suffix_of(Path("EVENTS.NDJSON"))
+    ('.jsonl.gz', '.ndjson')
     """
+    name = path.name.lower()
     for suffix in SUFFIXES:
-        if path.name.endswith(suffix):
+        if name.endswith(suffix):
             return suffix
+    end = Path(name).suffix
+    if end in _TABLES:
+        mend = "convert it to JSON lines or Parquet; another name would not change what is in it"
+    elif end in _PACKED:
+        mend = "unpack it; recstream reads gzip and zstd"
+    else:
+        mend = "convert it, or name it .jsonl if it holds one JSON object a line"
     raise FileFault(
         "not a record file",
         str(path),
         f"the name {path.name!r}",
         f"one that ends with {', '.join(SUFFIXES)}",
-        "rename or convert the file",
+        mend,
     )
+
+
+_TABLES: Final = frozenset(
+    (".csv", ".tsv", ".tab", ".txt", ".xls", ".xlsx", ".ods", ".orc", ".avro", ".xml", ".sql")
+)
+_PACKED: Final = frozenset((".bz2", ".xz", ".lz4", ".zip", ".7z", ".tar", ".tgz", ".snappy", ".br"))
+
+
+def compression_of(path: Path) -> str:
+    """How the lines of a file are compressed: ``".gz"``, ``".zst"``, or empty.
+
+    >>> compression_of(Path("events.json.gz")), compression_of(Path("events.ndjson"))
+    ('.gz', '')
+    """
+    end = Path(suffix_of(path)).suffix
+    return end if end in (".gz", ".zst") else ""
+
+
+def files_of(address: Path | str) -> list[Path]:
+    """Give the record files at an address, in the order in which they are read.
+
+    It is a file, a folder with all that is in it, a pattern (``logs/2024-*.jsonl.gz``), or several of these
+    with commas between them. Of a folder, files and folders are left out whose names begin with ``_`` or
+    ``.``, as Hadoop has it. Files of a folder or pattern are in the order of their names. A lone file need
+    not be there.
+
+    Raises:
+        FileFault: nothing is there, or a folder holds a file of another kind.
+    """
+    path = Path(address)
+    if path.is_dir():
+        return _parts(path)
+    text = str(address)
+    if path.exists() or not any(sign in text for sign in ",*?["):
+        return [path]
+    if "," in text:
+        return [file for part in text.split(",") if part for file in files_of(part)]
+    found = [file for name in sorted(glob(text, recursive=True)) for file in files_of(name)]
+    if not found:
+        raise FileFault(
+            "no such file", text, "nothing that the pattern matches", "at least one file", "check the path"
+        )
+    return list(dict.fromkeys(found))
+
+
+def _parts(folder: Path) -> list[Path]:
+    within = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    parts = [folder / path for path in within if not any(name[0] in "._" for name in path.parts)]
+    if not parts:
+        raise FileFault(
+            "no record files", str(folder), "a folder without any", f"{', '.join(SUFFIXES)}", "check the path"
+        )
+    for part in parts:
+        suffix_of(part)
+    return parts
 
 
 def unreadable(path: Path, err: Exception) -> FileFault:

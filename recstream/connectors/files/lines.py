@@ -7,18 +7,22 @@ import io
 import logging
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Protocol
 
 import zstandard
 
-from recstream.connectors.files.formats import suffix_of, unreadable
+from recstream.connectors.files.formats import FileFault, compression_of, unreadable
+from recstream.records.foreign import foreign_file
 
 __all__ = ["LineReader"]
 
 _BOM: Final = b"\xef\xbb\xbf"
 _BLOCK: Final = 2**18
-_FRAME_BLOCK: Final = 2**13
+_MEMBER_BLOCK: Final = 2**13
+_FAULTS: Final = (EOFError, OSError, zlib.error, zstandard.ZstdError)
+"""What a file that is not as its name says, or cannot be read, raises."""
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +34,8 @@ class LineReader:
         self._path, self._max_record = path, max_record
         self._raw: IO[bytes] = open(path, "rb")
         self._size = os.fstat(self._raw.fileno()).st_size
-        self._plain = suffix_of(path) == ".jsonl"
-        self._lines = _decompressed(self._raw, suffix_of(path))
+        self._plain = not compression_of(path)
+        self._lines: Any = _decompressed(self._raw, path)
         self._at_start = True
         self.offset = 0
         """Number of the next record."""
@@ -45,6 +49,20 @@ class LineReader:
     def byte(self) -> int | None:
         """Where the next record begins, for a plain file."""
         return self._lines.tell() if self._plain else None
+
+    def check_format(self) -> None:
+        """Look at the beginning of the file.
+
+        Raises:
+            FileFault: it holds something else than JSON lines in UTF-8, or cannot be read.
+        """
+        try:
+            foreign = foreign_file(self._lines.peek(1))
+        except _FAULTS as err:
+            raise unreadable(self._path, err) from err
+        if foreign is not None:
+            wanted = "one JSON object a line, in UTF-8"
+            raise FileFault("not JSON lines", str(self._path), foreign.what, wanted, foreign.mend)
 
     def enter(self, offset: int, byte: int) -> bool:
         """Go to where record ``offset`` begins, or say no: not a plain file, or no record begins there."""
@@ -81,7 +99,7 @@ class LineReader:
                 else:
                     self.is_ended = line.endswith(b"\n")
                 records.append(line.rstrip(b"\r\n"))
-        except (EOFError, OSError, zlib.error, zstandard.ZstdError) as err:
+        except _FAULTS as err:
             raise unreadable(self._path, err) from err
         self.offset += len(records)
         return records
@@ -108,12 +126,26 @@ class LineReader:
         self._raw.close()
 
 
-class _Frames(io.RawIOBase):
-    """Bytes of a file of zstd frames. Unlike the package's own reader, a torn last frame is an error."""
+class _Member(Protocol):
+    """One compressed member of a file that is being read."""
 
-    def __init__(self, raw: IO[bytes]) -> None:
-        self._raw = raw
-        self._frame: Any = None
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, piece: bytes, /) -> bytes: ...
+
+
+class _Members(io.RawIOBase):
+    """Bytes of a file of compressed members (zstd: frames). A last one that is cut off is an error."""
+
+    def __init__(self, raw: IO[bytes], name: str, new_member: Callable[[], _Member], magic: bytes) -> None:
+        """Of a file that begins with ``magic``, what follows a member and is none is left out."""
+        self._raw, self._name, self._new_member, self._magic = raw, name, new_member, magic
+        self._member: _Member | None = None
+        self._is_first = True
         self._input, self._output = b"", memoryview(b"")
 
     def readable(self) -> bool:
@@ -121,28 +153,61 @@ class _Frames(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while not self._output:
-            self._input = self._input or self._raw.read(_FRAME_BLOCK)
+            self._input = self._input or self._raw.read(_MEMBER_BLOCK)
+            if self._member is None:
+                if not self._is_at_member():
+                    return 0
+                self._member, self._is_first = self._new_member(), False
             if not self._input:
-                if self._frame is not None:
-                    msg = "the file ends within a zstd frame"
-                    raise EOFError(msg)
-                return 0
-            if self._frame is None:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
-            self._output = memoryview(self._frame.decompress(self._input))
-            self._input = self._frame.unused_data if self._frame.eof else b""
-            if self._frame.eof:
-                self._frame = None
+                msg = "the file ends within compressed content"
+                raise EOFError(msg)
+            self._output = memoryview(self._member.decompress(self._input))
+            self._input = self._member.unused_data if self._member.eof else b""
+            if self._member.eof:
+                self._member = None
         size = min(len(buffer), len(self._output))
         buffer[:size] = self._output[:size]
         self._output = self._output[size:]
         return size
 
+    def _is_at_member(self) -> bool:
+        """Whether another member begins here. As `gunzip` does, zeros are skipped, and other bytes end it."""
+        if not self._magic:
+            return bool(self._input)
+        if not self._is_first:
+            self._input = self._input.lstrip(b"\0")
+        while len(self._input) < len(self._magic) and (more := self._raw.read(_MEMBER_BLOCK)):
+            self._input += more
+            if not self._is_first:
+                self._input = self._input.lstrip(b"\0")
+        if not self._input or self._input.startswith(self._magic):
+            return bool(self._input)
+        if self._is_first:
+            msg = f"it begins with {self._input[:8]!r}, which is not compressed by gzip"
+            raise gzip.BadGzipFile(msg)
+        log.warning(
+            "file=%s what follows the end of its compressed content is left out, as gunzip does: %r",
+            self._name,
+            self._input[:8],
+        )
+        self._input = b""
+        self._raw.seek(0, os.SEEK_END)
+        return False
 
-def _decompressed(raw: IO[bytes], suffix: str) -> IO[bytes]:
-    if suffix == ".jsonl.gz":
-        # read by lines in C, in blocks larger than gzip's own
-        return io.BufferedReader(gzip.GzipFile(fileobj=raw), _BLOCK)
-    if suffix == ".jsonl.zst":
-        return io.BufferedReader(_Frames(raw), _BLOCK)
+
+def _gzip_member() -> _Member:
+    return zlib.decompressobj(zlib.MAX_WBITS | 16)  # 16: with gzip's header and trailer
+
+
+def _zstd_frame() -> _Member:
+    frame: _Member = zstandard.ZstdDecompressor().decompressobj()
+    return frame
+
+
+def _decompressed(raw: IO[bytes], path: Path) -> IO[bytes]:
+    compression = compression_of(path)
+    if compression == ".gz":
+        return io.BufferedReader(_Members(raw, path.name, _gzip_member, b"\x1f\x8b"), _BLOCK)
+    if compression == ".zst":
+        return io.BufferedReader(_Members(raw, path.name, _zstd_frame, b""), _BLOCK)
     return raw

@@ -89,6 +89,7 @@ def open_records(
     except OSError as err:
         raise unreadable(path, err) from err
     try:
+        lines.check_format()
         if byte is not None and lines.was_torn(byte):
             offset -= 1
         elif byte is not None and lines.enter(offset, byte):

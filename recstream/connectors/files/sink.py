@@ -13,7 +13,7 @@ import zstandard
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from typing_extensions import override
 
-from recstream.connectors.files.formats import FileFault, suffix_of
+from recstream.connectors.files.formats import FileFault, compression_of, suffix_of
 from recstream.records.recommendation import tombstone_line
 from recstream.records.transport import Message
 
@@ -23,21 +23,21 @@ __all__ = ["JsonLinesSink"]
 class JsonLinesSink(FixedPartitionedSink[Message, int]):
     """The ``value`` of each message as one line of a `.jsonl`, `.jsonl.gz` or `.jsonl.zst` file.
 
-    * A tombstone (``value`` None) is a line that says whose list is deleted. Other keys, and headers, are not
-      written.
-    * A run without recovery state starts the file anew, whatever was in it.
-    * A resumed run first cuts the file to where the last committed epoch ended, so that what is written
-      again is there once. A compressed file is a sequence of whole members (frames), one an epoch, which
-      every reader takes for one file.
-    * The lines of an epoch are on the disk (fsync) before the epoch commits.
+    from recstream.connectors.files.formats import FileFault, compression_of, suffix_of
+    from recstream.records.recommendation import tombstone_line
+        * A run without recovery state starts the file anew, whatever was in it.
+        * A resumed run first cuts the file to where the last committed epoch ended, so that what is written
+          again is there once. A compressed file is a sequence of whole members (frames), one an epoch, which
+          every reader takes for one file.
+        * The lines of an epoch are on the disk (fsync) before the epoch commits.
 
-    One worker writes, in the order in which messages reach it. Items are ``(any string, message)``.
+        One worker writes, in the order in which messages reach it. Items are ``(any string, message)``.
 
-    Raises:
-        FileFault: the name ends otherwise.
+        Raises:
+            FileFault: the name ends otherwise.
 
-    >>> JsonLinesSink("out/lists.jsonl.gz").list_parts()
-    ['lists.jsonl.gz']
+        >>> JsonLinesSink("out/lists.jsonl.gz").list_parts()
+        ['lists.jsonl.gz']
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -82,9 +82,9 @@ def _zstd_frame() -> _Compressor:
 
 
 _MEMBERS: Final[dict[str, Callable[[], _Compressor] | None]] = {
-    ".jsonl": None,
-    ".jsonl.gz": _gzip_member,
-    ".jsonl.zst": _zstd_frame,
+    "": None,
+    ".gz": _gzip_member,
+    ".zst": _zstd_frame,
 }
 
 
@@ -92,7 +92,7 @@ class _Lines(StatefulSinkPartition[Message, int]):
     """The open file; its state is the size up to which all is complete and on the disk."""
 
     def __init__(self, path: Path, size: int) -> None:
-        self._path, self._member = path, _MEMBERS[suffix_of(path)]
+        self._path, self._member = path, _MEMBERS[compression_of(path)]
         self._open_member: _Compressor | None = None
         self._complete = size
         self._is_complete = True

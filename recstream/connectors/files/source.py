@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Final
 
 from bytewax.inputs import StatefulSourcePartition
 from typing_extensions import override
 
 from recstream.connectors.base import RecordSource, never
-from recstream.connectors.files.formats import MAX_RECORD, FileFault, suffix_of
+from recstream.connectors.files.formats import MAX_RECORD, FileFault, RecordReader, files_of, suffix_of
 from recstream.connectors.files.records import Key, digest_of, digests, fingerprint, open_records
 from recstream.records.transport import Partition, RawBatch
 
@@ -23,7 +26,9 @@ Mark = tuple[int, int]
 FileState = tuple[str, int, int | None] | tuple[str, int, int | None, Mark]
 """Identity of the log, number of the next record, where it begins in the file if that is known, and the mark
 of what was read, which releases before this one did not note."""
-
+_TURN: Final = timedelta(milliseconds=2)
+"""How long a file waits before it asks again whether its turn has come, for each file before it."""
+_LONGEST_TURN: Final = timedelta(seconds=1)
 
 _SORTED = "+sorted"
 """End of the identity of a log that is read in order of a key: its offsets mean other records."""
@@ -38,11 +43,44 @@ class _Reading:
     max_record: int
     stopping: Callable[[], bool]
     key: Key | None
+    turns: _Turns
+
+
+class _Turns:
+    """Has the files that are open in this process read one after another."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._places = {name: place for place, name in enumerate(names)}
+        self._begun: list[int] = []
+        """Places of the files that are not read yet, ascending."""
+        self._read: dict[int, int] = {}
+
+    def begin(self, name: str) -> None:
+        if self._places[name] not in self._begun:
+            insort(self._begun, self._places[name])
+
+    def end(self, name: str, read: int) -> None:
+        """Note that a file is read, or left; ``read`` is how many of its records were."""
+        place = self._places[name]
+        if place in self._begun:
+            self._begun.remove(place)
+        self._read[place] = read
+
+    def ahead(self, name: str) -> int:
+        """How many files are to be read before this one."""
+        return bisect_left(self._begun, self._places[name])
+
+    def read_before(self, name: str) -> int:
+        """How many records were read of the files before this one."""
+        place = self._places[name]
+        return sum(read for one, read in self._read.items() if one < place)
 
 
 class FileSource(RecordSource[FileState]):
-    """Records of `.jsonl`, `.jsonl.gz`, `.jsonl.zst` and `.parquet` files, as batches of raw bytes.
+    """Records of files of JSON lines (`.jsonl`, `.ndjson`, `.json`, plain, `.gz` or `.zst`) and of Parquet.
 
+    * Each path is a file, a folder, a pattern, or several with commas between, as `files_of` has it. Several
+      files are read one after another in this order, as parts of one log.
     * Offsets count records (non-blank lines, rows) from 0; a partition is named by the file's base name,
       and by its folders too, as far as needed, where several files have the same one.
     * Blank lines, a byte order mark at the start and CRs before line ends are dropped; any other byte passes.
@@ -53,10 +91,10 @@ class FileSource(RecordSource[FileState]):
       read of it, is refused: by their offsets, new records would be taken for those. ``positions`` are all
       that are stored of such logs, by whatever read them.
     * With a ``key`` the records of each file are read in its order; they are held in memory.
-    * ``limit``: only the first so many records of each file. ``stopping``: asked before each batch; when it
+    * ``limit``: only the first so many records in all. ``stopping``: asked before each batch; when it
       says yes the source ends, which bytewax takes for a clean end.
 
-    Making one opens nothing; :meth:`check` does, and names what is wrong before a dataflow starts.
+    Making one opens no file; :meth:`check` does, and names what is wrong before a dataflow starts.
 
     Raises:
         FileFault: no file, a name with an unknown ending, or the same file twice.
@@ -77,10 +115,11 @@ class FileSource(RecordSource[FileState]):
         key: Key | None = None,
     ) -> None:
         given = [paths] if isinstance(paths, (Path, str)) else paths
-        self._paths = _named([Path(path) for path in given])
+        self._paths = _named([file for path in given for file in files_of(path)])
         for path in self._paths.values():
             suffix_of(path)
-        self._reading = _Reading(batch_size, limit, max_record, stopping, key)
+        turns = _Turns(list(self._paths))
+        self._reading = _Reading(batch_size, limit, max_record, stopping, key, turns)
         self._positions = positions
         self._is_checked = False
         self._progress = dict.fromkeys(self._paths, 0.0)
@@ -192,7 +231,7 @@ class _Digest:
 
 
 class _FilePartition(StatefulSourcePartition[RawBatch, FileState]):
-    """One file. Holds at most one batch and the reader's buffers."""
+    """One file. Holds at most one batch and the reader's buffers, once its turn has come."""
 
     def __init__(
         self,
@@ -205,44 +244,76 @@ class _FilePartition(StatefulSourcePartition[RawBatch, FileState]):
         report: Callable[[float], None],
     ) -> None:
         self._reading, self._partition, self._report = reading, partition, report
-        self._reader = open_records(
-            path, offset=offset, byte=byte, max_record=reading.max_record, key=reading.key
-        )
-        if self._reader.offset < offset:
-            log.warning("file=%s resumed at record %d, was at %d", path.name, self._reader.offset, offset)
-        if mark is not None and mark[0] == self._reader.offset:
-            self._digest = _Digest(mark)
-        else:
-            self._digest = _beginning(path, self._reader.offset, reading)
+        self._path, self._offset, self._byte, self._mark = path, offset, byte, mark
+        self._opened: tuple[RecordReader, _Digest] | None = None
+        reading.turns.begin(partition.name)
+
+    def _open(self) -> tuple[RecordReader, _Digest]:
+        """The file, opened when its turn comes (there may be thousands), and the digest of what was read."""
+        if self._opened is None:
+            reading, mark = self._reading, self._mark
+            reader = open_records(
+                self._path,
+                offset=self._offset,
+                byte=self._byte,
+                max_record=reading.max_record,
+                key=reading.key,
+            )
+            if reader.offset < self._offset:
+                at, was = reader.offset, self._offset
+                log.warning("file=%s resumed at record %d, was at %d", self._path.name, at, was)
+            is_known = mark is not None and mark[0] == reader.offset
+            digest = _Digest(mark) if mark and is_known else _beginning(self._path, reader.offset, reading)
+            self._opened = reader, digest
+        return self._opened
 
     def progress(self) -> float:
         """Share of what will be read of this file, 0 to 1."""
-        limit = self._reading.limit
-        share = self._reader.progress()
-        return share if not limit else max(share, min(self._reader.offset / limit, 1.0))
+        limit, (reader, _) = self._reading.limit, self._open()
+        share = reader.progress()
+        return share if not limit else max(share, min(reader.offset / limit, 1.0))
 
     @override
     def next_batch(self) -> Iterable[RawBatch]:
         if self._reading.stopping():
             raise StopIteration
+        turns, name = self._reading.turns, self._partition.name
+        if turns.ahead(name):
+            return []
         limit, size = self._reading.limit, self._reading.batch_size
-        first = self._reader.offset
-        wanted = size if limit is None else min(size, limit - first)
-        values = self._reader.read(wanted) if wanted > 0 else []
+        reader, digest = self._open()
+        first = reader.offset
+        wanted = size if limit is None else min(size, limit - turns.read_before(name) - first)
+        values = reader.read(wanted) if wanted > 0 else []
         if not values:
             self._report(1.0)
+            turns.end(name, first)
             raise StopIteration
         self._report(self.progress())
-        self._digest.add(values, is_ended=self._reader.is_ended)
+        digest.add(values, is_ended=reader.is_ended)
         return [RawBatch(self._partition, list(range(first, first + len(values))), values)]
 
     @override
+    def next_awake(self) -> datetime | None:
+        """A file whose turn has not come asks again, the later the more files are before it."""
+        ahead = self._reading.turns.ahead(self._partition.name)
+        return datetime.now(timezone.utc) + min(ahead * _TURN, _LONGEST_TURN) if ahead else None
+
+    @override
     def snapshot(self) -> FileState:
-        return (self._partition.identity, self._reader.offset, self._reader.byte, self._digest.mark)
+        identity = self._partition.identity
+        if self._opened is not None:
+            reader, digest = self._opened
+            return (identity, reader.offset, reader.byte, digest.mark)
+        if self._mark is None:
+            return (identity, self._offset, self._byte)
+        return (identity, self._offset, self._byte, self._mark)
 
     @override
     def close(self) -> None:
-        self._reader.close()
+        self._reading.turns.end(self._partition.name, self.snapshot()[1])
+        if self._opened is not None:
+            self._opened[0].close()
 
 
 def file_partition(path: Path, name: str | None = None) -> Partition:

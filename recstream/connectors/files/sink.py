@@ -23,21 +23,23 @@ __all__ = ["JsonLinesSink"]
 class JsonLinesSink(FixedPartitionedSink[Message, int]):
     """The ``value`` of each message as one line of a `.jsonl`, `.jsonl.gz` or `.jsonl.zst` file.
 
-    from recstream.connectors.files.formats import FileFault, compression_of, suffix_of
-    from recstream.records.recommendation import tombstone_line
-        * A run without recovery state starts the file anew, whatever was in it.
-        * A resumed run first cuts the file to where the last committed epoch ended, so that what is written
-          again is there once. A compressed file is a sequence of whole members (frames), one an epoch, which
-          every reader takes for one file.
-        * The lines of an epoch are on the disk (fsync) before the epoch commits.
+    (`.ndjson` or `.json` for `.jsonl` will do, too.)
 
-        One worker writes, in the order in which messages reach it. Items are ``(any string, message)``.
+    * A tombstone (``value`` None) is a line that says whose list is deleted. Other keys, and headers, are not
+      written.
+    * A run without recovery state starts the file anew, whatever was in it.
+    * A resumed run first cuts the file to where the last committed epoch ended, so that what is written
+      again is there once. A compressed file is a sequence of whole members (frames), one an epoch, which
+      every reader takes for one file.
+    * The lines of an epoch are on the disk (fsync) before the epoch commits.
 
-        Raises:
-            FileFault: the name ends otherwise.
+    One worker writes, in the order in which messages reach it. Items are ``(any string, message)``.
 
-        >>> JsonLinesSink("out/lists.jsonl.gz").list_parts()
-        ['lists.jsonl.gz']
+    Raises:
+        FileFault: the name ends otherwise.
+
+    >>> JsonLinesSink("out/lists.jsonl.gz").list_parts()
+    ['lists.jsonl.gz']
     """
 
     def __init__(self, path: Path | str) -> None:

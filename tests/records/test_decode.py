@@ -120,7 +120,8 @@ def test_a_null_value_deletes_the_item_under_its_key_and_is_no_event(keys: list[
     accepted, rejected = decode_events(nulls, rules=RULES, now=NOW, loads=orjson.loads)
     assert ([event.offset for event in accepted], rejected) == ([100], [])
     deleted, rejects = decode_items(nulls, rules=RULES, loads=orjson.loads)
-    assert sorted(one.offset for one in [*deleted, *rejects[1:]]) == list(range(101, 101 + len(keys)))
+    places = [item.offset for item in deleted] + [reject.offset for reject in rejects[1:]]
+    assert sorted(places) == list(range(101, 101 + len(keys)))
     assert [(item.item_id.encode(), item.deleted) for item in deleted] == [
         (keys[item.offset - 101], True) for item in deleted
     ]

@@ -6,11 +6,13 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError, URLError
 
 import pytest
 import yaml  # type: ignore[import-untyped]  # ships no types
 
 from recstream.config import Settings
+from recstream.metrics.prometheus import PrometheusMeters
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKER = ROOT / "docker"
@@ -54,10 +56,25 @@ def test_recstream_is_process_1_so_that_it_gets_the_signal_itself() -> None:
 
 def test_health_is_asked_where_the_sample_settings_serve_it() -> None:
     port = Settings.load(DOCKER / "recstream.toml", {}).run.metrics_port
-    assert f"127.0.0.1:{port}/metrics" in last("HEALTHCHECK")
+    assert f"127.0.0.1:{port}/healthz" in last("HEALTHCHECK")
     assert last("EXPOSE") == str(port)
     command = json.loads(last("HEALTHCHECK").partition("CMD ")[2])
     compile(command[-1], "HEALTHCHECK", "exec")
+
+
+def test_the_health_check_fails_exactly_where_the_job_does_not_live() -> None:
+    port = Settings.load(DOCKER / "recstream.toml", {}).run.metrics_port
+    program = json.loads(last("HEALTHCHECK").partition("CMD ")[2])[-1]
+    wrong = ["the worker's loop has not turned"]
+    probes = {"why_dead": lambda: "".join(wrong), "why_not_ready": lambda: "starting"}
+    with PrometheusMeters().serve(0, host="127.0.0.1", **probes) as server:
+        here = program.replace(f":{port}/", f":{server.port}/")
+        with pytest.raises(HTTPError, match="503"):
+            exec(here)  # noqa: S102 - our own file
+        wrong.clear()
+        exec(here)  # noqa: S102 - our own file
+    with pytest.raises(URLError):
+        exec(here)  # noqa: S102 - our own file
 
 
 def test_everything_copied_is_there_and_reaches_the_builder() -> None:

@@ -96,7 +96,8 @@ class KafkaSettings(Section):
         default=1000, ge=1, le=1_000_000, description="Records taken from one partition at once."
     )
     delivery_timeout_s: PositiveSeconds = Field(
-        default=30.0, description="Seconds the broker has to acknowledge what was written."
+        default=30.0,
+        description="Seconds a broker that answers has for the next acknowledgement of what was written.",
     )
     down_after_s: PositiveSeconds = Field(
         default=60.0, description="Seconds all brokers may be unreachable before the job stops with an error."
@@ -438,7 +439,12 @@ class RunSettings(Section):
     )
     processes: int = Field(default=1, ge=1, le=1024, description="Worker processes on this machine.")
     metrics_port: int = Field(
-        default=9108, ge=0, le=65_535, description="Port of /metrics and /healthz; 0: off."
+        default=9108, ge=0, le=65_535, description="Port of /metrics, /healthz and /readyz; 0: off."
+    )
+    stalled_after_s: PositiveSeconds = Field(
+        default=60.0,
+        description="Seconds a process may make no progress, but for waiting as other settings allow, before "
+        "/healthz says so; ten times that while it computes.",
     )
     stop_timeout_s: PositiveSeconds = Field(default=10.0, description="Seconds a clean stop may take.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(

@@ -31,6 +31,7 @@ __all__ = [
     "RecordWriter",
     "StoredRecord",
     "never",
+    "untold",
 ]
 
 S = TypeVar("S")
@@ -50,6 +51,8 @@ class ConnectorError(Exception):
 
     exit_code: ClassVar[int] = 1
     """Exit code of a command that ends with it; 2 means that the settings have to be changed."""
+    was_waited_for: ClassVar[bool] = False
+    """Whether the place stayed away for as long as the settings allow: a job is not started again then."""
 
 
 class Finding(NamedTuple):
@@ -78,6 +81,10 @@ def never() -> bool:
     return False
 
 
+def untold(place: str, trouble: str) -> None:
+    """Nobody is told of the troubles of a place."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
     """What part of a place a source reads, and whom it tells. A source ignores what it has no use for."""
@@ -92,6 +99,8 @@ class ReadOptions:
     """Asked before each batch; when it says yes, every partition ends: the clean stop."""
     on_lag: Callable[[str, int], None] | None = None
     """Called with a partition's name and how many records it is behind, at most once a second."""
+    on_epoch: Callable[[], None] | None = None
+    """Called with each snapshot of a partition: the epoch before has been closed."""
     is_live: bool = False
     """Whether positions are shown to tools that watch how far behind the job is."""
     known: Collection[str] = ()
@@ -187,6 +196,14 @@ class Connector(ABC):
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self.options = options
+        self.on_trouble: Callable[[str, str], None] = untold
+        """Called by sources and sinks with a place that gives no answer and why, perhaps again and again, and
+        with an empty text once it answers."""
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds that sources and sinks wait for a place that gives no answer, at most."""
+        return 0.0
 
     @property
     def location(self) -> str:
@@ -283,6 +300,15 @@ class Connector(ABC):
     def place_of(self, address: str, partition: str, offset: int) -> str:
         """Name a record for people."""
         return f"{partition}:{offset}"
+
+    def check(self, addresses: Sequence[str]) -> None:  # noqa: B027 - most places have nothing to check
+        """Find settings that no new start would mend, before a job is started: a place that does not exist.
+
+        A place that gives no answer may do so later, and is waited for by those who read it.
+
+        Raises:
+            ConnectorError: of exit code 2.
+        """
 
     def watch(self, addresses: Sequence[str]) -> PartitionWatch:
         """Make what notices partitions added to places that a job reads; within ``with`` it is at work."""

@@ -191,7 +191,7 @@ METRICS: Final[dict[str, Metric]] = {
     "kafka_lag": Metric(
         "gauge",
         "records",
-        "Records not read yet, by partition.",
+        "Records of events and items not read yet, by partition.",
         "Growing: raise run.processes (up to the partitions), or look at flush_seconds.",
         ("partition",),
         merge="max",
@@ -202,7 +202,20 @@ METRICS: Final[dict[str, Metric]] = {
         "From an event being read to its list being made.",
         "Look at kafka_lag, encode_seconds and flush_seconds, in this order.",
     ),
-    "epochs": Metric("counter", "epochs", "Epochs closed.", "Nothing; standing still: the job hangs."),
+    "epochs": Metric(
+        "counter",
+        "epochs",
+        "Epochs that wrote something.",
+        "Nothing; it stands still while nothing comes: see last_epoch.",
+    ),
+    "last_epoch": Metric(
+        "gauge",
+        "Unix seconds",
+        "When an epoch was last closed, with or without events, by stream read.",
+        "Growing is well. Old, by time() - recstream_last_epoch: the job waits or hangs; /readyz says why.",
+        ("stream",),
+        merge="min",
+    ),
     "process_start": Metric(
         "gauge",
         "Unix seconds",

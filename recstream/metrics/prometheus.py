@@ -6,7 +6,7 @@ The names are `recstream.metrics.names.METRICS`; sums over processes are `recstr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["MetricsServer", "PrometheusMeters"]
 
 
-def _always() -> bool:
-    return True
+Probe = Callable[[], str]
+"""Gives what is wrong; empty when nothing is."""
+
+
+def _well() -> str:
+    return ""
 
 
 def _plain(number: float) -> float:
@@ -92,15 +96,18 @@ class PrometheusMeters:
             totals[name] = found if known.labels else found.get("", 0)
         return totals
 
-    def serve(self, port: int, *, host: str = "", is_healthy: Callable[[], bool] = _always) -> MetricsServer:
-        """Serve ``/metrics`` and ``/healthz`` (200, or 503 when not healthy) from a daemon thread.
+    def serve(
+        self, port: int, *, host: str = "", why_dead: Probe = _well, why_not_ready: Probe = _well
+    ) -> MetricsServer:
+        """Serve ``/metrics``, ``/healthz`` and ``/readyz`` from a daemon thread.
 
-        ``port`` 0 takes any free one; ``host`` "" listens on all interfaces, for Prometheus is elsewhere.
+        The latter two answer 200, or 503 with what ``why_dead`` and ``why_not_ready`` give. ``port`` 0 takes
+        any free one; ``host`` "" listens on all interfaces, for Prometheus is elsewhere.
 
         Raises:
             OSError: the port is taken or not ours to take; the message says which and what to set.
         """
-        return MetricsServer(self.registry, (host, port), is_healthy)
+        return MetricsServer(self.registry, (host, port), {"/healthz": why_dead, "/readyz": why_not_ready})
 
     def _child(self, name: str, kind: Kind | None, labels: dict[str, str]) -> Any:
         key = (name, kind, *sorted(labels.items())) if labels else (name, kind)
@@ -130,15 +137,15 @@ class MetricsServer:
 
     ``prometheus_client.start_http_server`` answers every path with the metrics, so a probe of ``/healthz``
     would get all of them and could never fail. Hence its parts are put together here: its application, which
-    speaks both formats of Prometheus and compresses, and its threading server.
+    speaks both formats of Prometheus and compresses, and its threading server. ``probes`` are other paths.
     """
 
     def __init__(
-        self, registry: CollectorRegistry, address: tuple[str, int], is_healthy: Callable[[], bool]
+        self, registry: CollectorRegistry, address: tuple[str, int], probes: Mapping[str, Probe]
     ) -> None:
         try:
             self._server = make_server(
-                *address, _application(registry, is_healthy), ThreadingWSGIServer, _QuietHandler
+                *address, _application(registry, probes), ThreadingWSGIServer, _QuietHandler
             )
         except OSError as err:
             mend = "set run.metrics_port to a free port, or to 0 for none"
@@ -162,24 +169,35 @@ class MetricsServer:
         self.close()
 
 
-def _application(registry: CollectorRegistry, is_healthy: Callable[[], bool]) -> WSGIApplication:
-    metrics = make_wsgi_app(registry)
+def _application(registry: CollectorRegistry, probes: Mapping[str, Probe]) -> WSGIApplication:
+    pages: dict[str, Callable[..., Iterable[bytes]]] = {"/metrics": make_wsgi_app(registry)}
+    pages.update((path, _page(probe)) for path, probe in probes.items())
+    not_found = _page(lambda: f"have: {' '.join(pages)}", "404 Not Found")
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ["PATH_INFO"]
-        if path == "/metrics":
-            text: Iterable[bytes] = metrics(environ, start_response)
-            return text
-        if path != "/healthz":
-            status, body = "404 Not Found", b"have: /metrics /healthz\n"
-        elif is_healthy():
-            status, body = "200 OK", b"ok\n"
-        else:
-            status, body = "503 Service Unavailable", b"not healthy\n"
-        start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
-        return [body]
+        """Give the page of the path; to HEAD what GET would get, without the body."""
+        is_head = environ["REQUEST_METHOD"] == "HEAD"
+        if is_head:
+            environ = {**environ, "REQUEST_METHOD": "GET"}
+        begun: list[tuple[str, list[tuple[str, str]]]] = []
+        page = pages.get(environ["PATH_INFO"], not_found)
+        body = b"".join(page(environ, lambda status, headers: begun.append((status, headers))))
+        ((status, headers),) = begun
+        start_response(status, [*headers, ("Content-Length", str(len(body)))])
+        return [] if is_head else [body]
 
     return answer
+
+
+def _page(probe: Probe, otherwise: str = "503 Service Unavailable") -> Callable[..., Iterable[bytes]]:
+    """What a probe says: 200, or ``otherwise`` with what is wrong."""
+
+    def page(_: WSGIEnvironment, start_response: Callable[..., object]) -> Iterable[bytes]:
+        wrong = probe()
+        start_response(otherwise if wrong else "200 OK", [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"{wrong or 'ok'}\n".encode()]
+
+    return page
 
 
 class _QuietHandler(WSGIRequestHandler):

@@ -134,19 +134,26 @@ def _mend(text: str) -> str:
 
 
 def _store(settings: Settings, encoder: Encoder | None) -> Iterator[Finding]:
+    from recstream.runtime.locks import lock_holder
     from recstream.runtime.wiring import SCHEMA, counting, store_meta
     from recstream.stores import store_module
     from recstream.stores.base import StoreError
     from recstream.stores.meta import misfits
 
     path = settings.store_dir
-    yield from _writable("store", path, "store.path")
     try:
         found = store_module(settings.store.backend).inspect_store(path)
     except StoreError as err:
-        if not path.exists() or path.is_dir():  # a file in the way was reported above
-            yield Finding("store contents", False, f"{path}: {err.problem}", err.mend)
+        if path.exists():
+            yield from _writable("store", path, "store.path")  # a file in the way is said here
+        if path.is_dir() or not path.exists():
+            name = "store contents" if path.is_dir() else "store"
+            yield Finding(name, False, f"{path}: {err.problem}", err.mend)
         return
+    yield from _writable("store", path, "store.path")
+    if holder := lock_holder(path):
+        detail = f"{path} is in use by {holder}; other commands that change it have to wait for its end"
+        yield Finding("store in use", True, detail)
     if found is None:
         yield Finding("store contents", True, f"no store at {path} yet; the first run makes it")
         return

@@ -19,11 +19,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -37,6 +38,7 @@ __all__ = [
     "has_recovery_store",
     "make_recovery_store",
     "once_listed",
+    "panics_unannounced",
     "recovery_store_error",
     "stored_keys",
     "stored_states",
@@ -174,8 +176,34 @@ class ErrorCapture:
     def _watch(self, one: Any) -> Any:
         for name in _CALLED:
             if callable(method := getattr(one, name, None)):
-                _set(one, name, self._making(method) if name in _MAKERS else self._capturing(method))
+                with suppress(AttributeError):  # it has slots: what it raises is not reported early
+                    _set(one, name, self._making(method) if name in _MAKERS else self._capturing(method))
         return one
+
+
+@contextmanager
+def panics_unannounced(flow: Dataflow) -> Iterator[None]:
+    """Run a dataflow within, alone in its process: an exception of a callback arrives without Rust's words.
+
+    It passes through bytewax as a panic, of which Rust writes ("panicked at ... Box<dyn Any>") before anybody
+    can say the reason. So from the exception on, until the end, file descriptor 2 leads nowhere.
+    """
+    with ExitStack() as unmuting:
+        is_running = True
+
+        def mute(_: BaseException) -> None:
+            if is_running:  # a sink of this flow may be used by another one afterwards
+                kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, 2)
+                os.close(nowhere)
+                unmuting.callback(os.close, kept)
+                unmuting.callback(os.dup2, kept, 2)
+
+        ErrorCapture(flow, mute)
+        try:
+            yield
+        finally:
+            is_running = False
 
 
 def once_listed(flow: Dataflow, call: Callable[[], None]) -> None:

@@ -19,11 +19,13 @@ __all__ = [
     "EXIT_FAULT",
     "EXIT_REJECT_LIMIT",
     "EXIT_SETTINGS",
+    "EXIT_WAITED",
     "FAULTS",
     "JobError",
     "RefusedError",
     "exit_code",
     "known_fault",
+    "process_exit_code",
 ]
 
 EXIT_FAULT: Final = 1
@@ -31,6 +33,9 @@ EXIT_SETTINGS: Final = 2
 """The settings are wrong, or do not fit the store: starting again would not help."""
 EXIT_REJECT_LIMIT: Final = 4
 """Too many records were rejected: starting again would read the same ones."""
+EXIT_WAITED: Final = 75
+"""Of a process of the live job, for its supervisor: what it reads or writes stayed away for as long as the
+settings allow. Starting again would only wait once more."""
 
 
 class JobError(Exception):
@@ -83,3 +88,8 @@ def exit_code(fault: Exception) -> int:
     if isinstance(fault, (ConfigError, RefusedError, StoreMismatchError)):
         return EXIT_SETTINGS
     return fault.exit_code if isinstance(fault, ConnectorError) else EXIT_FAULT
+
+
+def process_exit_code(fault: Exception) -> int:
+    """Exit code of a process of the live job, which tells the supervisor whether to start again."""
+    return EXIT_WAITED if isinstance(fault, ConnectorError) and fault.was_waited_for else exit_code(fault)

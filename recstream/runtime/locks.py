@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-__all__ = ["StoreBusyError", "job_lock"]
+__all__ = ["StoreBusyError", "job_lock", "lock_holder"]
 
 
 class StoreBusyError(Exception):
@@ -42,6 +42,19 @@ def job_lock(store: Path, job: str, *, backend: str | None = None) -> Iterator[N
             yield
         finally:
             file.truncate(0)
+
+
+def lock_holder(store: Path) -> str:
+    """Name the job that holds a store, with its process; empty when none does. Changes nothing."""
+    try:
+        with open(store / "job.lock", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().strip() or "another job"
+    except OSError:
+        pass  # there is no store, or it cannot be read: nobody holds it
+    return ""
 
 
 def _opened(store: Path, backend: str | None) -> TextIO:

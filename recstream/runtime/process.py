@@ -51,7 +51,11 @@ def main() -> int:
     wiring = Wiring(settings, stop=stop, maintains=process_id == 0)
     if settings.run.metrics_port:
         try:
-            wiring.meters.serve(settings.run.metrics_port + process_id)
+            wiring.meters.serve(
+                settings.run.metrics_port + process_id,
+                why_dead=wiring.health.why_dead,
+                why_not_ready=wiring.health.why_not_ready,
+            )
         except OSError as error:
             raise ConfigError([str(error)]) from error
     wiring.database  # noqa: B018 - a store that does not fit is refused before the processes meet
@@ -99,13 +103,13 @@ def _fail(error: BaseException) -> None:
 
 def _report(error: BaseException) -> int | None:
     """Print a fault that says how to mend it, and give its exit code; None for any other error."""
-    from recstream.runtime.faults import exit_code, known_fault
+    from recstream.runtime.faults import known_fault, process_exit_code
 
     fault = known_fault(error)
     if fault is None:
         return None
     sys.stderr.write(f"error: {fault}\n")
-    return exit_code(fault)
+    return process_exit_code(fault)
 
 
 def _run() -> int:

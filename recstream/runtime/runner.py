@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,12 @@ from bytewax.recovery import RecoveryConfig
 from bytewax.run import cli_main
 from threadpoolctl import threadpool_limits
 
-from recstream.runtime.bytewax_internals import ErrorCapture, once_listed, recovery_store_error
+from recstream.runtime.bytewax_internals import (
+    ErrorCapture,
+    once_listed,
+    panics_unannounced,
+    recovery_store_error,
+)
 from recstream.runtime.positions import PositionsError
 from recstream.runtime.signals import Stop
 
@@ -56,7 +62,8 @@ def run_flow(
         stop.meet()
     if addresses is not None and fail is not None:
         ErrorCapture(flow, fail)
-    with threadpool_limits(1, "blas"):
+    unannounced = panics_unannounced(flow) if addresses is None else nullcontext()
+    with threadpool_limits(1, "blas"), unannounced:
         try:
             cli_main(
                 flow,

@@ -16,10 +16,17 @@ from typing import Final
 import orjson
 
 from recstream.config import Settings
-from recstream.connectors import connector_for
+from recstream.connectors import connector_for, scheme_of
 from recstream.connectors.base import PartitionWatch
 from recstream.records.reject_limit import RejectLimitError
-from recstream.runtime.faults import EXIT_REJECT_LIMIT, EXIT_SETTINGS, JobError, RefusedError
+from recstream.runtime.faults import (
+    EXIT_REJECT_LIMIT,
+    EXIT_SETTINGS,
+    EXIT_WAITED,
+    JobError,
+    RefusedError,
+)
+from recstream.runtime.output import ProcessOutput
 from recstream.runtime.positions import LIVE, positions_dir
 from recstream.runtime.process import ADDRESSES, PROCESS_ID, summary_path
 from recstream.runtime.signals import Stop, bury_orphans
@@ -52,6 +59,7 @@ class Supervisor:
         self._stop = stop
         self._environ = settings.environ_for_child(environ)
         self._children: list[subprocess.Popen[bytes]] = []
+        self._output = ProcessOutput(sys.stderr.buffer)
 
     def run(self) -> list[dict[str, object]]:
         """Keep the job running until a stop is asked for; gives the summaries of those that had begun.
@@ -60,12 +68,22 @@ class Supervisor:
             JobError: it failed more often than ``run.restarts``, or did not stop within
                 ``run.stop_timeout_s``.
             RefusedError: it refused its settings, or the store.
+            ConnectorError: what it should read or write does not exist, or settings for it are refused.
             RejectLimitError: too many records were rejected; starting again would read the same ones.
         """
         live = self._settings.live
         connector = connector_for(live.events, self._settings.options_of)
+        self._check()
         with connector.watch([live.events, live.items]) as watch:
             return self._keep_running(watch)
+
+    def _check(self) -> None:
+        """Refuse what no start would mend, before processes are started that would."""
+        by_scheme: dict[str, list[str]] = {}
+        for address in filter(None, self._settings.live):
+            by_scheme.setdefault(scheme_of(address), []).append(address)
+        for addresses in by_scheme.values():
+            connector_for(addresses[0], self._settings.options_of).check(addresses)
 
     def _keep_running(self, watch: PartitionWatch) -> list[dict[str, object]]:
         failures = 0
@@ -94,6 +112,12 @@ class Supervisor:
             if EXIT_REJECT_LIMIT in codes:
                 msg = "a process stopped at too many rejects: see the log above; not started again by itself"
                 raise RejectLimitError(msg)
+            if EXIT_WAITED in codes:
+                msg = (
+                    "what the job reads or writes stayed away: see the log above. Mend it and start again: "
+                    "it resumes where it was. `recstream doctor` checks the set-up"
+                )
+                raise JobError(msg)
             failures = 1 if time.monotonic() - begin > _STABLE_S else failures + 1
             if failures > self._settings.run.restarts:
                 msg = (
@@ -110,6 +134,7 @@ class Supervisor:
             if self._stop.asked():
                 msg = "stopped while waiting to restart after a failure: the reason is in the log above"
                 raise JobError(msg)
+            self._check()
 
     def _start(self) -> None:
         count = self._settings.run.processes
@@ -117,14 +142,16 @@ class Supervisor:
         for process_id in range(count):
             summary_path(self._settings.store_dir, process_id).unlink(missing_ok=True)
             environ = {**self._environ, PROCESS_ID: str(process_id), ADDRESSES: addresses}
-            self._children.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "recstream.runtime.process"],
-                    env=environ,
-                    start_new_session=True,  # Ctrl-C reaches the supervisor alone, which then asks each
-                    preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, no locks
-                )
+            child = subprocess.Popen(
+                [sys.executable, "-m", "recstream.runtime.process"],
+                env=environ,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches the supervisor alone, which then asks each
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, no locks
             )
+            self._children.append(child)
+            self._output.follow(child)
 
     def _watch(self, grown: Callable[[], str]) -> tuple[list[int | None], str]:
         """Wait until all ended, or one failed, or the stop took too long; stop them when a new start is due.
@@ -173,11 +200,13 @@ class Supervisor:
         return [child.poll() for child in self._children]
 
     def _kill(self) -> None:
+        well = all(child.poll() in {None, *_CLEAN} for child in self._children)
         for child in self._children:
             if child.poll() is None:
                 child.kill()
             child.wait()
         self._children.clear()
+        self._output.end(well=well)
 
     def _summaries(self) -> list[dict[str, object]]:
         paths = [

@@ -16,6 +16,7 @@ from recstream.dataflow.services import DataflowRules, IdleRefreshRules, Service
 from recstream.encoders.base import Encoder, EncoderSpec
 from recstream.encoders.cached import CachedEncoder, open_cached_encoder
 from recstream.metrics.accounting import Summary
+from recstream.metrics.health import Health
 from recstream.metrics.prometheus import PrometheusMeters
 from recstream.ranking.online_learning import LearningRules
 from recstream.ranking.recommender import RankingRules
@@ -33,12 +34,25 @@ from recstream.stores.base import Store, StoreMeta
 from recstream.users.counting_rules import counting_rules
 from recstream.users.state import UserStateRules
 
-__all__ = ["SCHEMA", "Wiring", "counting", "dataflow_rules", "decode_rules", "encoder_spec", "store_meta"]
+__all__ = [
+    "SCHEMA",
+    "Wiring",
+    "counting",
+    "dataflow_rules",
+    "decode_rules",
+    "encoder_spec",
+    "health_of",
+    "store_meta",
+]
 
 SCHEMA = 3
 """Version of the store's layout."""
 _LEARNING_SHARE = 0.05
 """Share of a live job's time that is spent on learning, at most."""
+_EPOCH_LATE_S, _EPOCHS_LATE = 30.0, 10.0
+"""Age of the newest epoch, in seconds and in epochs, beyond both of which a live job is not ready."""
+_RETRY_S = 5.0
+"""Longest pause before an encoder's server is asked again."""
 
 
 def encoder_spec(settings: Settings) -> EncoderSpec:
@@ -128,6 +142,23 @@ def dataflow_rules(settings: Settings, dim: int) -> DataflowRules:
     )
 
 
+def health_of(settings: Settings, stop: Stop) -> Health:
+    """What tells whether a process of the live job lives and is ready, as these settings have it.
+
+    A server of vectors may be waited for. And a process waits for its peers while they wait: bytewax lets
+    none go on to the next epoch alone.
+    """
+    chosen, places = settings.encoder, settings.live
+    waits_s = (chosen.retries + 1) * (chosen.timeout_s + _RETRY_S) if chosen.url else 0.0
+    if settings.run.processes > 1:
+        waits_s += connector_for(places.events, settings.options_of).patience_s
+    return Health(
+        stalled_after_s=settings.run.stalled_after_s + waits_s,
+        epoch_late_s=max(_EPOCH_LATE_S, _EPOCHS_LATE * settings.run.epoch_s),
+        is_stopping=stop.asked,
+    )
+
+
 def _idle_refresh(settings: Settings) -> IdleRefreshRules | None:
     chosen = settings.drift
     if not chosen.enabled:
@@ -157,6 +188,7 @@ class Wiring:
         self.settings = settings
         self.stop = Stop() if stop is None else stop
         self.meters = PrometheusMeters()
+        self.health = health_of(settings, self.stop)
         self._maintains = maintains
         self._create = create
         self._alone = alone
@@ -232,11 +264,20 @@ class Wiring:
         def on_lag(name: str, behind: int) -> None:
             self.meters.set("kafka_lag", behind, partition=name)
 
+        def stopping() -> bool:
+            self.health.turned()  # sources ask before each batch
+            return self.stop.asked()
+
         def reading(stream: str) -> ReadOptions:
+            def on_epoch() -> None:
+                self.health.closed_epoch()
+                self.meters.set("last_epoch", time.time(), stream=stream)
+
             return ReadOptions(
                 start=self.settings.start if stream == "events" else "earliest",
-                stopping=self.stop.asked,
-                on_lag=on_lag if stream == "events" else None,
+                stopping=stopping,
+                on_lag=on_lag,
+                on_epoch=on_epoch,
                 is_live=True,
                 known=known,
                 kept=keys.get(f"{LIVE}.{stream}", ()),
@@ -315,7 +356,9 @@ class Wiring:
             self.encoder.close()
 
     def _connector(self, address: str) -> Connector:
-        return connector_for(address, self.settings.options_of)
+        made = connector_for(address, self.settings.options_of)
+        made.on_trouble = self.health.report
+        return made
 
     def _sink(self, address: str) -> MessageSink:
         return self._connector(address).sink(address)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
-import threading
+import signal
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,12 +13,14 @@ import bytewax.operators as op
 import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSource
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recstream.connectors.kafka.admin import ensure_topics
 from recstream.connectors.kafka.broker import EmbeddedBroker
-from recstream.connectors.kafka.client import KafkaFault
+from recstream.connectors.kafka.client import KafkaSettingsFault, StayedAwayFault
 from recstream.connectors.kafka.read import read_topic
-from recstream.connectors.kafka.sink import DeliveryError, KafkaSink, TopicWriter
+from recstream.connectors.kafka.sink import DeliveryError, KafkaSink, TopicWriter, _Patience
 from recstream.records.transport import Message
 
 pytestmark = pytest.mark.kafka
@@ -41,7 +44,7 @@ def test_keys_values_headers_and_tombstones_arrive(
         Message(None, b"plain"),
         Message("ключ".encode(), b""),
     ]
-    run_flow(_flow(sent, KafkaSink(broker.bootstrap, name, timeout_s=30.0)))
+    run_flow(_flow(sent, KafkaSink(broker.bootstrap, name, timeout_s=30.0, down_after_s=30.0)))
     got = list(read_topic(broker.bootstrap, name, start="earliest", follow=False))
     assert [Message(r.key, r.value, r.headers) for r in got] == sent
     assert [r.offset for r in got] == [0, 1, 2, 3]
@@ -54,7 +57,9 @@ def test_every_message_arrives_whatever_the_number_of_workers(
 ) -> None:
     name = topic("out", partitions=3)
     sent = [Message(b"u%d" % (i % 17), b"%d" % i) for i in range(2000)]
-    flow = _flow(sent, KafkaSink(broker.bootstrap, name, compression="lz4", timeout_s=30.0))
+    flow = _flow(
+        sent, KafkaSink(broker.bootstrap, name, compression="lz4", timeout_s=30.0, down_after_s=30.0)
+    )
     run_flow(flow, workers=workers, epoch=timedelta(seconds=10))
     got = list(read_topic(broker.bootstrap, name, start="earliest", follow=False))
     assert sorted(int(r.value or b"") for r in got) == list(range(2000))
@@ -65,7 +70,7 @@ def test_a_large_message_passes_and_a_too_large_one_is_an_error(
     broker: EmbeddedBroker, topic: Topics
 ) -> None:
     name = topic("out")
-    writer = TopicWriter(broker.bootstrap, name, timeout_s=30.0)
+    writer = TopicWriter(broker.bootstrap, name, timeout_s=30.0, down_after_s=30.0)
     writer.write_batch([Message(b"k", bytes(5_000_000))])
     with pytest.raises(DeliveryError, match=r"1 of 2 messages refused.*max\.message\.bytes"):
         writer.write_batch([Message(b"k", bytes(9_000_000)), Message(b"k", b"small")])
@@ -75,50 +80,115 @@ def test_a_large_message_passes_and_a_too_large_one_is_an_error(
 def test_a_queue_that_is_full_is_waited_for(broker: EmbeddedBroker, topic: Topics) -> None:
     name = topic("out")
     writer = TopicWriter(
-        broker.bootstrap, name, client={"queue.buffering.max.messages": "10"}, timeout_s=30.0
+        broker.bootstrap,
+        name,
+        client={"queue.buffering.max.messages": "10"},
+        timeout_s=30.0,
+        down_after_s=30.0,
     )
     writer.write_batch([Message(None, b"%d" % i) for i in range(500)])
     assert len(list(read_topic(broker.bootstrap, name, start="earliest", follow=False))) == 500
 
 
-def test_a_broker_that_dies_while_writing_is_an_error_within_the_limit() -> None:
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "hangs"])
+def test_a_broker_that_goes_while_writing_is_waited_for_and_then_a_fault(blow: signal.Signals) -> None:
+    """Not longer than ``down_after_s``, though an answer to what was sent might take far longer."""
     with EmbeddedBroker() as own:
         ensure_topics(own.bootstrap, {"out": 1})
-        writer = TopicWriter(own.bootstrap, "out", timeout_s=2.0)
+        told: list[tuple[str, str]] = []
+        writer = TopicWriter(
+            own.bootstrap,
+            "out",
+            timeout_s=600.0,
+            down_after_s=1.5,
+            on_trouble=lambda place, trouble: told.append((place, trouble)),
+        )
         writer.write_batch([Message(b"k", b"before")])
-        threading.Timer(0.3, own.kill).start()
-        began = time.monotonic()
-
-        def write_on() -> None:
-            while time.monotonic() - began < 10:
-                writer.write_batch([Message(b"k", b"x" * 100)] * 100)
-
-        with pytest.raises(DeliveryError, match=r"topic 'out'.*check that the broker runs") as caught:
-            write_on()
-        assert time.monotonic() - began < 5
+        assert own.pid is not None
+        os.kill(own.pid, blow)
+        with pytest.raises(StayedAwayFault, match=r"topic 'out'.*check that Kafka runs") as caught:
+            writer.write_batch([Message(b"k", b"x" * 100)] * 100)
+        assert caught.value.was_waited_for
+        assert told[0] == (f"topic 'out' at {own.bootstrap}", "no broker answers")
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301 - our own bytes
 
 
+def patience(answers: Callable[[float], bool], now: Callable[[], float], told: list[str]) -> _Patience:
+    return _Patience(
+        "out",
+        timeout_s=20.0,
+        down_after_s=50.0,
+        answers=answers,
+        report=lambda _, trouble: told.append(trouble),
+        now=now,
+    )
+
+
+def lasted(waiting: _Patience, clock: list[float], done: Callable[[float], int]) -> float:
+    """When the waiting ends, by a clock that goes on in steps of half a second."""
+    while waiting.lasts(done(clock[0])):
+        clock[0] += 0.5
+    return clock[0]
+
+
+@given(st.floats(0, 100), st.floats(0, 100))
+def test_the_time_counts_from_the_last_confirmation(first: float, more: float) -> None:
+    """A broker that answers has ``timeout_s`` for the next one, however long all of them take."""
+    clock, told = [0.0], list[str]()
+    end = lasted(
+        patience(lambda _: True, lambda: clock[0], told),
+        clock,
+        lambda now: (now >= min(first, 15)) + (now >= min(first, 15) + min(more, 15)),
+    )
+    assert end == pytest.approx(min(first, 15) + min(more, 15) + 20.0, abs=0.51)
+    assert "no broker answers" not in told
+
+
+@given(st.floats(1, 15), st.floats(0, 40))
+def test_a_broker_that_comes_back_has_its_time_again(goes: float, away: float) -> None:
+    clock, told = [0.0], list[str]()
+    end = lasted(
+        patience(lambda _: not goes <= clock[0] < goes + away, lambda: clock[0], told), clock, lambda _: 0
+    )
+    seen = "no broker answers" in told
+    assert not seen or told.index("no broker answers") < len(told) - 1
+    assert end <= goes + away + 21.5 if seen else end == pytest.approx(20.0, abs=0.5)
+
+
+def test_a_broker_that_stays_away_has_no_other_time_than_that() -> None:
+    clock, told = [0.0], list[str]()
+    assert lasted(patience(lambda _: False, lambda: clock[0], told), clock, lambda _: 0) == 50.0
+    assert set(told) == {"no broker answers"}
+
+
+def test_a_broker_that_answers_but_confirms_nothing_is_told_of_after_a_while() -> None:
+    clock, told = [0.0], list[str]()
+    lasted(patience(lambda _: True, lambda: clock[0], told), clock, lambda _: 0)
+    assert told[:4] == ["", "", "", ""], "somebody is at work"
+    assert told[-1] == "nothing confirmed for 20 s"
+
+
 def test_a_missing_topic_is_a_fault_at_start(broker: EmbeddedBroker) -> None:
-    sink = KafkaSink(broker.bootstrap, "never-made", timeout_s=30.0)
-    with pytest.raises(KafkaFault, match="no topic 'never-made'"):
+    sink = KafkaSink(broker.bootstrap, "never-made", timeout_s=30.0, down_after_s=30.0)
+    with pytest.raises(KafkaSettingsFault, match=r"no topic \['never-made'\]; create it"):
         sink.build("out", 0, 1)
 
 
 def test_settings_that_are_refused_do_not_show_secrets() -> None:
-    with pytest.raises(KafkaFault, match="refused") as caught:
+    with pytest.raises(KafkaSettingsFault, match="refused") as caught:
         TopicWriter(
             "127.0.0.1:1",
             "out",
             client={"security.protocol": "hunter2", "sasl.password": "hunter2"},
             timeout_s=30.0,
+            down_after_s=30.0,
         )
     assert "hunter2" not in str(caught.value)
 
 
 def test_reading_from_the_end_sees_what_comes_after_the_call(broker: EmbeddedBroker, topic: Topics) -> None:
     name = topic("out", partitions=2)
-    writer = TopicWriter(broker.bootstrap, name, timeout_s=30.0)
+    writer = TopicWriter(broker.bootstrap, name, timeout_s=30.0, down_after_s=30.0)
     writer.write_batch([Message(b"%d" % i, b"old") for i in range(20)])
     records = read_topic(broker.bootstrap, name, timeout_s=10, until=lambda r: r.value == b"last")
     writer.write_batch([Message(b"k", b"new"), Message(b"k", b"last"), Message(b"k", b"later")])

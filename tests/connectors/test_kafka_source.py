@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -18,14 +19,15 @@ from bytewax.testing import TestingSink
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from recstream.connectors.kafka.admin import Watermarks, ensure_topics, watermarks
+from recstream.connectors.kafka.admin import Watermarks, ensure_topics, overview, watermarks
 from recstream.connectors.kafka.bounds import Position, first_offset, resumed_offset
 from recstream.connectors.kafka.broker import EmbeddedBroker
-from recstream.connectors.kafka.client import KafkaFault
+from recstream.connectors.kafka.client import KafkaFault, KafkaSettingsFault, NoAnswerFault, StayedAwayFault
 from recstream.connectors.kafka.sink import TopicWriter
 from recstream.connectors.kafka.source import KafkaSource
 from recstream.records.bounds import parse_bound
 from recstream.records.transport import Message, RawBatch
+from tests.recovery.kafka_proxy import KafkaProxy
 
 pytestmark = pytest.mark.kafka
 Topics = Callable[..., str]
@@ -184,7 +186,7 @@ def test_a_tombstone_is_empty_bytes_and_comes_with_its_key(
     broker: EmbeddedBroker, topic: Topics, read: Read
 ) -> None:
     name = topic("items")
-    writer = TopicWriter(broker.bootstrap, name, timeout_s=30.0)
+    writer = TopicWriter(broker.bootstrap, name, timeout_s=30.0, down_after_s=30.0)
     nulls = [Message(b"i1", None), Message(None, None)]
     writer.write_batch([Message(b"i1", b"{}"), *nulls, Message(b"i2", b"")])
     batches = read(_source(broker.bootstrap, [name], stop="end"))
@@ -328,6 +330,76 @@ def test_lag_is_told(broker: EmbeddedBroker, topic: Topics) -> None:
     part.close()
 
 
+def test_the_lag_is_known_before_the_first_record_and_where_there_is_none(
+    broker: EmbeddedBroker, topic: Topics
+) -> None:
+    name = topic("events", partitions=2)
+    _fill(broker.bootstrap, name, 5)
+    told: dict[str, int] = {}
+    source = _source(broker.bootstrap, [name], on_lag=told.__setitem__, poll_max=1)
+    for key in source.list_parts():
+        part = source.build_part("in", key, None)
+        part.next_batch()
+        part.close()
+    assert told.keys() == {f"{name}/0", f"{name}/1"}
+    assert told[f"{name}/0"] in {4, 5}
+    assert told[f"{name}/1"] == 0
+
+
+def test_each_snapshot_tells_of_an_epoch(broker: EmbeddedBroker, topic: Topics) -> None:
+    told: list[bool] = []
+    source = _source(broker.bootstrap, [topic("events")], on_epoch=lambda: told.append(True))
+    part = source.build_part("in", source.list_parts()[0], None)
+    part.snapshot()
+    part.snapshot()
+    part.close()
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_cluster_that_is_away_at_the_start_is_waited_for_by_a_live_job(waits: bool) -> None:
+    told: list[str] = []
+    source = _source(
+        "127.0.0.1:1",
+        ["events"],
+        down_after_s=1.5,
+        timeout_s=0.5,
+        waits=waits,
+        on_trouble=lambda _, trouble: told.append(trouble),
+    )
+    with pytest.raises(KafkaFault, match=r"127\.0\.0\.1:1") as caught:
+        source.list_parts()
+    assert isinstance(caught.value, StayedAwayFault) == waits
+    assert bool(told) == waits
+
+
+def test_a_cluster_that_comes_while_it_is_waited_for_is_read(topic: Topics, broker: EmbeddedBroker) -> None:
+    name, told = topic("events"), list[str]()
+    source = _source(broker.bootstrap, [name], waits=True, on_trouble=lambda _, trouble: told.append(trouble))
+    look, looks = source._look, itertools.count()
+
+    def away_at_first(timeout_s: float) -> Any:
+        if next(looks) == 0:
+            raise NoAnswerFault("no answer")
+        return look(timeout_s)
+
+    source._look = away_at_first  # type: ignore[method-assign]
+    assert source.list_parts() == [f"{name}/0"]
+    assert told == ["no answer", ""]
+
+
+def test_the_address_that_a_broker_sends_its_clients_to_is_named_where_it_cannot_be_reached() -> None:
+    proxy = KafkaProxy()
+    with EmbeddedBroker(advertised=proxy.address) as own:
+        proxy.target = int(own.bootstrap.split(":")[1])
+        ensure_topics(own.bootstrap, {"events": 2})
+        assert overview(own.bootstrap, ["events"]).out_of_reach == {}
+        proxy.close()
+        assert list(overview(own.bootstrap, ["events"]).out_of_reach) == [proxy.address]
+        with pytest.raises(NoAnswerFault, match=rf"sends its clients to {proxy.address}, .*advertised"):
+            _source(own.bootstrap, ["events"], timeout_s=1.0).list_parts()
+
+
 def test_polling_never_blocks(broker: EmbeddedBroker, topic: Topics) -> None:
     source = _source(broker.bootstrap, [topic("events")])
     part = source.build_part("in", source.list_parts()[0], None)
@@ -345,15 +417,23 @@ def test_a_broker_that_stays_away_is_a_fault_and_stopping_is_quick() -> None:
     with EmbeddedBroker() as own:
         ensure_topics(own.bootstrap, {"events": 1})
         _fill(own.bootstrap, "events", 10)
-        source = _source(own.bootstrap, ["events"], down_after_s=1.0, group="g")
+        told: list[tuple[str, str]] = []
+        source = _source(
+            own.bootstrap,
+            ["events"],
+            down_after_s=1.0,
+            group="g",
+            on_trouble=lambda place, trouble: told.append((place, trouble)),
+        )
         source.list_parts()
         part = source.build_part("in", "events/0", None)
         _poll(part)
         part.snapshot()
         own.kill()
         began = time.monotonic()
-        with pytest.raises(KafkaFault, match=r"no broker of events/0.*restart goes on"):
+        with pytest.raises(StayedAwayFault, match=r"no broker of events/0.*restart goes on"):
             _poll(part)
+        assert told == [(f"events/0 at {own.bootstrap}", "no broker answers")]
         assert part.snapshot()["offset"] == 10
         part.close()
         del part
@@ -361,13 +441,13 @@ def test_a_broker_that_stays_away_is_a_fault_and_stopping_is_quick() -> None:
 
 
 def test_a_missing_topic_is_a_fault(broker: EmbeddedBroker) -> None:
-    with pytest.raises(KafkaFault, match=r"no topic \['never-made'\]"):
-        _source(broker.bootstrap, ["never-made"]).list_parts()
+    with pytest.raises(KafkaSettingsFault, match=r"no topic \['never-made'\]; create it"):
+        _source(broker.bootstrap, ["never-made"]).check()
 
 
 def test_offsets_must_name_every_partition(broker: EmbeddedBroker, topic: Topics) -> None:
     name = topic("events", partitions=2)
-    with pytest.raises(KafkaFault, match=rf"nothing for \['{name}/1'\], unknown \['typo/0'\]"):
+    with pytest.raises(KafkaSettingsFault, match=rf"nothing for \['{name}/1'\], unknown \['typo/0'\]"):
         _source(broker.bootstrap, [name], start={f"{name}/0": 0, "typo/0": 1}).list_parts()
 
 
@@ -379,5 +459,5 @@ def test_a_position_lost_to_retention_is_a_fault_not_a_gap() -> None:
         resumed_offset("e/0", position, Watermarks(20, 90))
     with pytest.raises(KafkaFault, match="beyond the end, 3"):
         resumed_offset("e/0", position, Watermarks(0, 3))
-    with pytest.raises(KafkaFault, match=r"start offset 7 is below.*name an offset that is held"):
+    with pytest.raises(KafkaSettingsFault, match=r"start offset 7 is below.*name an offset that is held"):
         first_offset("e/0", {"e/0": 7}, Watermarks(20, 90), None)

@@ -35,14 +35,21 @@ class TestPrometheusMeters(MetersContract):
         super().test_untouched_metrics_are_zero()
 
 
-def get(port: int, path: str) -> tuple[int, str]:
+def ask(port: int, path: str, method: str = "GET") -> tuple[int, dict[str, str], str]:
+    """Status, headers and body; of the headers not when it was answered."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("GET", path)
+        connection.request(method, path)
         answer = connection.getresponse()
-        return answer.status, answer.read().decode()
+        headers = {name: value for name, value in answer.getheaders() if name != "Date"}
+        return answer.status, headers, answer.read().decode()
     finally:
         connection.close()
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    status, _, body = ask(port, path)
+    return status, body
 
 
 def test_prometheus_reads_every_metric_with_what_to_do_when_it_is_high() -> None:
@@ -57,13 +64,23 @@ def test_prometheus_reads_every_metric_with_what_to_do_when_it_is_high() -> None
     assert 'recstream_records_read_total{stream="events"} 3.0' in text
 
 
-def test_health_is_told_and_can_change() -> None:
-    healthy = threading.Event()
-    with PrometheusMeters().serve(0, host="127.0.0.1", is_healthy=healthy.is_set) as server:
-        assert get(server.port, "/healthz")[0] == 503
-        healthy.set()
-        assert get(server.port, "/healthz") == (200, "ok\n")
-        assert get(server.port, "/")[0] == 404
+@pytest.mark.parametrize(("path", "probe"), [("/healthz", "why_dead"), ("/readyz", "why_not_ready")])
+def test_a_probe_is_told_what_is_wrong_until_nothing_is(path: str, probe: str) -> None:
+    wrong = ["away: für immer"]
+    asked = {probe: lambda: "".join(wrong)}
+    with PrometheusMeters().serve(0, host="127.0.0.1", **asked) as server:
+        assert get(server.port, path) == (503, "away: für immer\n")
+        wrong.clear()
+        assert get(server.port, path) == (200, "ok\n")
+        assert get(server.port, "/") == (404, "have: /metrics /healthz /readyz\n")
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz", "/none"])
+def test_head_is_answered_as_get_is_without_the_body(path: str) -> None:
+    with PrometheusMeters().serve(0, host="127.0.0.1", why_not_ready=lambda: "starting") as server:
+        status, headers, body = ask(server.port, path)
+        assert ask(server.port, path, "HEAD") == (status, headers, "")
+    assert int(headers["Content-Length"]) == len(body.encode()) > 0
 
 
 def test_a_taken_port_is_an_error_that_names_the_setting() -> None:

@@ -10,12 +10,16 @@ from typing import Any
 import pytest
 
 from recstream.config import Settings
+from recstream.connectors.kafka import connector
+from recstream.connectors.kafka.admin import Retention, ensure_topics
 from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.encoders import open_encoder
 from recstream.metrics.prometheus import PrometheusMeters
 from recstream.operations.doctor import Finding, diagnose
+from recstream.runtime.locks import job_lock
 from recstream.runtime.wiring import encoder_spec, store_meta
 from recstream.stores.base import StoreMeta
+from tests.recovery.kafka_proxy import KafkaProxy
 from tests.support.stores import open_lance
 
 Ask = Callable[..., dict[str, Finding]]
@@ -84,6 +88,66 @@ def test_a_topic_that_is_not_there_has_its_neighbour_and_the_command(
     mend = found[f"topic {meant}"].mend
     assert f"set kafka.events_topic to '{near}'" in mend
     assert f"--create --topic {meant}" in mend
+
+
+@pytest.mark.kafka
+def test_the_command_that_makes_a_topic_says_what_it_keeps_and_how_often(
+    ask: Ask, broker: EmbeddedBroker
+) -> None:
+    kinds = ("events", "items", "lists", "dead_letter", "sessions")
+    found = ask(kafka__bootstrap=broker.bootstrap, **{f"kafka__{k}_topic": f"none-{k}" for k in kinds})
+    mends = {kind: found[f"topic none-{kind}"].mend for kind in kinds}
+    assert {kind for kind, mend in mends.items() if "--config cleanup.policy=compact" in mend} == {
+        "items",
+        "lists",
+    }
+    assert all("--partitions 4 --replication-factor 1" in mend for mend in mends.values())
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(
+    ("kind", "kept", "said", "mend"),
+    [
+        ("lists", Retention(False, 604_800.0), "keeps lists for 7 days only", "cleanup.policy=compact"),
+        ("lists", Retention(True, 3600.0), "keeps lists for 0.0416667 days only", "cleanup.policy=compact"),
+        ("lists", Retention(True, None), "", ""),
+        ("lists", Retention(False, None), "", ""),
+        ("lists", None, "", ""),
+        ("items", Retention(False, 604_800.0), "", ""),
+        ("events", Retention(True, None), "only the newest are kept", "cleanup.policy=delete"),
+        ("events", Retention(False, 604_800.0), "", ""),
+    ],
+)
+def test_a_topic_that_loses_what_its_readers_want_is_named(
+    ask: Ask,
+    broker: EmbeddedBroker,
+    topic: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    kept: Retention | None,
+    said: str,
+    mend: str,
+) -> None:
+    name = topic(kind)
+    monkeypatch.setattr(connector, "retentions", lambda *_, **__: {} if kept is None else {name: kept})
+    found = ask(kafka__bootstrap=broker.bootstrap, **{f"kafka__{kind}_topic": name})[f"topic {name}"]
+    assert found.ok == (not said)
+    assert said in found.detail
+    assert mend in found.mend
+
+
+@pytest.mark.kafka
+def test_a_broker_that_advertises_an_address_which_cannot_be_reached_is_named(ask: Ask) -> None:
+    proxy = KafkaProxy()
+    with EmbeddedBroker(advertised=proxy.address) as own:
+        proxy.target = int(own.bootstrap.split(":")[1])
+        ensure_topics(own.bootstrap, {"events": 1})
+        proxy.close()
+        found = ask(kafka__bootstrap=own.bootstrap)
+    assert found["broker"].ok, "it answers where it was asked"
+    assert f"broker {proxy.address}" in bad(found)
+    assert f"{own.bootstrap} sends its clients to {proxy.address}" in found[f"broker {proxy.address}"].detail
+    assert "advertised.listeners" in found[f"broker {proxy.address}"].mend
 
 
 @pytest.mark.kafka
@@ -183,6 +247,25 @@ def test_a_store_that_is_there_is_not_said_to_be_made(
     made(tmp_path / "state")
     monkeypatch.chdir(tmp_path)
     assert ask(store__path="state")["store"].detail == "state can be written"
+
+
+def test_a_store_that_a_job_runs_on_is_said_to_be_in_use(ask: Ask, tmp_path: Path) -> None:
+    made(tmp_path / "state")
+    assert "store in use" not in ask()
+    with job_lock(tmp_path / "state", "run"):
+        for _ in range(2):
+            found = ask()
+            assert bad(found) == {"broker"}
+            assert "`recstream run` (process " in found["store in use"].detail
+    assert "store in use" not in ask()
+
+
+@pytest.mark.parametrize("path", ["s3:/recs/store", "gs:/recs/store"])
+def test_a_store_that_cannot_be_there_is_not_said_to_be_writable(ask: Ask, path: str) -> None:
+    """Whoever refuses it, the settings or the store."""
+    found = ask(store__path=path, cache__enabled=False)
+    assert bad(found) & {"store", "settings"}
+    assert path not in found["store"].detail or not found["store"].ok
 
 
 def test_a_store_made_with_these_settings_is_well(ask: Ask, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A proxy in front of a real broker: answers come late, or without the newest partitions of a topic.
+"""A proxy in front of a real broker: answers come late, not at all, or without a topic's newest partitions.
 
 Tansu has no CreatePartitions. So a topic is made with all its partitions; those that are "added" later are
 left out of the broker's answers about the topic until then. All clients come through the proxy.
@@ -14,6 +14,8 @@ import time
 
 __all__ = ["KafkaProxy"]
 
+_PRODUCE = 0
+"""Key of the request that writes."""
 _METADATA = (3, 12)
 """Key of the request, and the version that librdkafka and Tansu agree on."""
 
@@ -28,12 +30,16 @@ class KafkaProxy:
         self.target = 0
         self.delay_s = 0.0
         """How late every answer is."""
+        self.confirms = True
+        """Whether answers to what was written pass; they are lost otherwise."""
         self.shown: dict[str, int] = {}
         """How many partitions a topic is said to have, in place of all."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
         """Let nobody in any more; connections end with the broker."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # else it accepts once more
         self._listener.close()
 
     def _accept(self) -> None:
@@ -68,7 +74,8 @@ class KafkaProxy:
                     assert version == _METADATA[1], f"metadata of version {version} is not understood here"
                     frame = _Metadata(frame).without_partitions(self.shown)
                 time.sleep(self.delay_s)
-                _send(near, frame)
+                if key != _PRODUCE or self.confirms:
+                    _send(near, frame)
         _hang_up(far, near)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.errors import BytewaxRuntimeError
 from bytewax.operators import StatefulBatchLogic
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.recovery import RecoveryConfig
 from bytewax.testing import TestingSink, TestingSource, cluster_main, run_main
 
@@ -148,6 +151,54 @@ def test_the_wrapped_steps_are_those_that_bytewax_calls() -> None:
         assert [type(error).__name__ for error in captured] == [
             "AbortExecution" if place == "source" else "ZeroDivisionError"
         ]
+
+
+def failing(place: str) -> Dataflow:
+    """A dataflow that fails there."""
+
+    class Lacking(TestingSource[int]):
+        def list_parts(self) -> list[str]:
+            raise PositionsError(Path("state"), "it lacks")
+
+    df = Dataflow("flow")
+    numbers = op.input("numbers", df, Lacking([1]) if place == "source" else TestingSource([1]))
+    divided = op.map("divide", numbers, lambda one: one // (0 if place == "step" else 1))
+    op.output("out", divided, TestingSink([]))
+    return df
+
+
+@pytest.mark.parametrize("place", ["source", "step"])
+def test_a_fault_of_a_lone_process_arrives_before_any_word_of_rust(
+    place: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    wanted = PositionsError if place == "source" else ZeroDivisionError
+    with pytest.raises((wanted, BytewaxRuntimeError)):
+        run_main(failing(place))
+    assert "panicked" in capfd.readouterr().err, "this is what it is about"
+    with pytest.raises((wanted, BytewaxRuntimeError)):
+        run_flow(failing(place), recovery=None, epoch_s=1.0)
+    os.write(2, b"heard again")
+    assert capfd.readouterr().err == "heard again"
+
+
+def test_a_sink_that_another_run_has_used_takes_no_words(capfd: pytest.CaptureFixture[str]) -> None:
+    class Failing(DynamicSink[int]):
+        fails = False
+
+        def build(self, step_id: str, worker_index: int, worker_count: int) -> StatelessSinkPartition[int]:
+            if self.fails:
+                raise ZeroDivisionError
+            return TestingSink[int]([]).build(step_id, worker_index, worker_count)
+
+    sink = Failing()
+    for fails in (False, True):
+        df = Dataflow("flow")
+        op.output("out", op.input("numbers", df, TestingSource([1])), sink)
+        sink.fails = fails
+        with pytest.raises((ZeroDivisionError, BytewaxRuntimeError)) if fails else nullcontext():
+            run_flow(df, recovery=None, epoch_s=1.0)
+    os.write(2, b"heard again")
+    assert capfd.readouterr().err == "heard again"
 
 
 def test_every_worker_lists_before_anything_is_read() -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import base64
 import logging
+import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import NewTopic, OffsetSpec
+from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec
 
 from recstream.connectors.kafka.client import (
     NO_GROUP,
     KafkaFault,
+    KafkaSettingsFault,
+    NoAnswerFault,
     admin_client,
+    bad_settings,
     client_config,
     client_log,
     result_of,
@@ -24,6 +28,8 @@ from recstream.connectors.kafka.client import (
 
 __all__ = [
     "Cluster",
+    "Overview",
+    "Retention",
     "Topic",
     "Watermarks",
     "describe",
@@ -31,12 +37,20 @@ __all__ = [
     "list_topics",
     "offset_bounds",
     "offsets_at",
+    "overview",
+    "required_topics",
+    "retentions",
     "topic_ids",
     "topics",
     "watermarks",
 ]
 
 _log = logging.getLogger(__name__)
+
+_ASK_AGAIN_S: Final = 0.5
+"""A broker that has only just started may not know all topics yet: what lacks is asked for twice."""
+_ANSWER_S: Final = 2.0
+"""How long a broker has at least to answer by a new connection."""
 
 
 class Topic(NamedTuple):
@@ -67,6 +81,26 @@ class Watermarks(NamedTuple):
     high: int
 
 
+class Overview(NamedTuple):
+    """What :func:`overview` found."""
+
+    topics: dict[str, int]
+    """Number of partitions by name."""
+    brokers: int
+    out_of_reach: dict[str, str]
+    """Why a broker cannot be asked, by ``host:port``: the address that the cluster tells its clients
+    (``advertised.listeners``), which may be another one than that by which the cluster was found."""
+
+
+class Retention(NamedTuple):
+    """For how long a topic keeps its records."""
+
+    is_compacted: bool
+    """Whether the newest record of each key is kept for ever."""
+    keeps_s: float | None
+    """Seconds after which other records may go; None: never."""
+
+
 class Cluster(NamedTuple):
     """What :func:`describe` found."""
 
@@ -84,12 +118,85 @@ def list_topics(
     bootstrap: str, *, client: Mapping[str, str] | None = None, timeout_s: float = 10.0
 ) -> dict[str, int]:
     """Every topic with its number of partitions. Raises KafkaFault when no broker answers in time."""
+    found = _metadata(bootstrap, client, timeout_s).topics
+    return {name: len(topic.partitions) for name, topic in found.items()}
+
+
+def _metadata(bootstrap: str, client: Mapping[str, str] | None, timeout_s: float) -> Any:
+    admin = admin_client(bootstrap, client)
     try:
-        admin = admin_client(bootstrap, client)
-        found = admin.list_topics(timeout=timeout_s).topics
+        return admin.list_topics(timeout=timeout_s)
     except KafkaException as err:
         raise unreachable(bootstrap, err, client) from None
-    return {name: len(topic.partitions) for name, topic in found.items()}
+
+
+def overview(
+    bootstrap: str, names: Sequence[str], *, client: Mapping[str, str] | None = None, timeout_s: float = 5.0
+) -> Overview:
+    """Every topic, and whether the controller and each broker that leads partitions of ``names`` answers.
+
+    Raises:
+        KafkaFault: the cluster does not answer at all.
+    """
+    found = _metadata(bootstrap, client, timeout_s)
+    asked: dict[int, Any] = {found.controller_id: None}
+    for name in names:
+        parts = found.topics[name].partitions.values() if name in found.topics else ()
+        asked.update((part.leader, TopicPartition(name, part.id)) for part in parts)
+    failed: dict[str, str] = {}
+    for number, part in sorted(asked.items()):
+        if number not in found.brokers:
+            continue  # there is none just now
+        broker = found.brokers[number]
+        if why := _out_of_reach(bootstrap, broker.host, broker.port, part, client, timeout_s):
+            failed[f"{broker.host}:{broker.port}"] = why
+    counts = {name: len(topic.partitions) for name, topic in found.topics.items()}
+    return Overview(counts, len(found.brokers), failed)
+
+
+def _out_of_reach(
+    bootstrap: str, host: str, port: int, led: Any, client: Mapping[str, str] | None, timeout_s: float
+) -> str:
+    """Why a broker cannot be asked, about a partition that it leads if it does; empty when it can."""
+    wait_s = max(timeout_s, _ANSWER_S)
+    try:
+        socket.create_connection((host, port), wait_s).close()
+    except OSError as err:
+        return err.strerror or str(err)
+    if led is None:
+        return ""
+    deadline = time.monotonic() + wait_s
+    admin = admin_client(bootstrap, client)  # kept: its requests die with it
+    (future,) = admin.list_offsets({led: OffsetSpec.latest()}, request_timeout=wait_s).values()
+    try:
+        result_of(future, deadline)
+    except KafkaException as err:
+        if err.args[0].code() < 0:  # librdkafka's own: the broker said nothing
+            return f"it does not answer within {wait_s:g} s"
+    return ""
+
+
+def required_topics(
+    bootstrap: str, names: Sequence[str], *, client: Mapping[str, str] | None = None, timeout_s: float = 10.0
+) -> dict[str, Topic]:
+    """The named topics, by name.
+
+    Raises:
+        KafkaSettingsFault: some do not exist.
+        KafkaFault: no broker answers in time.
+    """
+    found = topics(bootstrap, names, client=client, timeout_s=timeout_s)
+    if len(found) < len(names):
+        time.sleep(_ASK_AGAIN_S)
+        found = topics(bootstrap, names, client=client, timeout_s=timeout_s)
+    missing = [name for name in names if name not in found]
+    if missing:
+        msg = (
+            f"Kafka at {bootstrap} has no topic {missing}; create it, or check its name and the right to "
+            "describe it"
+        )
+        raise KafkaSettingsFault(msg)
+    return found
 
 
 def topics(
@@ -108,7 +215,8 @@ def topics(
         except KafkaException as err:
             if err.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 continue
-            raise unreachable(bootstrap, err, client, what=f"describing topic {name!r}") from None
+            fault = unreachable(bootstrap, err, client, what=f"describing topic {name!r}")
+            raise _naming_brokers(fault, bootstrap, names, client) from None
         raw = (
             base64.b64decode(str(described.topic_id) + "==") if described.topic_id is not None else bytes(16)
         )
@@ -195,7 +303,10 @@ def watermarks(
         queued_max_messages_kbytes=1024,
     )
     fixed = {"enable.auto.commit": False, "enable.partition.eof": True, "auto.offset.reset": "earliest"}
-    probe = Consumer({**ours, **fixed, "isolation.level": "read_uncommitted"}, logger=client_log)
+    try:
+        probe = Consumer({**ours, **fixed, "isolation.level": "read_uncommitted"}, logger=client_log)
+    except KafkaException as refusal:
+        raise bad_settings(refusal, client) from None
     try:
         waiting = {(part.topic, part.partition) for part in asked}
         probe.assign([TopicPartition(*part, high[part]) for part in waiting])
@@ -205,7 +316,8 @@ def watermarks(
                     f"Kafka at {bootstrap}: no answer about {sorted(waiting)} within {timeout_s:g} s; "
                     "check that the partitions' leaders are up and reachable from here"
                 )
-                raise KafkaFault(msg)
+                names = sorted({name for name, _ in waiting})
+                raise _naming_brokers(NoAnswerFault(msg), bootstrap, names, client)
             for message in probe.consume(1, timeout=0.05):
                 part = (message.topic(), message.partition())
                 err = message.error()
@@ -267,8 +379,63 @@ def _list_offsets(
             found[part.topic, part.partition] = int(result_of(future, deadline).offset)
         except KafkaException as err:
             where = f"asking for offsets of {part.topic}/{part.partition}"
-            raise unreachable(bootstrap, err, client, what=where) from None
+            fault = unreachable(bootstrap, err, client, what=where)
+            names = sorted({one.topic for one in asked})
+            raise _naming_brokers(fault, bootstrap, names, client) from None
     return found
+
+
+def _naming_brokers(
+    fault: KafkaFault, bootstrap: str, names: Sequence[str], client: Mapping[str, str] | None
+) -> KafkaFault:
+    """The fault of a request about topics; names the brokers to ask that cannot be reached, if any."""
+    if not isinstance(fault, NoAnswerFault):
+        return fault
+    try:
+        failed = overview(bootstrap, names, client=client, timeout_s=_ANSWER_S).out_of_reach
+    except KafkaFault:
+        return fault  # not even the bootstrap address answers
+    if not failed:
+        return fault
+    msg = (
+        f"Kafka at {bootstrap} sends its clients to {', '.join(failed)}, which cannot be reached from here "
+        f"({next(iter(failed.values()))}); check the brokers' advertised.listeners, name resolution and "
+        "firewalls"
+    )
+    return NoAnswerFault(msg)
+
+
+def retentions(
+    bootstrap: str, names: Sequence[str], *, client: Mapping[str, str] | None = None, timeout_s: float = 10.0
+) -> dict[str, Retention]:
+    """How long topics keep their records, by name; those of which the cluster does not tell are left out."""
+    if not names:
+        return {}
+    admin = admin_client(bootstrap, client)  # kept: its requests die with it
+    deadline = time.monotonic() + timeout_s
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
+    found: dict[str, Retention] = {}
+    for resource, future in admin.describe_configs(resources, request_timeout=timeout_s).items():
+        try:
+            told = {name: entry.value for name, entry in result_of(future, deadline).items()}
+        except KafkaException:
+            continue  # it may be that we have no right to see them
+        if "cleanup.policy" in told:
+            found[resource.name] = _retention(told)
+    return found
+
+
+def _retention(told: Mapping[str, str | None]) -> Retention:
+    """What a topic's settings say.
+
+    >>> _retention({"cleanup.policy": "delete", "retention.ms": "604800000"})
+    Retention(is_compacted=False, keeps_s=604800.0)
+    >>> _retention({"cleanup.policy": "compact", "retention.ms": "604800000"})
+    Retention(is_compacted=True, keeps_s=None)
+    """
+    policies = (told["cleanup.policy"] or "").replace(" ", "").split(",")
+    ms = int(told.get("retention.ms") or -1)
+    return Retention("compact" in policies, ms / 1000 if "delete" in policies and ms >= 0 else None)
 
 
 def describe(

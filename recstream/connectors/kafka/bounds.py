@@ -8,7 +8,7 @@ from typing import Final, TypedDict
 from typing_extensions import NotRequired
 
 from recstream.connectors.kafka.admin import Watermarks
-from recstream.connectors.kafka.client import KafkaFault
+from recstream.connectors.kafka.client import KafkaFault, KafkaSettingsFault
 from recstream.records.bounds import At, Bound
 
 __all__ = [
@@ -45,7 +45,7 @@ def check_names(bound: Bound | None, which: str, names: list[str], new: Collecti
     """Offsets must name every partition that is read, but the ``new`` ones, and no other.
 
     Raises:
-        KafkaFault: naming those that lack or are too many.
+        KafkaSettingsFault: naming those that lack or are too many.
     """
     if not isinstance(bound, Mapping):
         return
@@ -53,14 +53,14 @@ def check_names(bound: Bound | None, which: str, names: list[str], new: Collecti
     unknown = sorted(name for name in bound if name not in names)
     if lacking or unknown:
         msg = f"{which} offsets: nothing for {lacking}, unknown {unknown}; name each of {names} once"
-        raise KafkaFault(msg)
+        raise KafkaSettingsFault(msg)
 
 
 def first_offset(name: str, start: Bound, marks: Watermarks, at_time: int | None) -> int:
     """Where a partition that has no stored position begins; ``at_time`` answers offsets-for-times.
 
     Raises:
-        KafkaFault: the offset asked for is gone (retention) or not there yet.
+        KafkaSettingsFault: the offset asked for is gone (retention) or not there yet.
 
     >>> first_offset("e/0", "latest", Watermarks(5, 9), None)
     9
@@ -74,7 +74,7 @@ def first_offset(name: str, start: Bound, marks: Watermarks, at_time: int | None
             return marks.high
         return min(max(at_time, marks.low), marks.high)
     if isinstance(start, Mapping):
-        _check_held(name, start[name], marks, "start offset", _NAME_ANOTHER)
+        _check_held(name, start[name], marks, "start offset", _NAME_ANOTHER, KafkaSettingsFault)
         return start[name]
     return marks.high
 
@@ -85,7 +85,7 @@ def resumed_offset(name: str, position: Position, marks: Watermarks) -> int:
     Raises:
         KafkaFault: records between the stored position and now are gone, or the log is shorter than it was.
     """
-    _check_held(name, position["offset"], marks, "stored position", _BEGIN_ANEW)
+    _check_held(name, position["offset"], marks, "stored position", _BEGIN_ANEW, KafkaFault)
     return position["offset"]
 
 
@@ -103,17 +103,19 @@ def stop_offset(name: str, stop: Bound | None, marks: Watermarks) -> int | None:
     return stop[name] if isinstance(stop, Mapping) else marks.high
 
 
-def _check_held(name: str, offset: int, marks: Watermarks, what: str, mend: str) -> None:
+def _check_held(
+    name: str, offset: int, marks: Watermarks, what: str, mend: str, fault: type[KafkaFault]
+) -> None:
     if offset < marks.low:
         msg = (
             f"{name}: {what} {offset} is below the first offset held, {marks.low}: "
             f"{marks.low - offset} offsets are lost to retention; {mend}; "
             "and lengthen the topic's retention.ms"
         )
-        raise KafkaFault(msg)
+        raise fault(msg)
     if offset > marks.high:
         msg = (
             f"{name}: {what} {offset} is beyond the end, {marks.high}: the topic has lost records "
             "(unclean leader election?) or the offset belongs to another cluster; check bootstrap servers"
         )
-        raise KafkaFault(msg)
+        raise fault(msg)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -16,8 +16,12 @@ from confluent_kafka.admin import AdminClient
 from recstream.connectors.base import ConnectorError
 
 __all__ = [
+    "AWAY",
     "NO_GROUP",
     "KafkaFault",
+    "KafkaSettingsFault",
+    "NoAnswerFault",
+    "StayedAwayFault",
     "admin_client",
     "bad_settings",
     "client_config",
@@ -54,6 +58,17 @@ client_log = logging.getLogger("recstream.connectors.kafka.client")
 """Where librdkafka's own lines go, repeats left out."""
 client_log.addFilter(_Seldom())
 
+AWAY: Final = frozenset(
+    {
+        KafkaError._TRANSPORT,  # noqa: SLF001 - these are their public names
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+        KafkaError._TIMED_OUT_QUEUE,  # noqa: SLF001
+        KafkaError._RESOLVE,  # noqa: SLF001
+    }
+)
+"""Errors of a request that nobody answered."""
+
 NO_GROUP: Final = "recstream-no-group"
 """librdkafka wants a group name even from a reader that never joins or commits."""
 
@@ -65,6 +80,22 @@ class KafkaFault(ConnectorError):
 
     One text argument, so that it survives pickling and being raised across bytewax.
     """
+
+
+class KafkaSettingsFault(KafkaFault):
+    """The settings are refused, or name what is not there: starting again would not help."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class NoAnswerFault(KafkaFault):
+    """No broker, or not the one that leads a partition, answered in time; it may do so later."""
+
+
+class StayedAwayFault(KafkaFault):
+    """No broker has answered for ``kafka.down_after_s``."""
+
+    was_waited_for: ClassVar[bool] = True
 
 
 def redact(text: str, client: Mapping[str, str] | None) -> str:
@@ -104,7 +135,7 @@ def admin_client(bootstrap: str, client: Mapping[str, str] | None) -> Any:
 def bad_settings(err: Exception, client: Mapping[str, str] | None) -> KafkaFault:
     """The fault for client settings that librdkafka refuses."""
     msg = f"Kafka client settings {sorted(client or {})} are refused: {redact(str(err), client)}"
-    return KafkaFault(msg)
+    return KafkaSettingsFault(msg)
 
 
 def result_of(future: Future[Any], deadline: float) -> Any:
@@ -123,4 +154,6 @@ def unreachable(
         f"Kafka at {bootstrap}, {what}: {redact(str(err), client)}; "
         "check that the broker runs, the address, and the security settings"
     )
-    return KafkaFault(msg)
+    error = err.args[0] if isinstance(err, KafkaException) else None
+    is_away = error is not None and (error.code() in AWAY or error.retriable())
+    return NoAnswerFault(msg) if is_away else KafkaFault(msg)

@@ -18,8 +18,10 @@ from typing_extensions import override
 from recstream.connectors.kafka.admin import topics
 from recstream.connectors.kafka.bounds import Position
 from recstream.connectors.kafka.client import (
+    AWAY,
     NO_GROUP,
     KafkaFault,
+    StayedAwayFault,
     bad_settings,
     client_config,
     client_log,
@@ -35,15 +37,7 @@ _EVERY_S: Final = 1.0
 """Seconds between reports of the lag, looks at the brokers, and commits to the group."""
 _CLOSE_S: Final = 3.0
 """How long a clean stop waits for the group's coordinator."""
-_AWAY: Final = frozenset(
-    {
-        KafkaError._TRANSPORT,  # noqa: SLF001 - these are their public names
-        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
-        KafkaError._TIMED_OUT,  # noqa: SLF001
-        KafkaError._RESOLVE,  # noqa: SLF001
-    }
-)
-_EOF: Final = KafkaError._PARTITION_EOF  # noqa: SLF001
+_EOF: Final = KafkaError._PARTITION_EOF  # noqa: SLF001 - its public name
 
 
 @dataclass(frozen=True)
@@ -55,6 +49,8 @@ class PartitionOptions:
     group: str | None
     stopping: Callable[[], bool]
     on_lag: Callable[[str, int], None] | None
+    on_epoch: Callable[[], None] | None
+    on_trouble: Callable[[str, str], None]
     poll_max: int
     idle: timedelta
     down_after_s: float
@@ -75,6 +71,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
         position: Position,
         *,
         stop: int | None,
+        high: int,
         reading: PartitionOptions,
         now: Callable[[], datetime],
     ) -> None:
@@ -83,6 +80,8 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
         self._next = position["offset"]
         self._from_ms = position["from_ms"]
         self._stop = stop
+        self._high = high
+        """Offset after the last record, as far as it is known."""
         self._r = reading
         self._now = now
         topic, _, number = partition.name.rpartition("/")
@@ -147,6 +146,8 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
 
     @override
     def snapshot(self) -> Position:
+        if self._r.on_epoch is not None:
+            self._r.on_epoch()
         away = self._down_since is not None or self._fault is not None
         self._mirror.on_snapshot(self._consumer, self._next, away=away)
         return Position(
@@ -180,8 +181,9 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
             queued_min_messages=10 * self._r.poll_max,
             queued_max_messages_kbytes=self._r.buffer_kib,
             reconnect_backoff_max_ms=2000,
-            # a broker that hangs keeps its connections: it is away once it left a request unanswered so long
-            socket_timeout_ms=int(1000 * min(60.0, max(2.0, self._r.down_after_s))),
+            # A broker that hangs keeps its connections: it is away once it left a request unanswered so long.
+            # Half of the time, so that it is waited for less than twice as long in all.
+            socket_timeout_ms=int(1000 * min(60.0, max(1.0, self._r.down_after_s / 2))),
             statistics_interval_ms=int(_EVERY_S * 1000),
         )
         fixed = {
@@ -211,7 +213,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
         if error.code() == _EOF:
             # Beyond the last record may lie markers of transactions: they count as read.
             self._next = max(self._next, message.offset())
-        elif error.fatal() or not (error.retriable() or error.code() in _AWAY):
+        elif error.fatal() or not (error.retriable() or error.code() in AWAY):
             mend = "check that the topic still exists, its retention, and our right to read it"
             self._fail(f"Kafka refuses to read {self._where} from offset {self._next}: {error.str()}; {mend}")
         else:
@@ -223,6 +225,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
             self._fail(f"Kafka does not let us read {self._where}: {text}; check the security settings")
         elif error.code() == KafkaError._ALL_BROKERS_DOWN and self._down_since is None:  # noqa: SLF001
             self._down_since = time.monotonic()
+            self._r.on_trouble(self._where, "no broker answers")
             _log.warning(
                 "partition=%s: no broker answers, waiting up to %g s", self._where, self._r.down_after_s
             )
@@ -259,6 +262,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
             if seen == self._partition.identity:
                 _log.warning("partition=%s: Kafka answers again", self._where)
                 self._down_since, self._paused = None, False
+                self._r.on_trouble(self._where, "")
                 self._consumer.resume([self._tp])
                 return
             if seen is not None:
@@ -269,21 +273,21 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
         if time.monotonic() - since > self._r.down_after_s:
             self._fail(
                 f"no broker of {self._where} has answered for {self._r.down_after_s:g} s; "
-                "check that Kafka runs and is reachable; the position is kept, a restart goes on from it"
+                "check that Kafka runs and is reachable; the position is kept, a restart goes on from it",
+                StayedAwayFault,
             )
 
-    def _fail(self, text: str) -> None:
+    def _fail(self, text: str, kind: type[KafkaFault] = KafkaFault) -> None:
         """Note a fault to raise at the end of an empty batch: callbacks cannot raise, records come first."""
-        self._fault = self._fault or KafkaFault(text)
+        self._fault = self._fault or kind(text)
 
     def _report_lag(self) -> None:
         if self._r.on_lag is None or time.monotonic() < self._lag_due:
             return
-        marks = self._consumer.get_watermark_offsets(self._tp, cached=True)
-        if marks is None or marks[1] < 0:
-            return  # nothing fetched yet
         self._lag_due = time.monotonic() + _EVERY_S
-        self._r.on_lag(self._partition.name, max(0, marks[1] - self._next))
+        marks = self._consumer.get_watermark_offsets(self._tp, cached=True)
+        self._high = max(self._high, marks[1] if marks else 0)  # below 0 before the first answer
+        self._r.on_lag(self._partition.name, max(0, self._high - self._next))
 
 
 class GroupMirror:

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, TopicPartition
 
-from recstream.connectors.kafka.admin import topics, watermarks
+from recstream.connectors.kafka.admin import required_topics, watermarks
 from recstream.connectors.kafka.bounds import first_offset
 from recstream.connectors.kafka.client import (
     NO_GROUP,
@@ -55,11 +55,8 @@ def read_topic(
     Raises:
         KafkaFault: no such topic, or Kafka does not let us read it.
     """
-    found = topics(bootstrap, [topic], client=client)
-    if topic not in found:
-        msg = f"Kafka at {bootstrap} has no topic {topic!r}; create it, or check its name"
-        raise KafkaFault(msg)
-    marks = watermarks(bootstrap, [(topic, number) for number in found[topic].partitions], client=client)
+    found = required_topics(bootstrap, [topic], client=client)[topic]
+    marks = watermarks(bootstrap, [(topic, number) for number in found.partitions], client=client)
     ours = client_config(bootstrap, client, fetch_wait_max_ms=10, fetch_queue_backoff_ms=20)
     fixed = {
         "group.id": NO_GROUP,

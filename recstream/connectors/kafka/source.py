@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bytewax.inputs import StatefulSourcePartition
 from typing_extensions import override
 
-from recstream.connectors.base import RecordSource, never
-from recstream.connectors.kafka.admin import Topic, Watermarks, offsets_at, topics, watermarks
+from recstream.connectors.base import RecordSource, never, untold
+from recstream.connectors.kafka.admin import Topic, Watermarks, offsets_at, required_topics, watermarks
 from recstream.connectors.kafka.bounds import (
     Position,
     check_names,
@@ -20,7 +21,7 @@ from recstream.connectors.kafka.bounds import (
     resumed_offset,
     stop_offset,
 )
-from recstream.connectors.kafka.client import KafkaFault
+from recstream.connectors.kafka.client import KafkaFault, NoAnswerFault, StayedAwayFault
 from recstream.connectors.kafka.partition import KafkaPartition, PartitionOptions
 from recstream.records.bounds import At, Bound
 from recstream.records.transport import Partition, RawBatch
@@ -28,6 +29,9 @@ from recstream.records.transport import Partition, RawBatch
 __all__ = ["KafkaSource"]
 
 _log = logging.getLogger(__name__)
+
+_ASK_EVERY_S: Final = 1.0
+"""Pause between two looks at a cluster that did not answer."""
 
 
 class _Survey(NamedTuple):
@@ -56,8 +60,10 @@ class KafkaSource(RecordSource[Position]):
       bytewax tells nobody when it has committed, so the mirror is never read back. A clean stop
       leaves it at the last snapshot.
     * ``on_lag(name, lag)`` is called at most once a second with how many offsets a partition is behind.
+    * ``on_epoch()`` is called with each snapshot.
     * A cluster out of reach is waited for, ``down_after_s`` at most; one that keeps its connections and
-      answers nothing, twice that (and 60 s more at most).
+      answers nothing is taken for away after half of that. With ``waits`` so is a cluster that is away
+      when the run starts. ``on_trouble`` is told of it (see `Connector`).
     * Partitions added to a topic while the source runs are read from the next start on (`PartitionWatch`
       notices them): from their beginning when ``known``, the identities that have a position, has others of
       their topic: what is in them came after the job began. Only a ``start`` at a time holds for them, too.
@@ -66,8 +72,10 @@ class KafkaSource(RecordSource[Position]):
       are passed over and keep it: the job may have read another topic before, or one with more partitions.
 
     Raises:
-        KafkaFault: settings that make no sense (here), topics missing, positions lost, Kafka out of
-            reach (when bytewax builds and runs it).
+        KafkaSettingsFault: topics missing, bounds that do not fit, settings refused.
+        StayedAwayFault: Kafka has not answered for as long as it is waited for.
+        KafkaFault: topics named twice (here), positions lost, Kafka out of reach (when bytewax builds and
+            runs it).
     """
 
     def __init__(
@@ -83,6 +91,9 @@ class KafkaSource(RecordSource[Position]):
         client: Mapping[str, str] | None = None,
         stopping: Callable[[], bool] = never,
         on_lag: Callable[[str, int], None] | None = None,
+        on_epoch: Callable[[], None] | None = None,
+        on_trouble: Callable[[str, str], None] = untold,
+        waits: bool = False,
         idle_s: float = 0.002,
         timeout_s: float = 15.0,
         buffer_kib: int = 8192,
@@ -100,12 +111,15 @@ class KafkaSource(RecordSource[Position]):
         self._known = frozenset(known)
         self._kept = frozenset(kept)
         self._timeout_s = timeout_s
+        self._waits = waits
         self._reading = PartitionOptions(
             bootstrap=bootstrap,
             client=client,
             group=group,
             stopping=stopping,
             on_lag=on_lag,
+            on_epoch=on_epoch,
+            on_trouble=on_trouble,
             poll_max=poll_max,
             idle=timedelta(seconds=idle_s),
             down_after_s=down_after_s,
@@ -116,8 +130,12 @@ class KafkaSource(RecordSource[Position]):
         self._survey: _Survey | None = None
 
     @override
+    def check(self) -> None:
+        self.list_parts()
+
+    @override
     def list_parts(self) -> list[str]:
-        survey = self._look()
+        survey = self._when_it_answers()
         with self._lock:
             self._survey = survey
         names = [f"{topic}/{number}" for topic, number in survey.marks]
@@ -135,7 +153,7 @@ class KafkaSource(RecordSource[Position]):
         self, step_id: str, for_part: str, resume_state: Position | None
     ) -> StatefulSourcePartition[RawBatch, Position]:
         with self._lock:
-            survey = self._survey or self._look()
+            survey = self._survey or self._when_it_answers()
         name, _, number = for_part.rpartition("/")
         part = (name, int(number))
         if part not in survey.marks:
@@ -174,6 +192,7 @@ class KafkaSource(RecordSource[Position]):
             Partition(for_part, identity),
             Position(identity=identity, offset=offset, from_ms=from_ms, since=since),
             stop=stop_offset(for_part, self._stop, marks),
+            high=marks.high,
             reading=self._reading,
             now=_utc_now,
         )
@@ -184,18 +203,38 @@ class KafkaSource(RecordSource[Position]):
             topic.identity(other) in self._known for other in topic.partitions
         )
 
-    def _look(self) -> _Survey:
-        found = topics(self._bootstrap, self._topics, client=self._client, timeout_s=self._timeout_s)
-        missing = [name for name in self._topics if name not in found]
-        if missing:
-            msg = f"Kafka at {self._bootstrap} has no topic {missing}; create it, or check its name"
-            raise KafkaFault(msg)
+    def _when_it_answers(self) -> _Survey:
+        """Look at the cluster; with ``waits``, again and again until it answers, or was away for too long."""
+        limit_s, where = self._reading.down_after_s, f"{', '.join(self._topics)} at {self._bootstrap}"
+        began, was_told = time.monotonic(), False
+        while True:
+            left_s = max(limit_s - (time.monotonic() - began), _ASK_EVERY_S)
+            try:
+                survey = self._look(min(self._timeout_s, left_s) if self._waits else self._timeout_s)
+            except NoAnswerFault as fault:
+                if not self._waits:
+                    raise
+                self._reading.on_trouble(where, str(fault))
+                if time.monotonic() - began >= limit_s:
+                    msg = f"{fault}; it was waited for {limit_s:g} s"
+                    raise StayedAwayFault(msg) from None
+                if not was_told:
+                    _log.warning("waiting up to %g s for an answer: %s", limit_s, fault)
+                    was_told = True
+                time.sleep(_ASK_EVERY_S)
+            else:
+                if was_told:
+                    self._reading.on_trouble(where, "")
+                return survey
+
+    def _look(self, timeout_s: float) -> _Survey:
+        found = required_topics(self._bootstrap, self._topics, client=self._client, timeout_s=timeout_s)
         parts = [(name, number) for name in self._topics for number in found[name].partitions]
-        marks = watermarks(self._bootstrap, parts, client=self._client, timeout_s=self._timeout_s)
+        marks = watermarks(self._bootstrap, parts, client=self._client, timeout_s=timeout_s)
         times: dict[tuple[str, int], int] = {}
         if isinstance(self._start, At):
             times = offsets_at(
-                self._bootstrap, parts, self._start.ms, client=self._client, timeout_s=self._timeout_s
+                self._bootstrap, parts, self._start.ms, client=self._client, timeout_s=timeout_s
             )
         return _Survey(found, {part: marks[part] for part in parts}, times)
 

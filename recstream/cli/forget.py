@@ -68,7 +68,7 @@ def _rejected(settings: Settings, user: str, *, purge: bool) -> bool:
     was_purged = False
     for found in rejected_of(settings, user):
         if not found.can_be_purged:
-            typer.echo(f"{found.file} holds {found.count:,} rejected records of theirs: delete the file")
+            typer.echo(f"{found.file} holds {found.records:,} rejected records of theirs: delete the file")
         elif purge:
             typer.echo(
                 f"{purge_rejected(found.file, user):,} rejected records of theirs purged: {found.file}"
@@ -76,7 +76,7 @@ def _rejected(settings: Settings, user: str, *, purge: bool) -> bool:
             was_purged = True
         else:
             typer.echo(
-                f"{found.file} holds {found.count:,} rejected records of theirs: --purge-dead-letters "
+                f"{found.file} holds {found.records:,} rejected records of theirs: --purge-dead-letters "
                 "removes them"
             )
     return was_purged

@@ -49,7 +49,7 @@ class Rejected(NamedTuple):
     """Rejected records of a user in a file of dead letters."""
 
     file: Path
-    count: int
+    records: int
 
     @property
     def can_be_purged(self) -> bool:

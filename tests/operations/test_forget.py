@@ -99,7 +99,7 @@ def test_files_of_the_store_that_hold_letters_of_the_user_are_found(settings: Se
     own.write_bytes(gzip.compress(letter(b'{"user_id": "ann"}')))
     chosen = settings.backfill.model_copy(update={"dead_letter": str(own)})
     found = rejected_of(settings.model_copy(update={"backfill": chosen}), "ann")
-    assert [(one.file.name, one.count, one.can_be_purged) for one in found] == [
+    assert [(one.file.name, one.records, one.can_be_purged) for one in found] == [
         ("own.jsonl.gz", 1, False),
         ("dead-letter-end-0a.jsonl", 2, True),
         ("dead-letter.jsonl", 2, True),

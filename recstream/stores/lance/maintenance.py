@@ -223,7 +223,7 @@ def _dead_rows(stats: dict[str, Any]) -> int:
     files = stats["fragment_stats"]
     if not files["num_fragments"]:
         return 0
-    return round(files["num_fragments"] * files["lengths"]["mean"]) - int(stats["num_rows"])
+    return int(files["num_fragments"] * files["lengths"]["mean"] - stats["num_rows"] + 0.5)
 
 
 def _is_compact(stats: dict[str, Any]) -> bool:

@@ -344,7 +344,7 @@ def restarted(harness: WorkerHarness) -> WorkerHarness:
     return harness
 
 
-def gone(item_id: str, **how: bool) -> Any:
+def gone(item_id: str, **how: Any) -> Any:
     """An item that was there and is not to be listed any more."""
     return item_row(item_id, text="one text")._replace(**(how or {"deleted": True}))
 

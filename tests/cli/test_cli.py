@@ -274,3 +274,22 @@ def test_a_store_made_with_another_encoder_is_refused_with_a_mend(made: Path) ->
     for args in (("show", "u1"), ("backfill", "--events", "events.jsonl")):
         done = recstream(*args, "--store", "state", *other, cwd=made)
         fails(done, 2, "error: store ", "encoder", "To mend it")
+
+
+def test_every_file_that_is_given_is_read(tmp_path: Path) -> None:
+    """As a shell gives them for a pattern; the last one alone was, of an option that is repeated."""
+    both = [write_lines(tmp_path / f"{number}.jsonl", [item(number)]) for number in (1, 2)]
+    done = recstream("catalogue", "load", *both, "--state", tmp_path / "s", *HASHING)
+    assert done.returncode == 0, done.stderr
+    assert "2 read" in done.stderr
+    gone = [
+        "--events",
+        str(tmp_path / "gone.jsonl"),
+        "--events",
+        str(both[0]),
+        "--state",
+        str(tmp_path / "t"),
+    ]
+    done = recstream("backfill", *gone, *HASHING)
+    assert done.returncode == 1
+    assert "gone.jsonl" in done.stderr

@@ -40,7 +40,8 @@ def command(
     against: Annotated[
         str,
         typer.Option(
-            help="Baselines by commas: popularity, recent, transitions, itemknn, sessionknn; all; none."
+            help="Baselines by commas: popularity, recent, transitions, itemknn, sessionknn, and owncounts "
+            "(with --repeats); all; none."
         ),
     ] = "all",
     k: Annotated[str, typer.Option("--k", help="Lengths at which lists are scored, by commas.")] = "10,20",
@@ -114,7 +115,7 @@ def command(
     without = _without(ablate, settings)
     log_warnings()
 
-    from recstream.evaluation.baselines import BASELINES
+    from recstream.evaluation.baselines import BASELINES, OF_REPEATS
     from recstream.evaluation.experiment import run_experiment
     from recstream.evaluation.log import check_files
     from recstream.evaluation.protocol import Protocol
@@ -134,7 +135,7 @@ def command(
         events,
         items,
         protocol=protocol,
-        against=_baselines(against, tuple(BASELINES)),
+        against=_baselines(against, tuple(name for name in BASELINES if repeats or name not in OF_REPEATS)),
         ks=ks,
         limit=limit or 0,
         sort=sort,

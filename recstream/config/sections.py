@@ -325,7 +325,7 @@ class EventsSettings(Section):
         default=60.0, ge=0, description="Seconds an event waits for an item that is not known yet."
     )
     max_waiting: int = Field(default=50, ge=0, description="Waiting events kept for a user.")
-    history: int = Field(default=1000, ge=1, description="Seen items kept for a user.")
+    history: int = Field(default=1000, ge=1, description="Seen items kept for a user, and days with one.")
     recent: int = Field(default=64, ge=1, le=4096, description="Newest events kept for a user.")
     dedup: int = Field(
         default=128,

@@ -131,6 +131,7 @@ def test_a_log_that_is_not_in_order_of_time_is_told_and_can_be_sorted(folder: Pa
     ("more", "word"),
     [
         (("--against", "itemkn"), "wanted all, none, or names among"),
+        (("--against", "owncounts"), "wanted all, none, or names among"),
         (("--when", "later"), "wanted request or emitted or both"),
         (("--last-frac", "0"), "wanted a share above 0"),
         (("--ablate", "txt"), "wanted all, groups, a group (text,"),

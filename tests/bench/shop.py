@@ -21,7 +21,7 @@ _SEASONAL: Final = 14
 _SEASON_DAYS: Final = 25.0
 _WORDS: Final = 12
 """Words a category."""
-_AGAIN: Final = 0.355
+_AGAIN: Final = 0.34
 """Chance that an item of a basket is one of the user's own: some baskets are first ones, so 31 % are."""
 _BASKET: Final = 6.0
 """Mean number of items bought at one time."""

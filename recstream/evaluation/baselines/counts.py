@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-# mypy: disable-error-code="untyped-decorator"
 from typing import Final
 
 import numpy as np
-from numba import njit
 
 from recstream.evaluation.baselines.base import History, Scores
+from recstream.items.jit import compiled
 from recstream.records.arrays import AnyArray, Handles
 
 __all__ = ["Adjacency", "ItemKnn", "OwnCounts", "Popularity", "RecentPopularity", "Transitions"]
@@ -174,7 +173,7 @@ class Adjacency:
                 self._weights = np.concatenate([self._weights, np.zeros_like(self._weights)])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add(
     rows: AnyArray,
     new: AnyArray,
@@ -213,7 +212,7 @@ def _add(
     return len(rows), used
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _gather(
     rows: AnyArray,
     factors: AnyArray,

@@ -321,6 +321,17 @@ def test_a_terminal_that_lacks_a_letter_shows_its_number(tmp_path: Path, args: t
         assert b"\\u6771" in done.stdout
 
 
+def test_tail_says_who_was_erased(tmp_path: Path) -> None:
+    """A line of a file that deletes a list is told as a tombstone of a topic is."""
+    write_lines(tmp_path / "lists.jsonl", [A_LIST, {"user_id": "ann", "deleted": True}])
+    words = ["tail", "--file", str(tmp_path / "lists.jsonl"), "--user", "ann"]
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, done.stdout.count("user ")) == (0, 1)
+    assert "user ann  erased: their list is dropped" in done.stdout
+    raw = CliRunner().invoke(app, [*words, "--json"])
+    assert orjson.loads(raw.stdout) == {"user_id": "ann", "deleted": True}
+
+
 def test_forget_offline_erases_once(made: Path) -> None:
     rejected = {"reason": "bad_value", "raw": '{"user_id": "u4", "ts": "x"}'}
     write_lines(made / "state" / "dead-letter.jsonl", [rejected])

@@ -38,10 +38,14 @@ EXIT_DIFFERENT = 5
 
 def command(
     events: Annotated[
-        str, typer.Option(help=f"Event log: .jsonl[.gz|.zst], .parquet, a folder of parts, or {NAMED}.")
+        list[str],
+        typer.Option(
+            help=f"Event log: .jsonl[.gz|.zst], .parquet, a folder of parts, or {NAMED}. Repeated: another "
+            "file of the log."
+        ),
     ],
     items: Annotated[
-        str | None, typer.Option(help=f"Items to load first: a file as above, or {NAMED}.")
+        list[str] | None, typer.Option(help=f"Items to load first: files as above, or {NAMED}.")
     ] = None,
     out: Annotated[
         str | None, typer.Option(help=f"Lists: a .jsonl[.gz|.zst] file, or {NAMED}; none: state only.")
@@ -98,8 +102,8 @@ def command(
         if is_temporary:
             store = stack.enter_context(TemporaryDirectory(prefix="recstream-verify-"))
         named = {
-            "backfill.events": events,
-            "backfill.items": items,
+            "backfill.events": ",".join(events),
+            "backfill.items": ",".join(items) if items else None,
             "backfill.out": out,
             "backfill.refresh": refresh,
             "backfill.limit": limit,

@@ -25,7 +25,12 @@ command = typer.Typer(help="Load items in bulk, and fit how their texts are comp
 
 @command.command()
 def load(
-    items: Annotated[str, typer.Argument(help=f"Items: .jsonl[.gz|.zst], .parquet, or {NAMED}.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ITEMS...", help=f"Items: .jsonl[.gz|.zst], .parquet, folders of parts, or {NAMED}."
+        ),
+    ],
     replace: Annotated[
         bool,
         typer.Option(
@@ -42,6 +47,7 @@ def load(
     overrides: Overrides = None,
 ) -> None:
     """Encode items and store them; unchanged items are skipped, and without --replace none is deleted."""
+    items = ",".join(files)
     if force and not replace:
         raise typer.BadParameter("it says how --replace deletes: give that, too", param_hint="--force")
     if replace and scheme_of(items) != FILES:

@@ -40,7 +40,8 @@ def command(
     against: Annotated[
         str,
         typer.Option(
-            help="Baselines by commas: popularity, recent, transitions, itemknn, sessionknn; all; none."
+            help="Baselines by commas: popularity, recent, transitions, itemknn, sessionknn, and owncounts "
+            "(with --repeats); all; none."
         ),
     ] = "all",
     k: Annotated[str, typer.Option("--k", help="Lengths at which lists are scored, by commas.")] = "10,20",
@@ -79,7 +80,10 @@ def command(
     ] = None,
     write_settings: Annotated[
         Path | None,
-        typer.Option(help="Write the settings of the grid's best NDCG to this new file.", show_default=False),
+        typer.Option(
+            help="Write the values of the grid's best NDCG to this new file, and nothing else.",
+            show_default=False,
+        ),
     ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Write an HTML page with plots to this file.", show_default=False)
@@ -114,7 +118,7 @@ def command(
     without = _without(ablate, settings)
     log_warnings()
 
-    from recstream.evaluation.baselines import BASELINES
+    from recstream.evaluation.baselines import BASELINES, OF_REPEATS
     from recstream.evaluation.experiment import run_experiment
     from recstream.evaluation.log import check_files
     from recstream.evaluation.protocol import Protocol
@@ -134,7 +138,7 @@ def command(
         events,
         items,
         protocol=protocol,
-        against=_baselines(against, tuple(BASELINES)),
+        against=_baselines(against, tuple(name for name in BASELINES if repeats or name not in OF_REPEATS)),
         ks=ks,
         limit=limit or 0,
         sort=sort,
@@ -152,9 +156,9 @@ def command(
         )
     if write_settings is not None and experiment.grid:
         name, _ = experiment.grid[0]
-        best = points[name][1].as_toml()
-        head = f"# recstream eval, best of {len(points)}: {name}"
-        write_settings.write_text(f"{head}\n{best}\n", encoding="utf-8")
+        best, found = points[name]
+        head = f"# recstream eval, best of {len(points)}: {name}\n# For your settings file."
+        write_settings.write_text(f"{head}\n\n{best.as_toml(found)}", encoding="utf-8")
     if report is not None:
         _write_report(report, experiment)
     _say_order(experiment.base)
@@ -172,11 +176,10 @@ def _say_order(result: RunResult) -> None:
 
 
 def _print(experiment: Experiment, *, as_json: bool) -> None:
-    console = stdout_console()
     if as_json:
-        console.print(orjson.dumps(_record_of(experiment)).decode(), markup=False, soft_wrap=True)
+        typer.echo(orjson.dumps(_record_of(experiment)))
     else:
-        _print_tables(console, experiment)
+        _print_tables(stdout_console(), experiment)
 
 
 def _write_report(path: Path, experiment: Experiment) -> None:
@@ -203,24 +206,20 @@ def _without(text: str | None, settings: Settings) -> list[str]:
 
 def _points(
     texts: Sequence[str], config: Path | None, overrides: Sequence[str] | None, named: Mapping[str, object]
-) -> dict[str, tuple[Settings, Settings]]:
-    """Settings of each point of the grid, by what is set: those to evaluate with and those to write."""
+) -> dict[str, tuple[Settings, set[str]]]:
+    """Each point of the grid by what is set: its settings, and the names of those that make it."""
     if not texts:
         return {}
     from recstream.config import ConfigError
     from recstream.evaluation.ablations import grid_points
 
-    points: dict[str, tuple[Settings, Settings]] = {}
+    points: dict[str, tuple[Settings, set[str]]] = {}
+    policy = {"ranking.repeats"} if named.get("ranking.repeats") is not None else set()
     problems: dict[str, None] = {}
     for point in grid_points(texts):
         name = ", ".join(f"{key}={value}" for key, value in point.items())
         try:
-            evaluated = load_settings(config, overrides, {**named, **point})
-            written = {
-                "ranking.repeats": named["ranking.repeats"],
-                **point,
-            }  # as it was evaluated
-            points[name] = (evaluated, load_settings(config, overrides, written))
+            points[name] = (load_settings(config, overrides, {**named, **point}), {*point, *policy})
         except ConfigError as error:
             problems |= dict.fromkeys(error.problems)
     if problems:

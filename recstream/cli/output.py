@@ -6,9 +6,11 @@ import logging
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -25,11 +27,13 @@ __all__ = [
     "explanation",
     "log_warnings",
     "print_fault",
+    "print_json",
     "print_list",
     "print_summary",
     "reporting_rejects",
     "stderr_console",
     "stdout_console",
+    "utc",
 ]
 
 EXIT_REJECTS: Final = 3
@@ -134,8 +138,8 @@ def print_list(
     as_of = record["as_of"]
     console.print(
         heading
-        or f"user {escape(record['user_id'])}  version {record['version']}  ({record['trigger']}, as of "
-        f"{as_of['partition']}:{as_of['offset']})"
+        or f"user {escape(record['user_id'])}  version {record['version']}  {utc(record['generated_at'])}  "
+        f"({record['trigger']}, as of {escape(as_of['partition'])}:{as_of['offset']})"
     )
     table = Table(box=None, pad_edge=False, show_header=False)
     for _ in range(4):
@@ -146,6 +150,20 @@ def print_list(
             f"{item['rank']:>3}", escape(name), f"{item['score']:.3f}", escape(explanation(item, titles))
         )
     console.print(table)
+
+
+def utc(ts: float) -> str:
+    """A time in Unix seconds, as people read it.
+
+    >>> utc(1_700_000_000.9)
+    '2023-11-14 22:13:20 UTC'
+    """
+    return f"{datetime.fromtimestamp(int(ts), tz=timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON, in UTF-8 on whatever terminal."""
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))
 
 
 def explanation(item: Mapping[str, Any], titles: Mapping[str, str], *, signals: int = 2) -> str:

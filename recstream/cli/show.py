@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from recstream.cli.model import print_model
 from recstream.cli.options import ConfigFile, Overrides, Store, load_settings
-from recstream.cli.output import print_list, stdout_console
+from recstream.cli.output import print_json, print_list, stdout_console, utc
 
 if TYPE_CHECKING:
     from recstream.runtime.wiring import Wiring
@@ -50,10 +48,11 @@ def command(
         return
     found = inspect_user(wiring, user, search=search, now=time.time())
     if found is None:
-        typer.echo(f"user {user!r} is not in {settings.store_dir}", err=True)
+        late = f"an event is in it {settings.run.epoch_s:g} s after it was read, at the latest"
+        typer.echo(f"user {user!r} is not in {settings.store_dir} ({late})", err=True)
         raise typer.Exit(1)
     if json:
-        typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+        print_json(found)
         return
     _print(stdout_console(), found, items)
 
@@ -63,7 +62,7 @@ def _show_model(wiring: Wiring, *, json: bool) -> None:
 
     found = inspect_model(wiring)
     if json:
-        typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+        print_json(found)
     else:
         print_model(stdout_console(), found)
 
@@ -75,18 +74,14 @@ def _print(console: Console, found: dict[str, Any], items: int) -> None:
         f"{found['hidden']} hidden, {found['waiting']} events waiting for their item"
     )
     for session in found["sessions"][-3:]:
-        begin, end = _time(session["start"]), _time(session["end"])
+        begin, end = utc(session["start"]), utc(session["end"])
         counts = ", ".join(f"{n} {action}" for action, n in session["actions"].items())
         console.print(f"session {begin} to {end}: {counts}")
     console.print("latest:")
     for entry in found["recent"][:items]:
         name = titles.get(entry["item_id"], entry["item_id"]) if entry["item_id"] else "(words)"
-        console.print(f"  {_time(entry['ts'])}  {entry['action']} ({entry['weight']:+.1f})  {escape(name)}")
+        console.print(f"  {utc(entry['ts'])}  {entry['action']} ({entry['weight']:+.1f})  {escape(name)}")
     print_list(console, found["list"], items=items, titles=titles, heading="list:")
     if found["after_search"] is not None:
         heading = f"list after searching for {escape(repr(found['search']))}:"
         print_list(console, found["after_search"], items=items, titles=titles, heading=heading)
-
-
-def _time(ts: float) -> str:
-    return datetime.fromtimestamp(ts, tz=timezone.utc).strftime("%Y-%m-%d %H:%M")

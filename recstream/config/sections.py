@@ -211,14 +211,18 @@ class EncoderSettings(Section):
     )
     prefix: str = Field(default="", description="Text put before every text (instruction of some models).")
     max_tokens: int = Field(
-        default=256, ge=8, le=131_072, description="Tokens of a text that are read; the rest is cut."
+        default=256,
+        ge=8,
+        le=131_072,
+        description="Tokens of a text that are read, or as many as the model can; the rest is cut.",
     )
     batch_tokens: int = Field(default=4096, ge=8, description="Padded tokens encoded at once.")
     threads: int = Field(
         default=0, ge=0, le=1024, description="CPU threads of the model; 0: cores / processes."
     )
     url: str = Field(
-        default="", description="openai: address of the server up to /v1, such as http://localhost:8000/v1."
+        default="",
+        description="openai: address of the server up to /embeddings, such as http://localhost:8000/v1.",
     )
     api_key: SecretStr = Field(
         default=SecretStr(""),
@@ -228,7 +232,13 @@ class EncoderSettings(Section):
     retries: int = Field(
         default=5, ge=0, le=100, description="openai: times a failed request is tried again."
     )
-    dim: int = Field(default=0, ge=0, le=65_536, description="Length of a vector; 0: what the model gives.")
+    dim: int = Field(
+        default=0,
+        ge=0,
+        le=65_536,
+        description="Length of a vector; 0: what the model gives. openai: asked for as dimensions "
+        "if the server gives another.",
+    )
     preload: bool = Field(
         default=True, description="run: load the model at start, so that the first new text does not wait."
     )
@@ -325,7 +335,7 @@ class EventsSettings(Section):
         default=60.0, ge=0, description="Seconds an event waits for an item that is not known yet."
     )
     max_waiting: int = Field(default=50, ge=0, description="Waiting events kept for a user.")
-    history: int = Field(default=1000, ge=1, description="Seen items kept for a user.")
+    history: int = Field(default=1000, ge=1, description="Seen items kept for a user, and days with one.")
     recent: int = Field(default=64, ge=1, le=4096, description="Newest events kept for a user.")
     dedup: int = Field(
         default=128,

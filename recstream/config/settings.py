@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -191,8 +191,10 @@ class Settings(Section):
         section = getattr(self, scheme)
         return {name: getattr(section, name) for name in type(section).model_fields}
 
-    def as_toml(self) -> str:
+    def as_toml(self, only: Collection[str] | None = None) -> str:
         """The whole effective configuration as a file that `load` reads back; secrets are only named.
+
+        With ``only``, the settings of these names alone, such as ``"ranking.weights.fresh"``.
 
         >>> print(Settings().as_toml().split("[store]")[1].split("shards =")[0].strip())
         # lancedb (a folder on a local disk), memory (one process, gone with it; for tests).
@@ -201,7 +203,7 @@ class Settings(Section):
         path = "state"
         # User shards: fixed when the store is made, the most processes it allows.
         """
-        return "\n".join(line for name in type(self).model_fields for line in _section_toml(self, name))
+        return "\n".join(line for name in type(self).model_fields for line in _section_toml(self, name, only))
 
     def environ_for_child(self, base: Mapping[str, str] = _NOTHING) -> dict[str, str]:
         """Environment from which a child process builds these very settings, secrets included.
@@ -241,21 +243,25 @@ def _toml_value(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _section_toml(settings: Settings, name: str) -> Iterator[str]:
+def _section_toml(settings: Settings, name: str, only: Collection[str] | None) -> Iterator[str]:
     section = getattr(settings, name)
-    yield f"# {type(section).__doc__}"
-    yield f"[{name}]"
+    plain: list[str] = []
     tables: list[str] = []
     for field, info in type(section).model_fields.items():
         value, key = getattr(section, field), f"{name}.{field}"
+        is_wanted = only is None or key in only
         if isinstance(value, dict):
-            tables += ["", f"# {info.description}", f"[{key}]"]
-            for entry, inner in sorted(value.items()):
-                tables.append(_line(f"{key}.{entry}", _toml_value(entry), inner))
-            continue
-        yield f"# {info.description}"
-        yield _line(key, field, value)
-    yield from [*tables, ""]
+            entries = [
+                _line(f"{key}.{entry}", _toml_value(entry), inner)
+                for entry, inner in sorted(value.items())
+                if is_wanted or (only and f"{key}.{entry}" in only)
+            ]
+            if entries or is_wanted:
+                tables += ["", f"# {info.description}", f"[{key}]", *entries]
+        elif is_wanted:
+            plain += [f"# {info.description}", _line(key, field, value)]
+    if plain or tables:
+        yield from (f"# {type(section).__doc__}", f"[{name}]", *plain, *tables, "")
 
 
 def _line(key: str, left: str, value: object) -> str:

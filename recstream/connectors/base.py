@@ -74,6 +74,8 @@ class StoredRecord(NamedTuple):
     """Where it is, for people: ``"events/3:17"``, ``"log.jsonl:17"``."""
     value: bytes | None
     """None for a tombstone."""
+    key: bytes | None = None
+    """As it was written; None where records have none."""
 
 
 def never() -> bool:

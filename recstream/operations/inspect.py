@@ -21,8 +21,8 @@ __all__ = ["inspect_user"]
 def inspect_user(wiring: Wiring, user_id: str, *, search: str | None, now: float) -> dict[str, Any] | None:
     """State, sessions and list of a user, as plain JSON; None when the user is not in the store.
 
-    With ``search``, also the list after that search, made by the code of the live job. Nothing is written but
-    rows that a job left in its journal when it died.
+    With ``search``, also the list after that search, made by the code of the live job. Nothing is written.
+    While a job runs, the state is that of the last epoch that it has committed.
     """
     row = wiring.database.users.fetch([user_id]).get(user_id)
     if row is None:

@@ -29,6 +29,7 @@ from recstream.ranking.kernels.structs import (
     Workspace,
 )
 from recstream.ranking.query import Query
+from recstream.ranking.repeats import repeatable_items
 from recstream.ranking.signals.base import CandidateBlock, Signal
 from recstream.ranking.signals.table import SIGNALS
 from recstream.records.arrays import AnyArray, Handles
@@ -43,6 +44,8 @@ _TOP_ITEMS: Final = 400
 """How many of the most popular items are sorted at each scale: enough that some are left which a user has not
 seen."""
 _NO_TOP_ITEMS: Final = np.zeros((0, 0), np.int32)
+_NO_ITEMS: Final = np.zeros(0, np.int32)
+_NO_WEIGHTS: Final = np.zeros(0, np.float32)
 _BLOCK_FLOATS: Final = 1 << 21
 """Text scores held at once: a block has as many lists as keep their scores in the processor's caches."""
 _FULL: Final = 1.001
@@ -222,8 +225,9 @@ class FeatureExtractor:
         weights, _ = _joined([query.recent_weights for query in queries])
         directions, strengths = text_directions(queries, recent, weights, recent_ends, self.catalogue)
         disliked, disliked_ends = _joined([query.disliked_items for query in queries])
-        repeatable, repeatable_ends = _joined([query.repeatable[: self._repeatable] for query in queries])
-        repeatable_weights, _ = _joined([query.repeatable_weights[: self._repeatable] for query in queries])
+        own = [self._repeatable(query) for query in queries]
+        repeatable, repeatable_ends = _joined([items for items, _ in own])
+        repeatable_weights, _ = _joined([weights for _, weights in own])
         passed_over, passed_over_ends = _joined([query.passed_over for query in queries])
         excluded, excluded_ends = _joined(
             [query.hidden if self.repeats else query.excluded for query in queries]
@@ -249,10 +253,11 @@ class FeatureExtractor:
             products=np.full((len(queries), len(TEXT)), -1, np.int64),
         )
 
-    @property
-    def _repeatable(self) -> int | None:
-        """How many of their own items users may get again: all (None), or none."""
-        return None if self.repeats else 0
+    def _repeatable(self, query: Query) -> tuple[Handles, npt.NDArray[np.float32]]:
+        """Which of their own items a user may get again, and how likely it is that they want to."""
+        if not self.repeats or not len(query.history.items):
+            return _NO_ITEMS, _NO_WEIGHTS
+        return repeatable_items(query.history, self.catalogue.tiebreak)
 
 
 def _columns_of(signals: Sequence[Signal], weights: Mapping[str, float]) -> SignalColumns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -15,9 +15,9 @@ from recstream.records.actions import OPINIONS
 from recstream.records.arrays import Handles, Vector
 from recstream.records.recommendation import Trigger
 from recstream.users.sessions import NO_ITEM
-from recstream.users.state import RECENT_ITEMS, AsOf, UserState
+from recstream.users.state import DAY_S, RECENT_ITEMS, VISIT_BITS, AsOf, UserState
 
-__all__ = ["Query", "query_of"]
+__all__ = ["ItemHistory", "Query", "query_of"]
 
 _DISLIKED_ITEMS: Final = 5
 """How many of the last items that the user turned away from count."""
@@ -25,11 +25,18 @@ _DISLIKE_WEIGHT: Final = 2.0
 """Weight of an action, below 0, that counts as a full dislike."""
 _PASSED_OVER_ITEMS: Final = 50
 """How many of the items shown last may count as passed over."""
-_REPEATABLE_ITEMS: Final = 40
-"""Most of a user's own items that may be listed again."""
-_REPEAT_WINDOW: Final = 10.0
-"""Events after which an item counts e times less as one to repeat."""
 _PLACE_WEIGHTS: Final = tuple(RECENCY_WEIGHTS[:RECENT_ITEMS].tolist())
+
+
+class ItemHistory(NamedTuple):
+    """When and how often a user dealt with items. One entry is an event, or all with an item on one day."""
+
+    items: Handles
+    """Handle of each entry's item."""
+    times: npt.NDArray[np.float64]
+    """Event time of each entry, Unix seconds; the beginning of the day if it is all of one day."""
+    counts: npt.NDArray[np.float64]
+    """Number of events of each entry."""
 
 
 class Query(NamedTuple):
@@ -61,9 +68,8 @@ class Query(NamedTuple):
     """Items the user turned away from, newest first, distinct."""
     dislike_strength: float
     """How decidedly, 0 to 1: a dislike is 1."""
-    repeatable: Handles
-    """Items of the newest events, those that weigh most first, whether repeats are allowed or not."""
-    repeatable_weights: npt.NDArray[np.float32]
+    history: ItemHistory
+    """All that is known of the user's own items, but for those that they turned away from last."""
     passed_over: Handles
     """Items shown to the user and not touched since."""
     captured: Mapping[str, Any]
@@ -74,7 +80,9 @@ def query_of(user_state: UserState, as_of: AsOf, trigger: Trigger, received_at: 
     """Copy what ranking needs of a user, so that it stays true to ``user_state.version``."""
     items: dict[int, float] = {}
     disliked_items: dict[int, float] = {}
-    repeatable: dict[int, float] = {}
+    turned_away: set[int] = set()
+    chosen: set[int] = set()
+    unseen: list[tuple[int, float]] = []
     words: Vector | None = None
     words_weight = 0.0
     words_found = 0
@@ -82,9 +90,13 @@ def query_of(user_state: UserState, as_of: AsOf, trigger: Trigger, received_at: 
         if entry.weight < 0.0 and entry.action not in OPINIONS:
             if entry.item != NO_ITEM and len(disliked_items) < _DISLIKED_ITEMS and entry.item not in items:
                 disliked_items.setdefault(entry.item, min(-entry.weight / _DISLIKE_WEIGHT, 1.0))
+            if entry.item not in chosen:
+                turned_away.add(entry.item)
             continue
         if entry.item != NO_ITEM:
-            repeatable[entry.item] = repeatable.get(entry.item, 0.0) + math.exp(-place / _REPEAT_WINDOW)
+            chosen.add(entry.item)
+            if entry.item not in user_state.seen:  # its action does not say that the user knows it
+                unseen.append((entry.item, entry.ts))
         if len(items) == RECENT_ITEMS or place >= 2 * RECENT_ITEMS:
             continue
         # A rating at the middle of its scale, or below, says "engaged with", if nothing about liking.
@@ -97,7 +109,6 @@ def query_of(user_state: UserState, as_of: AsOf, trigger: Trigger, received_at: 
             part = np.float32(weight) * user_state.words[entry.digest]
             words = part if words is None else words + part
             words_weight += weight
-    repeatable = dict(sorted(repeatable.items(), key=lambda one: -one[1])[:_REPEATABLE_ITEMS])
     hidden = np.fromiter(user_state.hidden, np.int32, len(user_state.hidden))
     seen = np.fromiter(user_state.seen, np.int32, len(user_state.seen))
     long_term, disliked = user_state.long_term, user_state.disliked
@@ -119,13 +130,33 @@ def query_of(user_state: UserState, as_of: AsOf, trigger: Trigger, received_at: 
         words_weight=words_weight,
         disliked_items=np.fromiter(disliked_items, np.int32, len(disliked_items)),
         dislike_strength=max(disliked_items.values(), default=0.0),
-        repeatable=np.fromiter(repeatable, np.int32, len(repeatable)),
-        repeatable_weights=np.fromiter(repeatable.values(), np.float32, len(repeatable)),
+        history=_history(user_state, seen, unseen, turned_away),
         passed_over=_passed_over(user_state),
         captured={
             name: signal.capture(user_state) for name, signal in SIGNALS.items() if signal.capture is not None
         },
     )
+
+
+def _history(
+    user_state: UserState, seen: Handles, unseen: Sequence[tuple[int, float]], turned_away: Collection[int]
+) -> ItemHistory:
+    newest = np.fromiter(user_state.seen.values(), np.float64, len(seen))
+    items, times, counts = [seen], [newest], [np.ones(len(seen))]
+    if user_state.earlier:
+        keys = np.fromiter(user_state.earlier, np.int64, len(user_state.earlier))
+        items.append((keys & ((1 << VISIT_BITS) - 1)).astype(np.int32))
+        times.append((keys >> VISIT_BITS) * DAY_S)
+        counts.append(np.fromiter(user_state.earlier.values(), np.float64, len(keys)))
+    if unseen:
+        items.append(np.array([item for item, _ in unseen], np.int32))
+        times.append(np.array([ts for _, ts in unseen]))
+        counts.append(np.ones(len(unseen)))
+    history = ItemHistory(np.concatenate(items), np.concatenate(times), np.concatenate(counts))
+    if not turned_away:
+        return history
+    is_kept = ~np.isin(history.items, list(turned_away))
+    return ItemHistory(*(part[is_kept] for part in history))
 
 
 def _passed_over(user_state: UserState) -> Handles:

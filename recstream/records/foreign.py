@@ -181,7 +181,7 @@ def _envelope(record: dict[str, object], names: Sequence[str]) -> str:
     """What a record is around the wanted one, and what to send; empty where it is no envelope."""
     if isinstance(record.get("payload"), dict) and "schema" in record:
         return (
-            "a Kafka Connect envelope: set schemas.enable=false at its JsonConverter"
+            "a Connect envelope: set schemas.enable=false at its JsonConverter"
             + ", and unwrap the Debezium change event (ExtractNewRecordState)" * _is_change(record["payload"])
         )
     if _is_change(record):

@@ -7,7 +7,7 @@ from typing import Final
 from recstream.config import ConfigError
 from recstream.connectors.base import ConnectorError
 from recstream.dataflow.users import BarrierError
-from recstream.encoders.base import EncoderError, UnencodableError
+from recstream.encoders.base import EncoderError, EncoderSettingsError, UnencodableError
 from recstream.items.codec import RowFormatError
 from recstream.records.reject_limit import RejectLimitError
 from recstream.runtime.locks import StoreBusyError
@@ -85,7 +85,7 @@ def exit_code(fault: Exception) -> int:
     """Exit code of a process or command that ends with this fault."""
     if isinstance(fault, RejectLimitError):
         return EXIT_REJECT_LIMIT
-    if isinstance(fault, (ConfigError, RefusedError, StoreMismatchError)):
+    if isinstance(fault, (ConfigError, EncoderSettingsError, RefusedError, StoreMismatchError)):
         return EXIT_SETTINGS
     return fault.exit_code if isinstance(fault, ConnectorError) else EXIT_FAULT
 

@@ -61,7 +61,7 @@ def main() -> int:
     wiring.database  # noqa: B018 - a store that does not fit is refused before the processes meet
     rules = wiring.rules()
     if settings.encoder.preload and settings.encoder.backend == "transformers":
-        wiring.preload()
+        wiring.preload(_fail)
     flow = recommend_flow(wiring.live_inputs(), wiring.live_outputs(), wiring.services(), rules)
 
     def finish() -> None:

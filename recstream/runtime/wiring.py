@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +16,7 @@ from recstream.dataflow.outputs import Inputs, Outputs
 from recstream.dataflow.services import DataflowRules, IdleRefreshRules, Services
 from recstream.encoders.base import Encoder, EncoderSpec
 from recstream.encoders.cached import CachedEncoder, open_cached_encoder
+from recstream.items.jit import keep_compiled_in
 from recstream.metrics.accounting import Summary
 from recstream.metrics.health import Health
 from recstream.metrics.prometheus import PrometheusMeters
@@ -44,6 +46,8 @@ __all__ = [
     "health_of",
     "store_meta",
 ]
+
+log = logging.getLogger(__name__)
 
 SCHEMA = 3
 """Version of the store's layout."""
@@ -196,8 +200,15 @@ class Wiring:
 
     @cached_property
     def encoder(self) -> CachedEncoder:
-        """The encoder behind its caches."""
+        """The encoder behind its caches. Beside them compiled code is kept if numba has no other place."""
         settings = self.settings
+        if not keep_compiled_in(settings.cache_dir / "compiled"):
+            log.warning(
+                "compiled code cannot be kept, so that each start compiles for a minute or two: neither the "
+                "package's folder, nor the user's cache folder, nor %s can be written; set "
+                "NUMBA_CACHE_DIR to one that can",
+                settings.cache_dir,
+            )
         return open_cached_encoder(
             encoder_spec(settings),
             settings.cache_dir if settings.cache.enabled else None,
@@ -206,12 +217,18 @@ class Wiring:
             meters=self.meters,
         )
 
-    def preload(self) -> None:
-        """Load the model in a thread of its own, past the caches, which would answer without it."""
+    def preload(self, failed: Callable[[BaseException], None]) -> None:
+        """Load the model in a thread of its own, past the caches, which would answer without it.
+
+        ``failed`` is called from that thread with what went wrong.
+        """
         encoder = self.encoder
 
         def load() -> None:
-            encoder.warm_up()
+            try:
+                encoder.warm_up()
+            except Exception as error:  # it would end the thread alone
+                failed(error)
 
         threading.Thread(target=load, name="preload", daemon=True).start()
 

@@ -141,6 +141,7 @@ class ItemStore(Protocol):
       ``changed_since(-1)`` gives all.
     * ``version()``: a number that differs whenever a write of any process may have changed the answer
       of ``changed_since``; cheap to ask (a few ms).
+    * ``titles(ids)``: those of the items that are stored and not deleted, by id.
     """
 
     def upsert(self, rows: Sequence[ItemRow]) -> None:
@@ -153,6 +154,10 @@ class ItemStore(Protocol):
 
     def version(self) -> int:
         """Table version as of now, writes of other processes included."""
+        ...
+
+    def titles(self, item_ids: Sequence[str]) -> dict[str, str]:
+        """Titles of those items that are there."""
         ...
 
     def count(self) -> int:

@@ -163,6 +163,11 @@ class MemoryItemStore:
         self.rows |= {row.item_id: row._replace(vector=_frozen(row.vector, self.dim)) for row in rows}
         self._version += bool(rows)
 
+    def titles(self, item_ids: Sequence[str]) -> dict[str, str]:
+        """Titles of those items that are there."""
+        _note(self.calls, "titles", tuple(item_ids))
+        return {k: self.rows[k].title for k in item_ids if k in self.rows and not self.rows[k].deleted}
+
     def changed_since(self, seq: int) -> list[ItemRow]:
         """Rows written after ``seq``, by ``(seq, item_id)``."""
         _note(self.calls, "changed_since", ())

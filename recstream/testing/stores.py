@@ -377,6 +377,13 @@ class ItemStoreContract(ABC):
             store.maintain()
         assert [row.seq for row in store.changed_since(1)] == [2, 3, 3]
 
+    def test_titles_are_those_of_items_that_are_there(self) -> None:
+        """Not of unknown or deleted ones, whatever the ids look like."""
+        store = self.make()
+        store.upsert([item_row("a"), item_row("b", 2, deleted=True), item_row("o'neil", 3, title="")])
+        assert store.titles(["a", "b", "c", "o'neil", "a"]) == {"a": "title 1", "o'neil": ""}
+        assert store.titles([]) == {}
+
     @few
     @given(
         st.lists(st.tuples(texts, texts, st.lists(texts, max_size=3)), max_size=5, unique_by=lambda t: t[0])

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from recstream.items.catalogue import Catalogue
 from recstream.items.codec import decode_state, encode_state
+from recstream.records.actions import DEFAULT_ACTIONS
 from recstream.records.arrays import Vector
 from recstream.records.event import Event
 from recstream.records.transport import Partition, shard_of
 from recstream.users.decayed_sum import DecayedSum
 from recstream.users.deduplication import EventIds
 from recstream.users.sessions import NO_ITEM, RecentEvent, Session
-from recstream.users.state import AsOf, Barrier, Latest, Refusal, Unconfirmed, UserState, WaitingEvent
+from recstream.users.state import (
+    AsOf,
+    Barrier,
+    Latest,
+    Refusal,
+    Unconfirmed,
+    UserState,
+    Visits,
+    WaitingEvent,
+    day_of,
+    visit_key,
+    visit_of,
+)
 
 __all__ = ["OPEN_SESSION", "UNCONFIRMED", "WAITING", "UserRow", "user_row", "user_state_of"]
 
@@ -26,8 +40,8 @@ UNCONFIRMED: Final = 2
 OPEN_SESSION: Final = 4
 """Flag of `UserRow.unfinished`: a session was not announced as closed."""
 
-_LAYOUT: Final = 2
-"""Layout of the state of users; a change raises it. States of layout 1 are read as well."""
+_LAYOUT: Final = 3
+"""Layout of the state of users; a change raises it. States of layouts 1 and 2 are read as well."""
 
 
 class UserRow(NamedTuple):
@@ -72,6 +86,8 @@ def user_row(user_state: UserState, catalogue: Catalogue, shards: int, *, sessio
         user_state.ids.to_bytes(),
         [(one.barrier, *_output_out(one.what, ids)) for one in user_state.outbox],
         [(*where, *refusal) for where, refusal in user_state.refused.items()],
+        _visits_out(user_state.earlier, user_state.seen, ids),
+        user_state.counted_from,
     ]
     if user_state.long_term is None:
         taste = np.zeros(catalogue.dim, np.float32)
@@ -96,13 +112,15 @@ def user_state_of(row: UserRow, catalogue: Catalogue) -> UserState:
     Raises:
         RowFormatError: the state has a layout that this version does not read.
     """
-    version, state = decode_state(row.state, f"user {row.user_id!r}", (1, _LAYOUT))
+    version, state = decode_state(row.state, f"user {row.user_id!r}", (1, 2, _LAYOUT))
     if version == 1:
         state = _from_layout_1(state)
+    if version <= 2:
+        state = _from_layout_2(state)
     long_term, disliked, recent, words, seen, hidden, shown, offset_ranges, as_of, waiting, announced = state[
         :11
     ]
-    known_ids, outbox, refused = state[11:]
+    known_ids, outbox, refused, earlier, counted_from = state[11:]
     waits = [WaitingEvent(received_at, _event_in(event)) for received_at, event in waiting]
     return UserState(
         user_id=row.user_id,
@@ -115,6 +133,8 @@ def user_state_of(row: UserRow, catalogue: Catalogue) -> UserState:
         ],
         words={int(digest): np.frombuffer(raw, np.float32) for digest, raw in words.items()},
         seen=_latest_in(seen, catalogue),
+        earlier=_visits_in(earlier, seen[0], catalogue),
+        counted_from=counted_from,
         hidden=_latest_in(hidden, catalogue),
         shown=_latest_in(shown, catalogue),
         offset_ranges=offset_ranges,
@@ -137,6 +157,24 @@ def _from_layout_1(state: list[Any]) -> list[Any]:
     offset_ranges = {log: [0, offset] for log, offset in state[7].items()}
     ids = EventIds((entry[0], entry[1]) for entry in state[2] if not entry[1] & 1)
     return [*state[:7], offset_ranges, *state[8:], ids.to_bytes(), [], []]
+
+
+def _from_layout_2(state: list[Any]) -> list[Any]:
+    """Bring a state of layout 2 to layout 3. It counted no events: the recent ones, which it holds, are."""
+    names, stamps = state[4]
+    place = {name: at for at, name in enumerate(names)}
+    found: Counter[tuple[int, int]] = Counter()
+    is_counted = [False] * len(names)
+    for ts, _, item, weight, action in reversed(state[2]):
+        known = DEFAULT_ACTIONS.get(action)
+        if item not in place or not (weight >= 0.0 if known is None else known.seen):
+            continue
+        at = place[item]
+        if ts == stamps[at] and not is_counted[at]:
+            is_counted[at] = True  # the newest event of an item is what its time stands for
+        else:
+            found[day_of(ts), at] += 1
+    return [*state, _columns([(day, at, count) for (day, at), count in found.items()]), 0]
 
 
 def _unfinished(user_state: UserState, *, sessions: bool) -> int:
@@ -174,6 +212,27 @@ def _latest_out(latest: Latest, ids: list[str]) -> tuple[list[str], list[float]]
 def _latest_in(stored: Any, catalogue: Catalogue) -> Latest:
     items, stamps = stored
     return {catalogue.intern(item): ts for item, ts in zip(items, stamps, strict=True)}
+
+
+def _visits_out(visits: Visits, seen: Latest, ids: list[str]) -> tuple[list[int], list[int], list[int]]:
+    """Days, items and counts. An item is told by its place among the names of ``seen``."""
+    place = {name: at for at, name in enumerate(sorted(ids[item] for item in seen))} if visits else {}
+    rows = []
+    for key, count in visits.items():
+        day, item = visit_of(key)
+        rows.append((day, place[ids[item]], count))
+    return _columns(rows)
+
+
+def _columns(rows: list[tuple[int, int, int]]) -> tuple[list[int], list[int], list[int]]:
+    rows.sort()
+    return [day for day, _, _ in rows], [at for _, at, _ in rows], [count for _, _, count in rows]
+
+
+def _visits_in(stored: Any, names: list[str], catalogue: Catalogue) -> Visits:
+    return {
+        visit_key(day, catalogue.intern(names[at])): count for day, at, count in zip(*stored, strict=True)
+    }
 
 
 def _event_out(event: Event) -> list[Any]:

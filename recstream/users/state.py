@@ -21,7 +21,9 @@ from recstream.users.offset_ranges import OffsetRanges, absorb, is_absorbed, kee
 from recstream.users.sessions import NO_ITEM, RecentEvent, Session
 
 __all__ = [
+    "DAY_S",
     "RECENT_ITEMS",
+    "VISIT_BITS",
     "AsOf",
     "Barrier",
     "Examined",
@@ -31,7 +33,11 @@ __all__ = [
     "Unconfirmed",
     "UserState",
     "UserStateRules",
+    "Visits",
     "WaitingEvent",
+    "day_of",
+    "visit_key",
+    "visit_of",
 ]
 
 RECENT_ITEMS: Final = 20
@@ -126,7 +132,7 @@ class UserStateRules:
     recent: int
     """Most recent events kept a user."""
     history: int
-    """Most seen items kept a user, the newest; as many hidden and shown ones."""
+    """Most seen items kept a user, the newest; as many hidden and shown ones, and days with an item."""
     max_waiting: int
     """Most events of a user that wait for their items."""
     dedup: int
@@ -135,6 +141,35 @@ class UserStateRules:
 
 Latest: TypeAlias = dict[int, float]
 """Newest event time by catalogue handle."""
+Visits: TypeAlias = dict[int, int]
+"""Number of events by day and catalogue handle: see `visit_key`."""
+DAY_S: Final = 86400.0
+"""Seconds of a day."""
+VISIT_BITS: Final = 32
+"""Bits of a key of `Visits` that are the handle; above them is the day."""
+
+
+def visit_key(day: int, item: int) -> int:
+    """Give the key of an item and a day, counted from 1970 in UTC. Keys are in the order of their days."""
+    return day << VISIT_BITS | item
+
+
+def visit_of(key: int) -> tuple[int, int]:
+    """Give the day and the item of a key.
+
+    >>> visit_of(visit_key(20_000, 7))
+    (20000, 7)
+    """
+    return key >> VISIT_BITS, key & (1 << VISIT_BITS) - 1
+
+
+def day_of(ts: float) -> int:
+    """Give the day of an event time, counted from 1970 in UTC.
+
+    >>> day_of(86399.9), day_of(86400.0)
+    (0, 1)
+    """
+    return int(ts // DAY_S)
 
 
 @dataclass(slots=True, eq=False)
@@ -158,6 +193,11 @@ class UserState:
     """Encoded texts of those recent events that stand for words, by digest."""
     seen: Latest = field(default_factory=dict)
     """Items that the user knows, so that lists may leave them out."""
+    earlier: Visits = field(default_factory=dict)
+    """How often the user dealt with the items of ``seen`` before: their events but for the newest of each."""
+    counted_from: int = 0
+    """The day from which on ``earlier`` counts: the one after the newest event of any item that ``seen`` had
+    no room for."""
     hidden: Latest = field(default_factory=dict)
     """Items that are never shown to the user again."""
     shown: Latest = field(default_factory=dict)
@@ -317,7 +357,31 @@ class UserState:
                 self.disliked = DecayedSum.empty(catalogue.dim)
             self.disliked.add(catalogue.vector(item), -weight, event.ts, rules.half_life_s)
         if rules.decode.actions[event.action].seen:
-            _keep_newest(self.seen, item, event.ts, rules.history, catalogue.ids)
+            self._know(item, event.ts, rules.history, catalogue.ids)
+
+    def _know(self, item: int, ts: float, bound: int, ids: list[str]) -> None:
+        """Note that the user dealt with an item, and when.
+
+        An item that `seen` gives up takes all days up to its own with it, of every item. So an item that
+        comes back has the same count whether it came back before it was given up or after.
+        """
+        before = self.seen.get(item)
+        given_up = _keep_newest(self.seen, item, ts, bound, ids)
+        if given_up is not None and day_of(given_up) >= self.counted_from:
+            self.counted_from = day_of(given_up) + 1
+            first = visit_key(self.counted_from, 0)
+            self.earlier = {key: count for key, count in self.earlier.items() if key >= first}
+        if before is None:
+            return
+        day = day_of(min(before, ts))
+        if day < self.counted_from:
+            return
+        key = visit_key(day, item)
+        self.earlier[key] = self.earlier.get(key, 0) + 1
+        while len(self.earlier) > bound:
+            oldest, _ = visit_of(min(self.earlier))
+            on_that_day = [key for key in self.earlier if visit_of(key)[0] == oldest]
+            del self.earlier[min(on_that_day, key=lambda key: ids[visit_of(key)[1]])]
 
     def _refused(self, event: Event) -> bool:
         return (event.partition.identity, event.offset) in self.refused
@@ -338,15 +402,18 @@ class UserState:
                 self.words.pop(digest, None)
 
 
-def _keep_newest(latest: Latest, item: int, ts: float, bound: int, ids: list[str]) -> None:
+def _keep_newest(latest: Latest, item: int, ts: float, bound: int, ids: list[str]) -> float | None:
     """Note the event time of an item, and keep the ``bound`` items of the newest times.
 
-    Keeping exactly as many after every step makes the result independent of the order of events. Ties
-    break by id, for handles differ from process to process.
+    Gives the newest time of an item that there was no room for. Keeping exactly as many after every step
+    makes the result independent of the order of events. Ties break by id, for handles differ from process to
+    process.
     """
     before = latest.get(item)
     if before is None or ts > before:
         latest[item] = ts
+    oldest = None
     while len(latest) > bound:
         oldest = min(latest.values())
         del latest[min((one for one, at in latest.items() if at == oldest), key=ids.__getitem__)]
+    return oldest

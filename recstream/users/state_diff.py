@@ -10,7 +10,7 @@ import numpy as np
 
 from recstream.users.decayed_sum import DecayedSum
 from recstream.users.sessions import NO_ITEM
-from recstream.users.state import Latest, UserState
+from recstream.users.state import Latest, UserState, visit_of
 
 __all__ = ["LEFT_OUT", "TOLERANCE", "differences"]
 
@@ -47,15 +47,18 @@ def differences(
     ["seen: only in one 'a' at 1.0; only in other 'b' at 1.0"]
     """
     found: list[str] = []
-    if one.version != other.version:
-        found.append(f"version: {one.version} in {names[0]}, {other.version} in {names[1]}")
+    for part in ("version", "counted_from"):
+        mine, theirs = getattr(one, part), getattr(other, part)
+        if mine != theirs:
+            found.append(f"{part}: {mine} in {names[0]}, {theirs} in {names[1]}")
     for part in ("long_term", "disliked"):
         found += _of_sums(part, getattr(one, part), getattr(other, part), names, tolerance)
     found += _of_entries("recent", _recent(one, ids), _recent(other, other_ids), names, _recent_text)
     found += _of_words(one, other, names, tolerance)
     for part in ("seen", "hidden", "shown"):
-        mine, theirs = _latest(getattr(one, part), ids), _latest(getattr(other, part), other_ids)
-        found += _of_entries(part, mine, theirs, names, _latest_text)
+        newest, others = _latest(getattr(one, part), ids), _latest(getattr(other, part), other_ids)
+        found += _of_entries(part, newest, others, names, _latest_text)
+    found += _of_entries("earlier", _earlier(one, ids), _earlier(other, other_ids), names, _earlier_text)
     found += _of_entries("waiting", _waiting(one), _waiting(other), names, _waiting_text)
     return found
 
@@ -128,6 +131,16 @@ def _latest(latest: Latest, ids: Sequence[str]) -> list[tuple[str, float]]:
 
 def _latest_text(entry: tuple[str, float]) -> str:
     return f"{entry[0]!r} at {entry[1]!r}"
+
+
+def _earlier(user_state: UserState, ids: Sequence[str]) -> list[tuple[str, int, int]]:
+    visits = [(*visit_of(key), count) for key, count in user_state.earlier.items()]
+    return [(ids[item], day, count) for day, item, count in visits]
+
+
+def _earlier_text(entry: tuple[str, int, int]) -> str:
+    item_id, day, count = entry
+    return f"{item_id!r} {count} times on day {day}"
 
 
 def _waiting(user_state: UserState) -> list[tuple[object, ...]]:

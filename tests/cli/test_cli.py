@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 
 import jsonschema
 import orjson
 import pytest
 import typer.main
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.core import TyperGroup
 from typer.testing import CliRunner
 
@@ -47,7 +51,7 @@ HELP = {
     "deadletter": ("list", "replay"),
     "deadletter list": ("--reason", "--limit", "--json", "--set"),
     "deadletter replay": ("--reason", "--to", "--stream", "--dry-run", "events.dedup"),
-    "tail": ("--user", "--file", "--from-start", "--json"),
+    "tail": ("--user", "--file", "--from-start", "--json", "--store"),
     "show": ("--model", "--search", "--json", "--store"),
     "model": ("reset",),
     "model reset": ("--store", "No job may be running"),
@@ -92,6 +96,18 @@ def test_help_names_every_option(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     told = " ".join(shown.output.replace("│", " ").split())
     for word in HELP[name]:
         assert word in told
+
+
+@pytest.mark.parametrize("name", ["", *HELP])
+def test_help_is_asked_for_in_one_letter_too(name: str) -> None:
+    said = [CliRunner().invoke(app, [*name.split(), word]).output for word in ("-h", "--help")]
+    assert said[0] == said[1]
+    assert "Usage: " in said[0]
+
+
+def test_the_version_is_told() -> None:
+    done = CliRunner().invoke(app, ["--version"])
+    assert (done.exit_code, done.output) == (0, f"recstream {version('recstream')}\n")
 
 
 @pytest.mark.parametrize("args", [("backfill", "--events", "log.jsonl"), ("catalogue", "load", "log.jsonl")])
@@ -201,7 +217,8 @@ def test_show_tells_a_user_and_their_list(made: Path) -> None:
     assert seen["after_search"]["version"] == seen["version"] + 1
     again = recstream("show", "u1", "--json", "--store", "state", *HASHING, cwd=made)
     assert orjson.loads(again.stdout)["version"] == seen["version"], "a look changes nothing"
-    fails(recstream("show", "nobody", "--store", "state", *HASHING, cwd=made), 1, "user 'nobody' is not in")
+    nobody = recstream("show", "nobody", "--store", "state", *HASHING, cwd=made)
+    fails(nobody, 1, "user 'nobody' is not in state", "1 s after it was read, at the latest")
 
 
 def test_tail_reads_lists_from_a_file(made: Path) -> None:
@@ -216,6 +233,103 @@ def test_tail_reads_lists_from_a_file(made: Path) -> None:
         1,
         "no list of user 'nobody'",
     )
+
+
+def test_tail_shows_titles_and_times(made: Path) -> None:
+    """The titles of the store that is named; without one, ids, and why."""
+    last = [one for one in read_lines(made / "lists.jsonl") if one["user_id"] == "u2"][-1]
+    told = recstream("tail", "--file", "lists.jsonl", "--user", "u2", "--store", "state", cwd=made)
+    assert told.stderr == ""
+    assert (
+        f"{datetime.fromtimestamp(int(last['generated_at']), timezone.utc)}".removesuffix("+00:00")
+        in told.stdout
+    )
+    titles = {one["item_id"]: one["title"] for one in read_lines(made / "items.jsonl")}
+    shown = told.stdout.rpartition("user u2")[2]
+    for one in last["items"][:5]:
+        assert titles[one["item_id"]] in shown
+    bare = recstream("tail", "--file", "lists.jsonl", "--user", "u2", "--store", "elsewhere", cwd=made)
+    assert bare.returncode == 0
+    assert last["items"][0]["item_id"] in bare.stdout
+    assert bare.stderr == "items are shown by their ids: elsewhere does not exist (--store names another)\n"
+    assert not (made / "elsewhere").exists()
+
+
+A_LIST: Record = {
+    "user_id": "zoë",
+    "version": 1,
+    "generated_at": 1.7e9,
+    "as_of": {"ts": 1.0, "partition": "[e]", "offset": 1},
+    "trigger": "event",
+    "items": [{"item_id": "東京", "rank": 1, "score": 1, "signals": {"fresh": 1.0}, "because": ["é"]}],
+    "model": {"encoder": "e", "catalogue": 1},
+    "of a later release": None,
+}
+"""With letters that not every terminal has."""
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=40),
+        st.recursive(
+            st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=5),
+            lambda inner: (
+                st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(sorted(A_LIST)), inner)
+            ),
+        ).map(orjson.dumps),
+        st.tuples(st.sampled_from(sorted(A_LIST)), st.sampled_from([None, [], {}, "x", -1, [{}]])).map(
+            lambda change: orjson.dumps(A_LIST | dict([change]))
+        ),
+        st.integers(0, 300).map(lambda cut: orjson.dumps(A_LIST)[:cut]),
+    ).map(lambda raw: raw.replace(b"\n", b" ").replace(b"\r", b" "))
+)
+@settings(max_examples=60, deadline=None)
+def test_what_is_no_list_is_one_line_and_the_lists_beside_it_are_printed(
+    tmp_path_factory: pytest.TempPathFactory, foreign: bytes
+) -> None:
+    file = tmp_path_factory.mktemp("lists") / "lists.jsonl"
+    file.write_bytes(b"\n".join([orjson.dumps(A_LIST), foreign, orjson.dumps(A_LIST)]))
+    for words in ((), ("--user", "zoë"), ("--json",)):
+        done = CliRunner().invoke(
+            app, ["tail", "--file", str(file), "--store", str(file.parent / "none"), *words]
+        )
+        assert done.exit_code == 0, done.output
+        assert done.stdout.count("zoë") in (2, 3), "the odd one may be a list yet"
+        told = [line for line in done.stderr.splitlines() if "is no list" in line]
+        assert len(told) <= 1
+        if foreign.strip() and not words:
+            assert bool(told) == (done.stdout.count("user ") == 2)
+            assert all(
+                "wanted a record as `recstream schema recommendation` describes" in one for one in told
+            )
+
+
+@pytest.mark.parametrize(
+    "args", [("tail", "--file", "lists.jsonl"), ("tail", "--file", "lists.jsonl", "--json")]
+)
+def test_a_terminal_that_lacks_a_letter_shows_its_number(tmp_path: Path, args: tuple[str, ...]) -> None:
+    write_lines(tmp_path / "lists.jsonl", [A_LIST])
+    env = {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        command(*args), env=environment(env), cwd=tmp_path, capture_output=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    if "--json" in args:
+        assert orjson.loads(done.stdout) == A_LIST, "JSON is UTF-8 wherever it goes"
+    else:
+        assert b"zo\\xeb" in done.stdout
+        assert b"\\u6771" in done.stdout
+
+
+def test_tail_says_who_was_erased(tmp_path: Path) -> None:
+    """A line of a file that deletes a list is told as a tombstone of a topic is."""
+    write_lines(tmp_path / "lists.jsonl", [A_LIST, {"user_id": "ann", "deleted": True}])
+    words = ["tail", "--file", str(tmp_path / "lists.jsonl"), "--user", "ann"]
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, done.stdout.count("user ")) == (0, 1)
+    assert "user ann  erased: their list is dropped" in done.stdout
+    raw = CliRunner().invoke(app, [*words, "--json"])
+    assert orjson.loads(raw.stdout) == {"user_id": "ann", "deleted": True}
 
 
 def test_forget_offline_erases_once(made: Path) -> None:
@@ -274,3 +388,22 @@ def test_a_store_made_with_another_encoder_is_refused_with_a_mend(made: Path) ->
     for args in (("show", "u1"), ("backfill", "--events", "events.jsonl")):
         done = recstream(*args, "--store", "state", *other, cwd=made)
         fails(done, 2, "error: store ", "encoder", "To mend it")
+
+
+def test_every_file_that_is_given_is_read(tmp_path: Path) -> None:
+    """As a shell gives them for a pattern; the last one alone was, of an option that is repeated."""
+    both = [write_lines(tmp_path / f"{number}.jsonl", [item(number)]) for number in (1, 2)]
+    done = recstream("catalogue", "load", *both, "--state", tmp_path / "s", *HASHING)
+    assert done.returncode == 0, done.stderr
+    assert "2 read" in done.stderr
+    gone = [
+        "--events",
+        str(tmp_path / "gone.jsonl"),
+        "--events",
+        str(both[0]),
+        "--state",
+        str(tmp_path / "t"),
+    ]
+    done = recstream("backfill", *gone, *HASHING)
+    assert done.returncode == 1
+    assert "gone.jsonl" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ from recstream.ranking.signals.table import default_weights
 from recstream.runtime.faults import known_fault
 from tests.evaluation.logs import items_of, log_of, write
 from tests.support.commands import recstream
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]  # only installed on 3.10
 
 ACTIONS = "ask = 1.0"
 
@@ -43,12 +49,21 @@ def arguments(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("repeats", ["always", None])
-def test_settings_to_write_keep_to_the_evaluated_policy_but_not_to_the_length(repeats: str | None) -> None:
+def test_settings_to_write_are_those_of_the_grid_and_the_policy_they_were_found_with(
+    tmp_path: Path, repeats: str | None
+) -> None:
     named = {"ranking.top_n": 30, "ranking.repeats": repeats}
-    (evaluated, written) = _points(["ranking.mmr=0.1"], None, None, named)["ranking.mmr=0.1"]
-    assert (evaluated.ranking.top_n, written.ranking.top_n) == (30, Settings().ranking.top_n)
-    assert written.ranking.repeats == evaluated.ranking.repeats == (repeats or "auto")
-    assert written.ranking.mmr == 0.1
+    grid = ["ranking.mmr=0.1", "ranking.weights.fresh=0.5", "profile.half_life_days=9"]
+    ((evaluated, found),) = _points(grid, None, ["kafka.bootstrap=elsewhere:1"], named).values()
+    assert (evaluated.ranking.top_n, evaluated.kafka.bootstrap) == (30, "elsewhere:1")
+    (tmp_path / "best.toml").write_text(evaluated.as_toml(found))
+    wanted: dict[str, Any] = {"mmr": 0.1, "weights": {"fresh": 0.5}}
+    if repeats:
+        wanted["repeats"] = repeats
+    written = tomllib.loads((tmp_path / "best.toml").read_text())
+    assert written == {"profile": {"half_life_days": 9.0}, "ranking": wanted}
+    again = Settings.load(tmp_path / "best.toml", {}, {"ranking.top_n": 30, "kafka.bootstrap": "elsewhere:1"})
+    assert again == evaluated
 
 
 def test_an_experiment_prints_tables_and_writes_its_page_and_the_best_settings(folder: Path) -> None:
@@ -67,7 +82,7 @@ def test_an_experiment_prints_tables_and_writes_its_page_and_the_best_settings(f
     value = chosen.ranking.weights["followed"]
     assert value in (0.1, 0.9)
     assert f"best of 2: ranking.weights.followed={value}" in best
-    assert (chosen.encoder.backend, chosen.ranking.top_n) == ("hashing", Settings().ranking.top_n)
+    assert tomllib.loads(best) == {"ranking": {"weights": {"followed": value}}}
     lines = done.stdout.split("grid, the best first")[1].splitlines()[2:]
     assert lines[0].startswith(f"ranking.weights.followed={value}")
     best_ndcg, other_ndcg = (float(line.split()[-1]) for line in lines)
@@ -131,6 +146,7 @@ def test_a_log_that_is_not_in_order_of_time_is_told_and_can_be_sorted(folder: Pa
     ("more", "word"),
     [
         (("--against", "itemkn"), "wanted all, none, or names among"),
+        (("--against", "owncounts"), "wanted all, none, or names among"),
         (("--when", "later"), "wanted request or emitted or both"),
         (("--last-frac", "0"), "wanted a share above 0"),
         (("--ablate", "txt"), "wanted all, groups, a group (text,"),

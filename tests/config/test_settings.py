@@ -449,3 +449,17 @@ def test_a_store_of_a_file_that_is_not_relative_is_where_it_says(
 ) -> None:
     settings = Settings.load(write(f'[store]\npath = "{path}"'), {})
     assert settings == Settings.load(None, {}, {"store.path": path})
+
+
+@given(st.data())
+def test_settings_printed_by_name_are_those_and_no_others(data: st.DataObject) -> None:
+    """Those of a table by its name, or one by one."""
+    drawn = {"ranking.top_n": 7, "ranking.weights.fresh": 0.5, "events.actions.like": 2.5, "kafka.group": "g"}
+    names = data.draw(st.sets(st.sampled_from(sorted(drawn))))
+    settings = Settings.load(None, {}, drawn)
+    again = Settings.load(_in_memory(settings.as_toml(names)), {})
+    assert again == Settings.load(None, {}, {name: drawn[name] for name in names})
+    tables = {"ranking.weights", "events.actions"}
+    whole = Settings.load(_in_memory(settings.as_toml(tables)), {})
+    assert (whole.ranking.weights, whole.events.actions) == ({"fresh": 0.5}, {"like": 2.5})
+    assert whole.ranking.top_n == Settings().ranking.top_n

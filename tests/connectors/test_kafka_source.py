@@ -388,13 +388,19 @@ def test_a_cluster_that_comes_while_it_is_waited_for_is_read(topic: Topics, brok
     assert told == ["no answer", ""]
 
 
-def test_the_address_that_a_broker_sends_its_clients_to_is_named_where_it_cannot_be_reached() -> None:
+@pytest.mark.parametrize("listens", [False, True], ids=["refused", "hangs up"])
+def test_the_address_that_a_broker_sends_its_clients_to_is_named_where_it_cannot_be_reached(
+    listens: bool,
+) -> None:
     proxy = KafkaProxy()
     with EmbeddedBroker(advertised=proxy.address) as own:
         proxy.target = int(own.bootstrap.split(":")[1])
         ensure_topics(own.bootstrap, {"events": 2})
         assert overview(own.bootstrap, ["events"]).out_of_reach == {}
-        proxy.close()
+        if listens:
+            proxy.target = 1  # where nobody listens
+        else:
+            proxy.close()
         assert list(overview(own.bootstrap, ["events"]).out_of_reach) == [proxy.address]
         with pytest.raises(NoAnswerFault, match=rf"sends its clients to {proxy.address}, .*advertised"):
             _source(own.bootstrap, ["events"], timeout_s=1.0).list_parts()

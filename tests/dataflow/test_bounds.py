@@ -73,7 +73,7 @@ def assert_within(user_state: UserState, rules: UserStateRules) -> None:
     """Every growing thing of a profile is within its bound."""
     assert len(user_state.recent) <= rules.recent
     assert len(user_state.words) <= rules.recent
-    for items in (user_state.seen, user_state.hidden, user_state.shown):
+    for items in (user_state.seen, user_state.earlier, user_state.hidden, user_state.shown):
         assert len(items) <= rules.history
     assert len(user_state.waiting) <= rules.max_waiting
     assert len(user_state.ids) <= rules.dedup
@@ -245,3 +245,8 @@ def test_a_usual_user_takes_a_few_kilobytes() -> None:
         )
     size = len(user_row(user_state, catalogue, 32).state)
     assert 4_000 < size < 10_000
+    for number in range(40):
+        one = event(90_000.0 * number, "view", f"i{number % 10}", offset=40 + number)
+        user_state.observe(one, catalogue, replace(SMALL, recent=64, history=1000), 0.0)
+    again = len(user_row(user_state, catalogue, 32).state)
+    assert again - size < 3_000, "of forty events with known items, 24 fit the newest 64"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 import time
 from collections.abc import Iterator
 
@@ -130,7 +131,8 @@ def test_a_server_that_refuses_a_plain_text_too_is_at_fault_itself(
     message = failure(spec(server))
     assert f"refuses a plain text too: got HTTP {status}" in message
     assert "to mend it: check url, model and prefix, lower max_tokens" in message
-    assert [question["input"] for question in server.questions] == [["jazz"], [PLAIN_TEXT]]
+    assert [question["input"] for question in server.questions] == [["jazz"], [PLAIN_TEXT], [PLAIN_TEXT]]
+    assert "encoding_format" not in server.questions[-1]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,9 @@ def test_a_server_that_refuses_a_plain_text_too_is_at_fault_itself(
         (b"<html>", "not an embeddings answer: got JSONDecodeError"),
         ([], "not an embeddings answer"),
         ({"data": []}, "other rows than asked: got 0, wanted 1"),
-        ({"data": [{"index": 1, "embedding": [1.0] * 4}]}, "other rows than asked"),
+        ({"data": [{"index": 1, "embedding": [1.0] * 4}]}, "other rows than asked: got index 1, wanted each"),
+        ({"data": [{"embedding": [1.0] * 4}]}, "KeyError('index') in"),
+        ({"data": [{"index": 0, "embedding": [[1.0] * 4] * 3}]}, "3 vectors for one text"),
         ({"data": [{"index": 0, "embedding": "AAA"}]}, "not an embeddings answer"),
     ],
 )
@@ -157,6 +161,7 @@ def test_nonsense_is_an_error_that_says_which(server: EmbeddingsServer, answer: 
         ([None, 1.0, 1.0, 1.0], "no direction"),
         ([1e300, 1.0, 1.0, 1.0], "no direction"),
         ([0.0] * 4, "no direction"),
+        ([], "the server's vectors are empty"),
     ],
 )
 def test_a_server_that_gives_a_plain_text_no_usable_vector_either_is_at_fault_itself(
@@ -164,12 +169,15 @@ def test_a_server_that_gives_a_plain_text_no_usable_vector_either_is_at_fault_it
 ) -> None:
     server.reply = lambda question, n: (200, {"data": [{"index": 0, "embedding": numbers}]})
     assert said in failure(spec(server))
-    assert [question["input"] for question in server.questions] == [["jazz"], [PLAIN_TEXT]]
+    asked = [question["input"] for question in server.questions]
+    again = [[PLAIN_TEXT]] if said == "another dimension" else []  # with dimensions
+    assert asked == [["jazz"], [PLAIN_TEXT], *again]
 
 
 def test_another_model_behind_the_url_is_named_with_both_dimensions(server: EmbeddingsServer) -> None:
     server.reply = lambda question, n: (200, {"data": rows(question, dim=6)})
     message = failure(spec(server))
+    assert [question.get("dimensions") for question in server.questions] == [None, None, 4]
     assert (
         "another dimension: it has another model than before, or encoder.dim is wrong: got 6, wanted 4"
         in message
@@ -253,3 +261,153 @@ def test_the_fault_of_one_request_among_many_is_that_of_all(server: EmbeddingsSe
     with pytest.raises(EncoderError, match="HTTP 404"):
         encoder.encode([*"abcdefgh" * 20, "bad"])
     encoder.close()
+
+
+def knows_no_base64(question: Question, _: int) -> Answer:
+    if "encoding_format" in question:
+        return 400, {"message": "base64 encoding is not currently supported"}
+    return 200, {"data": [{"index": i, "embedding": [1.0, 2.0]} for i in range(len(question["input"]))]}
+
+
+@pytest.mark.parametrize("dim", [0, 2])
+def test_a_server_that_knows_no_base64_is_asked_without_from_then_on(
+    server: EmbeddingsServer, dim: int
+) -> None:
+    server.reply = knows_no_base64
+    encoder = open_encoder(spec(server, dim=dim))
+    assert encoder.encode([f"text {i}" for i in range(100)]).shape == (100, 2)
+    before = len(server.questions)
+    encoder.encode(["jazz"])
+    assert [len(question["input"]) for question in server.questions[before:]] == [1]
+    assert len(server.texts()) < 2 * 101 + 10, "asked twice at most, but for a few plain texts"
+    encoder.close()
+
+
+def test_a_text_is_to_blame_with_a_server_that_knows_no_base64_too(server: EmbeddingsServer) -> None:
+    server.reply = lambda question, n: (
+        (422, {"error": "too long"}) if "bad" in question["input"] else knows_no_base64(question, n)
+    )
+    encoder = open_encoder(spec(server, dim=2))
+    with pytest.raises(UnencodableError, match=r"1 of 3 texts cannot .* text 1: .* HTTP 422"):
+        encoder.encode(["a", "bad", "b"])
+    encoder.close()
+
+
+def shortens(question: Question, _: int) -> Answer:
+    return 200, {"data": rows(question, dim=question.get("dimensions", 8))}
+
+
+def test_a_server_that_can_shorten_vectors_is_asked_for_the_wanted_dimensions(
+    server: EmbeddingsServer,
+) -> None:
+    server.reply = shortens
+    encoder = open_encoder(spec(server, dim=4))
+    assert encoder.encode(["a", "b"]).shape == (2, 4)
+    encoder.encode(["c"])
+    assert [question.get("dimensions") for question in server.questions] == [None, None, 4, 4, 4]
+    encoder.close()
+
+
+def test_it_is_asked_so_by_all_requests_that_are_in_flight(server: EmbeddingsServer) -> None:
+    all_asked = threading.Barrier(4)
+
+    def together(question: Question, n: int) -> Answer:
+        if n <= 8:  # the first four texts, then four plain ones
+            all_asked.wait(10)
+        return shortens(question, n)
+
+    server.reply = together
+    encoder = open_encoder(spec(server, dim=4))
+    assert encoder.encode([f"text {i}" for i in range(4 * 32)]).shape == (128, 4)
+    encoder.close()
+
+
+def test_a_server_that_gives_the_wanted_dimensions_is_not_asked_for_them(server: EmbeddingsServer) -> None:
+    """For one that cannot shorten vectors would refuse."""
+    encoder = open_encoder(spec(server, dim=4))
+    encoder.encode(["a"])
+    assert "dimensions" not in server.questions[0]
+    encoder.close()
+
+
+def test_a_server_that_refuses_the_wanted_dimensions_is_named_with_what_it_gives(
+    server: EmbeddingsServer,
+) -> None:
+    server.reply = lambda question, n: (
+        (400, {"error": "no matryoshka"}) if "dimensions" in question else shortens(question, n)
+    )
+    message = failure(spec(server, dim=4))
+    assert "gives 8 numbers a text, and refuses to give 4 (dimensions): got HTTP 400" in message
+    assert "set encoder.dim to what the model gives" in message
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("", "/v1/embeddings"),
+        ("/v1", "/v1/embeddings"),
+        ("/v1beta/openai/", "/v1beta/openai/embeddings"),
+        ("/api/paas/v4", "/api/paas/v4/embeddings"),
+        ("/behind/gateway", "/behind/gateway/v1/embeddings"),
+        ("/deployments/m/embeddings?api-version=1", "/deployments/m/embeddings?api-version=1"),
+    ],
+)
+def test_a_server_is_found_at_the_path_that_is_named(server: EmbeddingsServer, url: str, path: str) -> None:
+    server.only_path = path
+    encoder = open_encoder(spec(server, url=server.url + url))
+    for _ in range(2):
+        assert encoder.encode(["a"]).shape == (1, 4)
+    assert server.paths[-2:] == [path, path]
+    assert len(server.paths) <= 3
+    encoder.close()
+
+
+def test_a_server_that_is_at_no_path_is_named_with_all_that_were_asked(server: EmbeddingsServer) -> None:
+    server.only_path = "/elsewhere"
+    message = failure(spec(server, url=f"{server.url}/api"))
+    assert f"at {server.url}/api/v1/embeddings: the server refused the request: got HTTP 404" in message
+    assert f"; the same at {server.url}/api/embeddings" in message
+
+
+@pytest.fixture
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9"])
+@pytest.mark.usefixtures("no_proxy")
+def test_this_machine_is_reached_without_the_proxy_of_the_environment(
+    server: EmbeddingsServer, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    for host in ("127.0.0.1", "localhost"):
+        encoder = open_encoder(spec(server, url=server.url.replace("127.0.0.1", host)))
+        assert encoder.encode(["a"]).shape == (1, 4)
+        encoder.close()
+
+
+@pytest.mark.usefixtures("no_proxy")
+def test_a_proxy_of_the_environment_is_named_and_how_to_go_without(
+    server: EmbeddingsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://ann:very-secret@127.0.0.1:9")
+    message = failure(spec(server, url="http://embeddings.example/v1", retries=1))
+    assert "through the proxy http://127.0.0.1:9 of the environment: no answer" in message
+    assert "to go without the proxy, set NO_PROXY=embeddings.example" in message
+    monkeypatch.setenv("http_proxy", server.url)
+    encoder = open_encoder(spec(server, url="http://embeddings.example/v1"))
+    assert encoder.encode(["a"]).shape == (1, 4), "it goes through the proxy"
+    assert server.paths == ["http://embeddings.example/v1/embeddings"]
+    encoder.close()
+
+
+@pytest.mark.usefixtures("no_proxy")
+def test_a_proxy_of_a_kind_that_is_not_known_is_named(
+    server: EmbeddingsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "gopher://127.0.0.1:9")
+    message = failure(spec(server, url="http://embeddings.example/v1"))
+    assert "through the proxy gopher://127.0.0.1:9 of the environment: the proxy cannot be used" in message

@@ -60,6 +60,11 @@ def test_popularity_counts_and_recent_popularity_fades_by_e_in_a_thousand_events
     np.testing.assert_allclose(lately[1:4] / lately[3], [age[1] / age[3], age[2] / age[3], 1.0])
 
 
+def test_own_counts_are_the_users_own() -> None:
+    log = [(0, 1), (1, 2), (0, 3), (0, 1), (1, 2), (0, 4)]
+    assert scores_of(log, "owncounts", 0)[:5].tolist() == [0, 2, 0, 1, 1]
+
+
 def test_recent_popularity_survives_a_log_of_any_length() -> None:
     history = History(1, np.ones(2, np.bool_))
     history._gain = 9e199

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -116,6 +117,72 @@ def test_a_kernel_is_compiled_anew_when_one_that_it_calls_has_changed(tmp_path: 
         )
         assert float(done.stdout) == result
     assert len(list(tmp_path.rglob("outer.outer-*.nbc"))) == 1, "it is kept on disk"
+
+
+KEPT = """
+from pathlib import Path
+import sys
+from recstream.items.jit import compiled, keep_compiled_in
+import recstream.records.inner
+
+print(keep_compiled_in(Path(sys.argv[1])))
+import recstream.items.middle
+print(recstream.items.middle.passed_on(0.0))
+"""
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> Path:
+    """The code of a few kernels, where nothing can be kept beside it."""
+    code = Path(recstream.__file__).parent
+    package = tmp_path / "recstream"
+    for folder in ("items", "records"):
+        (package / folder).mkdir(parents=True)
+        (package / folder / "__pycache__").write_text("no folder, so that root cannot write into it either")
+        (package / folder / "__init__.py").write_text("")
+    (package / "__init__.py").write_text("")
+    for name in ("items/jit.py", "records/arrays.py"):
+        (package / name).write_text((code / name).read_text())
+    (package / "records" / "inner.py").write_text(INNER.format(result=1.0))
+    (package / "items" / "middle.py").write_text(MIDDLE)
+    return tmp_path
+
+
+def kept_in(nowhere: Path, folder: Path | str, **environ: str) -> list[str]:
+    """What the kernels' own program says, run by a user without a home."""
+    home = {"HOME": "/proc/no-such-folder", "PYTHONPATH": str(nowhere)}
+    plain = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    done = subprocess.run(
+        [sys.executable, "-c", KEPT, str(folder)],
+        cwd=nowhere,
+        env={**plain, **home, **environ},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.split()
+
+
+def test_without_a_home_compiled_code_is_kept_where_it_is_told(nowhere: Path) -> None:
+    """That of kernels whose module is imported before it is told, and of those after."""
+    folder = nowhere / "store" / "compiled"
+    assert kept_in(nowhere, folder) == ["True", "1.0"]
+    kept = {path.name.partition("-")[0]: path.stat().st_mtime_ns for path in folder.rglob("*.nbc")}
+    assert kept.keys() == {"inner.inner", "middle.passed_on"}
+    assert kept_in(nowhere, folder) == ["True", "1.0"]
+    again = {path.name.partition("-")[0]: path.stat().st_mtime_ns for path in folder.rglob("*.nbc")}
+    assert again == kept, "it is taken from there"
+
+
+def test_where_compiled_code_can_be_kept_nowhere_it_runs_and_says_so(nowhere: Path) -> None:
+    assert kept_in(nowhere, "/proc/no-such-folder") == ["False", "1.0"]
+
+
+def test_where_numba_finds_a_folder_by_itself_no_other_is_used(nowhere: Path) -> None:
+    own, told = nowhere / "own", nowhere / "told"
+    assert kept_in(nowhere, told, NUMBA_CACHE_DIR=str(own)) == ["True", "1.0"]
+    assert list(own.rglob("*.nbc"))
+    assert not told.exists()
 
 
 def test_what_kernels_share_depends_on_the_array_types_alone() -> None:

@@ -26,7 +26,7 @@ from recstream.ranking.kernels.structs import (
     Workspace,
 )
 from recstream.ranking.models.shallow_network import split_scores
-from recstream.ranking.query import Query
+from recstream.ranking.query import ItemHistory, Query
 from recstream.ranking.recommender import Recommender
 from recstream.ranking.signals.table import SIGNALS
 from recstream.records.arrays import AnyArray
@@ -146,6 +146,16 @@ def normalised(measure: AnyArray, strength: float = 1.0) -> AnyArray:
     return strength * np.sqrt(np.maximum(measure, 0.0) / largest) if largest > 0.0 else np.zeros(len(measure))
 
 
+def repeats_by_hand(history: ItemHistory) -> dict[int, float]:
+    """Weights by item: each event counts the less, the more events came after it."""
+    entries = list(zip(*(part.tolist() for part in history), strict=True))
+    weights: dict[int, float] = {}
+    for item, at, count in entries:
+        later = sum(many for _, other, many in entries if other > at)
+        weights[item] = weights.get(item, 0.0) + count / math.sqrt(1.0 + later / 10.0)
+    return weights
+
+
 def signals_by_hand(drawn: RandomCatalogue, asked: Query, rows: AnyArray, *, repeats: bool) -> AnyArray:
     """Shape ``(rows, signals)``."""
     found = {
@@ -164,8 +174,7 @@ def signals_by_hand(drawn: RandomCatalogue, asked: Query, rows: AnyArray, *, rep
     found["untried"] = (since == 0.0).astype(float)
     met = np.where(since == 0.0, -np.inf, since)
     found["newcomer"] = np.sqrt(np.exp((met - tick) / kernels._NEWCOMER_TICKS))
-    repeatable = dict(zip(asked.repeatable.tolist(), asked.repeatable_weights.tolist(), strict=True))
-    again = repeatable if repeats else {}
+    again = repeats_by_hand(asked.history) if repeats else {}
     found["repeat"] = normalised(np.array([again.get(row, 0.0) for row in rows.tolist()]))
     found["passed_over"] = np.isin(rows, asked.passed_over).astype(float)
     return np.stack([found[name] for name in OF_KERNELS], axis=1)

@@ -270,7 +270,7 @@ def test_a_rating_counts_only_where_something_is_rated() -> None:
         ({"user_id": 5, "query": "tea", "ts": 5, "action": "search"}, "rename 'query' to 'text'"),
         ({"user_id": 5, "item_id": 5, "stars": 3, "ts": 5, "action": "rate"}, "rename 'stars' to 'rating'"),
         ({"op": "c", "before": None, "after": VIEW, "source": {}, "ts_ms": 5}, "Debezium change event"),
-        ({"schema": {}, "payload": VIEW}, "Kafka Connect envelope: set schemas.enable=false"),
+        ({"schema": {}, "payload": VIEW}, "Connect envelope: set schemas.enable=false"),
         ({"schema": {}, "payload": {"op": "d", "before": VIEW, "after": None}}, "Debezium"),
         ({"specversion": "1.0", "type": "a", "source": "s", "id": "9", "data": VIEW}, "CloudEvents envelope"),
         ({"id": 5, "detail": VIEW}, "an envelope: send what is in 'detail' alone"),

@@ -150,7 +150,7 @@ def test_whether_an_item_is_deleted_is_never_guessed() -> None:
         ({"itemId": 5, "title": "Tea"}, "rename 'itemId' to 'item_id'"),
         ({"id": 5, "name": "Tea"}, "rename 'id' to 'item_id', 'name' to 'title'"),
         ({"item_id": 5, "product_name": "Tea"}, "rename 'product_name' to 'title'"),
-        ({"schema": None, "payload": {"item_id": 5}}, "Kafka Connect envelope"),
+        ({"schema": None, "payload": {"item_id": 5}}, "Connect envelope"),
         ({"op": "u", "before": {}, "after": {}}, "Debezium change event"),
         ({"items": [{"item_id": 5}]}, "a batch: send each object of 'items'"),
     ],

@@ -50,6 +50,13 @@ class TestJournalledUserStore(OnDisk, UserStoreContract):
         return self.database().journalled_users
 
 
+class TestUnmergedUserStore(OnDisk, UserStoreContract):
+    def make(self) -> UserStore:
+        number = next(self.folders)
+        open_lance(self.root / str(number), META)
+        return open_lance(self.root / str(number), META, create=False, upkeep=EAGER).users
+
+
 class TestMemoryItemStore(ItemStoreContract):
     def make(self) -> ItemStore:
         return MemoryItemStore(DIM)

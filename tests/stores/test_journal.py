@@ -11,14 +11,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recstream.stores.base import StoreError, StoreMeta
+from recstream.stores.lance.arrow import users_table
 from recstream.stores.lance.journal import Journal, recover
 from recstream.stores.lance.journalled_users import JournalledUserStore
+from recstream.stores.memory import MemoryUserStore
 from recstream.testing.stores import DIM, user_row
 from tests.support.stores import UPKEEP, open_lance
 
@@ -219,6 +222,72 @@ def test_other_readers_see_it_once_settled(tmp_path: Path) -> None:
     assert not reader.fetch(["a"])
     store.settle()
     assert reader.fetch(["a"])
+
+
+def test_who_only_looks_sees_what_was_written_down_and_disturbs_nothing(tmp_path: Path) -> None:
+    """The rows of a process that lives, and those of one that died."""
+    die_with(tmp_path, STORES + 'store.upsert([user_row("dead", version=7)])')
+    left = next((tmp_path / "users.journal").iterdir()).read_bytes()
+    store = open_lance(tmp_path, META, alone=False).journalled_users
+    store.upsert([user_row("a", version=1), user_row("b", version=1)])
+    store.settle()
+    (tmp_path / "users.journal" / "00000000000000000001-1-1.journal").write_bytes(left)
+    store.upsert([user_row("a", version=2)])
+    store.upsert([user_row("a", version=3), user_row("c", version=1)])
+    before = {path: path.read_bytes() for path in (tmp_path / "users.journal").iterdir()}
+    table = store._store.version()
+    looks = open_lance(tmp_path, META, create=False)
+    wanted = {"a": 3, "b": 1, "c": 1, "dead": 7}
+    for users in (looks.users, looks.journalled_users):
+        assert {name: row.version for name, row in users.fetch([*wanted, "nobody"]).items()} == wanted
+    assert looks.users.ids() == sorted(wanted)
+    assert {path: path.read_bytes() for path in (tmp_path / "users.journal").iterdir()} == before
+    assert store._store.version() == table
+    store.upsert([user_row("a", version=4)])
+    store.settle()
+    assert open_lance(tmp_path, META, create=False).users.fetch(["a"])["a"].version == 4
+
+
+def test_who_looks_while_a_batch_is_being_written_sees_those_before_it(tmp_path: Path) -> None:
+    store = journalled(tmp_path)
+    store.upsert([user_row("a", version=1)])
+    store.upsert([user_row("a", version=2)])
+    (file,) = (tmp_path / "users.journal").iterdir()
+    whole = file.read_bytes()
+    for cut in (1, 20, len(whole) // 2 - 1):
+        file.write_bytes(whole[:-cut])
+        assert open_lance(tmp_path, META, create=False).users.fetch(["a"])["a"].version == 1
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 2)), max_size=12),
+    st.integers(0, 12),
+    st.integers(0, 8),
+)
+def test_a_table_and_what_is_newer_answer_as_if_all_were_in_the_table(
+    tmp_path_factory: pytest.TempPathFactory, drawn: list[tuple[int, int]], merged: int, n: int
+) -> None:
+    folder, plain = tmp_path_factory.mktemp("store"), MemoryUserStore(DIM)
+    table, journal = open_lance(folder, META, alone=False).users, Journal(folder / "users.journal")
+    for version, (user, unfinished) in enumerate(drawn):
+        row = user_row(f"u{user}", version=version, updated_at=float(version), unfinished=unfinished)
+        plain.upsert([row])
+        if version < merged:
+            table.upsert([row])
+        else:
+            journal.append(users_table([row], table.schema))
+    looks = open_lance(folder, META, create=False).users
+    names = [f"u{k}" for k in range(8)]
+    found, wanted = looks.fetch(names), plain.fetch(names)
+    assert {k: (v.version, v.unfinished) for k, v in found.items()} == {
+        k: (v.version, v.unfinished) for k, v in wanted.items()
+    }
+    assert (looks.count(), looks.ids()) == (plain.count(), plain.ids())
+    assert looks.unfinished(range(32)) == plain.unfinished(range(32))
+    assert [row.user_id for row in looks.newest(n)] == [row.user_id for row in plain.newest(n)]
+    vector = np.ones(DIM, np.float32)
+    assert [k for k, _ in looks.near(vector, 9)] == [k for k, _ in plain.near(vector, 9)]
 
 
 def test_settled_it_leaves_no_file(tmp_path: Path) -> None:

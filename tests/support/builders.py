@@ -27,7 +27,7 @@ from recstream.runtime import wiring
 from recstream.stores.memory import MemoryItemStore, MemoryModelStore, MemoryStatisticsStore, MemoryUserStore
 from recstream.users.decayed_sum import DecayedSum
 from recstream.users.sessions import NO_ITEM
-from recstream.users.state import AsOf, UserState, UserStateRules
+from recstream.users.state import AsOf, UserState, UserStateRules, Visits, visit_of
 from tests.support.meters import MemoryMeters
 from tests.support.rules import dataflow_rules, user_state_rules
 
@@ -99,6 +99,8 @@ class View:
     version: int
     ring: list[tuple[float, int, str | None, float, str]]
     seen: dict[str, float]
+    earlier: dict[tuple[int, str], int]
+    counted_from: int
     hidden: dict[str, float]
     shown: dict[str, float]
     words: dict[int, bytes]
@@ -121,12 +123,20 @@ def view(user_state: UserState, catalogue: Catalogue) -> View:
         user_state.version,
         ring,
         named(user_state.seen),
+        visits_by_id(user_state.earlier, ids),
+        user_state.counted_from,
         named(user_state.hidden),
         named(user_state.shown),
         {digest: vector.tobytes() for digest, vector in user_state.words.items()},
         list(user_state.ids),
         (user_state.long_term, user_state.disliked),
     )
+
+
+def visits_by_id(visits: Visits, ids: list[str]) -> dict[tuple[int, str], int]:
+    """Number of events by day and item id."""
+    days = [(visit_of(key), count) for key, count in visits.items()]
+    return {(day, ids[item]): count for (day, item), count in days}
 
 
 def assert_same_state(one: View, other: View) -> None:

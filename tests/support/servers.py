@@ -34,6 +34,9 @@ class EmbeddingsServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.questions: list[Question] = []
         self.keys: list[str | None] = []
+        self.paths: list[str] = []
+        self.only_path = ""
+        """The one path at which it answers; all others give 404. Empty: it answers at every path."""
         self.is_away = False
         """Connections are accepted and closed without an answer."""
 
@@ -55,8 +58,12 @@ class _Handler(BaseHTTPRequestHandler):
         question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.questions.append(question)
         self.server.keys.append(self.headers["Authorization"])
+        self.server.paths.append(self.path)
         if self.server.is_away:
             self.close_connection = True
+            return
+        if self.server.only_path not in ("", self.path):
+            self.send_error(404)
             return
         status, answer, *more = self.server.reply(question, len(self.server.questions))
         body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()

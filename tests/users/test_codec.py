@@ -5,20 +5,29 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recstream.items.catalogue import Catalogue
-from recstream.items.codec import RowFormatError
+from recstream.items.codec import RowFormatError, encode_state
 from recstream.items.statistics import ItemStatistics
 from recstream.ranking.recommender import rank
 from recstream.records.event import Event
 from recstream.records.item import Item
 from recstream.users.codec import OPEN_SESSION, UNCONFIRMED, WAITING, user_row, user_state_of
 from recstream.users.sessions import Session
-from recstream.users.state import Barrier, Outcome, Refusal, Unconfirmed, UserState
+from recstream.users.state import (
+    Barrier,
+    Outcome,
+    Refusal,
+    Unconfirmed,
+    UserState,
+    UserStateRules,
+    visit_of,
+)
 from tests.support.builders import (
     RULES,
     arrived,
@@ -196,6 +205,15 @@ def second_golden_state() -> tuple[UserState, Catalogue]:
     return user_state, catalogue
 
 
+def third_golden_state() -> tuple[UserState, Catalogue]:
+    """The same for layout 3: with items that the user came back to on several days."""
+    user_state, catalogue = second_golden_state()
+    again = [event(86400.0 * day, "purchase", item) for day in (1, 5, 9) for item in "aab"]
+    for at, one in enumerate(again):
+        user_state.observe(one._replace(offset=100 + at), catalogue, RULES, now=0.0)
+    return user_state, catalogue
+
+
 def stored(layout: int) -> bytes:
     return bytes.fromhex((GOLDEN / f"user_state_v{layout}.hex").read_text())
 
@@ -229,6 +247,29 @@ def test_a_state_of_layout_2_keeps_loading() -> None:
     assert back.offset_ranges["events/1@1"] == [33, 40]
 
 
+def test_a_state_of_layout_3_keeps_loading() -> None:
+    user_state, catalogue = third_golden_state()
+    back = user_state_of(user_row(user_state, catalogue, 32)._replace(state=stored(3)), catalogue)
+    assert_same_state(view(back, catalogue), view(user_state, catalogue))
+    assert len(back.earlier) > 5
+
+
+@given(user_events(), st.sampled_from([RULES, TIGHT]))
+def test_a_state_of_layout_2_counts_the_recent_events_that_it_holds(
+    events: list[Event], rules: UserStateRules
+) -> None:
+    """All of them where the user had no more; and what was given up stays given up."""
+    catalogue = catalogue_of(ITEMS)
+    user_state = user_state_after(arrived(events), catalogue, rules)
+    row = user_row(user_state, catalogue, 32)
+    before = encode_state(2, msgspec.msgpack.decode(row.state[1:])[:-2])
+    back = user_state_of(row._replace(state=before), catalogue)
+    known = {entry.item for entry in user_state.recent}
+    if rules is RULES:
+        assert_same_state(view(back, catalogue), view(user_state, catalogue))
+    assert {visit_of(key)[1] for key in back.earlier} <= known & user_state.seen.keys()
+
+
 def test_a_row_says_why_to_come_back_to_its_user() -> None:
     catalogue = catalogue_of(["a"])
     user_state = user_state_after([event(5.0, "view", "a")], catalogue)
@@ -243,8 +284,8 @@ def test_a_row_says_why_to_come_back_to_its_user() -> None:
 
 def test_what_is_written_today_is_what_the_golden_state_says() -> None:
     """Another layout under the same first byte would be read wrongly by the version before."""
-    user_state, catalogue = second_golden_state()
+    user_state, catalogue = third_golden_state()
     state = user_row(user_state, catalogue, 32).state
-    written = stored(2)
+    written = stored(3)
     assert (state[0], len(state)) == (written[0], len(written))
     assert state == written

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from recstream.records.event import Event
 from recstream.users.deduplication import digest_of
-from recstream.users.state import AsOf, Barrier, Outcome, Refusal, UserState, UserStateRules
+from recstream.users.state import AsOf, Barrier, Outcome, Refusal, UserState, UserStateRules, visit_key
 from tests.support.builders import (
     RULES,
     arrived,
@@ -20,6 +21,7 @@ from tests.support.builders import (
     event,
     user_state_after,
     view,
+    visits_by_id,
 )
 from tests.support.user_events import ITEMS, TIGHT, randoms, shuffled, user_events
 
@@ -53,6 +55,43 @@ def test_bounds_keep_the_newest(events: list[Event]) -> None:
     for few, all_of_them in ((tight.seen, wide.seen), (tight.hidden, wide.hidden), (tight.shown, wide.shown)):
         newest = sorted(all_of_them.items(), key=lambda pair: (pair[1], catalogue.ids[pair[0]]))
         assert few == dict(newest[-TIGHT.history :])
+
+
+def counts_by_hand(events: list[Event], rules: UserStateRules) -> tuple[dict[tuple[int, str], int], int]:
+    """Days with the items that are kept, less their newest events, and the first day that counts."""
+    known = [(one.ts, one.item_id or "") for one in events if rules.decode.actions[one.action].seen]
+    newest: dict[str, float] = {}
+    for ts, item_id in known:
+        newest[item_id] = max(ts, newest.get(item_id, 0.0))
+    in_order = sorted(newest, key=lambda item_id: (newest[item_id], item_id))
+    left_out = in_order[: -rules.history]
+    first = max((int(newest[item_id] // 86400) + 1 for item_id in left_out), default=0)
+    days = Counter((int(ts // 86400), item_id) for ts, item_id in known)
+    days.subtract((int(ts // 86400), item_id) for item_id, ts in newest.items())
+    counted = sorted(key for key, count in days.items() if count and key[0] >= first)
+    return {key: days[key] for key in counted[-rules.history :]}, first
+
+
+@given(user_events(max_size=60), randoms, st.sampled_from([RULES, TIGHT]))
+@settings(max_examples=200)
+def test_it_is_known_how_often_the_user_dealt_with_an_item_on_which_day(
+    events: list[Event], by: random.Random, rules: UserStateRules
+) -> None:
+    catalogue = catalogue_of(ITEMS)
+    user_state = user_state_after(shuffled(events, by), catalogue, rules)
+    counts = visits_by_id(user_state.earlier, catalogue.ids)
+    assert (counts, user_state.counted_from) == counts_by_hand(events, rules)
+    assert {item_id for _, item_id in counts} <= {catalogue.ids[item] for item in user_state.seen}
+
+
+def test_events_are_counted_long_after_the_newest_ones_are_all_of_other_items() -> None:
+    catalogue = catalogue_of([f"i{k}" for k in range(200)])
+    habit = [event(86400.0 * k, "purchase", "i0") for k in range(12)]
+    others = [event(86400.0 * 30 + k, "view", f"i{1 + k}") for k in range(150)]
+    user_state = user_state_after(arrived([*habit, *others]), catalogue)
+    assert all(entry.item != 0 for entry in user_state.recent)
+    assert user_state.earlier == {visit_key(day, 0): 1 for day in range(11)}
+    assert user_state.seen[0] == 86400.0 * 11
 
 
 @given(user_events())

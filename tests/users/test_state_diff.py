@@ -15,7 +15,7 @@ from recstream.items.catalogue import Catalogue
 from recstream.records.event import Event
 from recstream.users.decayed_sum import DecayedSum
 from recstream.users.deduplication import EventIds
-from recstream.users.state import AsOf, UserState, WaitingEvent
+from recstream.users.state import AsOf, UserState, WaitingEvent, visit_key
 from recstream.users.state_diff import LEFT_OUT, TOLERANCE, differences
 from tests.support.builders import arrived, catalogue_of, event, user_state_after
 from tests.support.user_events import ITEMS, randoms, user_events
@@ -118,6 +118,26 @@ def _change_waiting(user_state: UserState, by: random.Random) -> bool:
     return True
 
 
+def _change_earlier(user_state: UserState, by: random.Random) -> bool:
+    earlier = user_state.earlier
+    if not earlier:
+        return False
+    key = by.choice(list(earlier))
+    how = by.randrange(3)
+    if how == 0:
+        earlier[key] += 1
+    elif how == 1:
+        del earlier[key]
+    else:
+        earlier[key + visit_key(200, 0)] = earlier.pop(key)
+    return True
+
+
+def _change_counted_from(user_state: UserState, by: random.Random) -> bool:
+    user_state.counted_from += by.choice((-1, 1))
+    return True
+
+
 def _change_version(user_state: UserState, by: random.Random) -> bool:
     user_state.version += by.choice((-1, 1))
     return True
@@ -130,6 +150,8 @@ CHANGES: dict[str, tuple[str, Callable[[UserState, random.Random], bool]]] = {
     "recent": ("recent", _change_recent),
     "words": ("words", _change_words),
     "seen": ("seen", _change_latest("seen")),
+    "earlier": ("earlier", _change_earlier),
+    "counted_from": ("counted_from", _change_counted_from),
     "hidden": ("hidden", _change_latest("hidden")),
     "shown": ("shown", _change_latest("shown")),
     "waiting": ("waiting", _change_waiting),

@@ -10,7 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import (
+    OFFSET_INVALID,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec
 
 from recstream.connectors.kafka.client import (
@@ -169,7 +176,7 @@ def _out_of_reach(
     admin = admin_client(bootstrap, client)  # kept: its requests die with it
     (future,) = admin.list_offsets({led: OffsetSpec.latest()}, request_timeout=wait_s).values()
     try:
-        result_of(future, deadline)
+        _offset_of(future, deadline)
     except KafkaException as err:
         if err.args[0].code() < 0:  # librdkafka's own: the broker said nothing
             return f"it does not answer within {wait_s:g} s"
@@ -376,13 +383,21 @@ def _list_offsets(
     found = {}
     for part, future in futures.items():
         try:
-            found[part.topic, part.partition] = int(result_of(future, deadline).offset)
+            found[part.topic, part.partition] = _offset_of(future, deadline)
         except KafkaException as err:
             where = f"asking for offsets of {part.topic}/{part.partition}"
             fault = unreachable(bootstrap, err, client, what=where)
             names = sorted({one.topic for one in asked})
             raise _naming_brokers(fault, bootstrap, names, client) from None
     return found
+
+
+def _offset_of(future: Any, deadline: float) -> int:
+    """The offset that a leader has answered; one that gave no answer in time is no error to librdkafka."""
+    offset = int(result_of(future, deadline).offset)
+    if offset == OFFSET_INVALID:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - its public name
+    return offset
 
 
 def _naming_brokers(

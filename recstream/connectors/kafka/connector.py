@@ -128,7 +128,7 @@ class KafkaConnector(Connector):
         found = read_topic(
             chosen.bootstrap, topic, start=start, follow=follow, idle_s=idle_s, client=chosen.client
         )
-        return (StoredRecord(f"{topic}/{one.partition}:{one.offset}", one.value) for one in found)
+        return (StoredRecord(f"{topic}/{one.partition}:{one.offset}", one.value, one.key) for one in found)
 
     @override
     def read_before(self, address: str) -> str:

@@ -182,8 +182,8 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
             queued_max_messages_kbytes=self._r.buffer_kib,
             reconnect_backoff_max_ms=2000,
             # A broker that hangs keeps its connections: it is away once it left a request unanswered so long.
-            # Half of the time, so that it is waited for less than twice as long in all.
-            socket_timeout_ms=int(1000 * min(60.0, max(1.0, self._r.down_after_s / 2))),
+            # It tries twice; so it is taken for away after half of the time.
+            socket_timeout_ms=int(1000 * min(30.0, max(1.0, self._r.down_after_s / 4))),
             statistics_interval_ms=int(_EVERY_S * 1000),
         )
         fixed = {

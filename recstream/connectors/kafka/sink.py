@@ -103,6 +103,8 @@ class _Patience:
 
     def end(self) -> None:
         """Note that a confirmation came."""
+        if self.is_away:
+            _log.warning("%s: Kafka answers again", self._where)
         if self._is_late:
             self._report(self._where, "")
         self._is_late = self.is_away = False

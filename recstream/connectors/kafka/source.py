@@ -62,7 +62,7 @@ class KafkaSource(RecordSource[Position]):
     * ``on_lag(name, lag)`` is called at most once a second with how many offsets a partition is behind.
     * ``on_epoch()`` is called with each snapshot.
     * A cluster out of reach is waited for, ``down_after_s`` at most; one that keeps its connections and
-      answers nothing is taken for away after half of that. With ``waits`` so is a cluster that is away
+      answers nothing is taken for away after about half of that. With ``waits`` so is a cluster that is away
       when the run starts. ``on_trouble`` is told of it (see `Connector`).
     * Partitions added to a topic while the source runs are read from the next start on (`PartitionWatch`
       notices them): from their beginning when ``known``, the identities that have a position, has others of

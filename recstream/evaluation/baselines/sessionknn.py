@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-# mypy: disable-error-code="untyped-decorator"
 from typing import Final
 
 import numpy as np
-from numba import njit
 
 from recstream.evaluation.baselines.base import History, Scores
+from recstream.items.jit import compiled
 from recstream.records.arrays import AnyArray
 
 __all__ = ["SessionKnn"]
@@ -95,7 +94,7 @@ class SessionKnn:
         return self._count - 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _score(
     user: int,
     last: AnyArray,

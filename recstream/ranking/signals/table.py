@@ -149,7 +149,7 @@ _ROWS: Final = (
     ),
     Signal(
         "repeat",
-        "how often and lately the user engaged with the item itself, where repeats are allowed",
+        "how often and lately the user dealt with the item itself, where repeats are allowed",
         default_weight=1.0,
         nominates=True,
     ),

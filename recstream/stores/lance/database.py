@@ -13,8 +13,8 @@ from recstream.stores.base import StoreError, StoreMeta
 from recstream.stores.lance.arrow import item_schema, model_schema, statistics_schema, user_schema
 from recstream.stores.lance.erasure import ErasureNote
 from recstream.stores.lance.errors import translated
-from recstream.stores.lance.journal import Journal, recover
-from recstream.stores.lance.journalled_users import JournalledUserStore, merge_batches
+from recstream.stores.lance.journal import Journal, not_merged, recover
+from recstream.stores.lance.journalled_users import JournalledUserStore, UnmergedUserStore, merge_batches
 from recstream.stores.lance.keyed_table import KeyedTable, committed
 from recstream.stores.lance.limits import be_frugal, bounded_session
 from recstream.stores.lance.locks import folder_lock
@@ -79,7 +79,8 @@ class LanceDatabase:
         """Open the store in that folder, or make it when ``create`` is true.
 
         ``alone``: no other job may be writing it, so one that seems to is waited for a
-        moment: it is dying.
+        moment: it is dying. With neither, the caller only looks: nothing is written, and its users are
+        those of the last barrier of a job that runs.
 
         Raises:
             StoreMismatchError: it holds a store of another layout, or one made with another encoder, dim
@@ -111,8 +112,12 @@ class LanceDatabase:
             items = table("items", "item_id", item_schema(meta.dim))
             statistics = table("statistics", "item_id", statistics_schema())
             models = table("models", "name", model_schema())
-            stored_users = LanceUserStore(users, meta.dim, Maintenance(users, upkeep), ErasureNote(folder))
-            _recover(folder, stored_users, wait_s=_DYING_S if alone else 0.0)
+            tidied, note = Maintenance(users, upkeep), ErasureNote(folder)
+            if create or alone:
+                stored_users = LanceUserStore(users, meta.dim, tidied, note)
+                _recover(folder, stored_users, wait_s=_DYING_S if alone else 0.0)
+            else:
+                stored_users = UnmergedUserStore(users, meta.dim, tidied, note, not_merged(folder / _JOURNAL))
         return cls(
             folder,
             meta,

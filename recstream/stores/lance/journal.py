@@ -20,7 +20,7 @@ import pyarrow as pa
 from recstream.stores.base import StoreError
 from recstream.stores.lance.errors import translated
 
-__all__ = ["Journal", "recover"]
+__all__ = ["Journal", "not_merged", "recover"]
 
 _FRAME: Final = struct.Struct("<QI")
 """Before each batch of rows: its length in bytes, and the checksum of length and batch (CRC 32)."""
@@ -139,6 +139,21 @@ def recover(folder: Path, put: Callable[[list[Any]], None], *, wait_s: float = 0
             if time.time() - left.stat().st_mtime > _OLD_S:
                 left.unlink()
     return len(batches)
+
+
+def not_merged(folder: Path) -> list[Any]:
+    """The batches that all journals hold now, those of each process in their order.
+
+    Nothing is changed or locked. What was dropped meanwhile is in the table, which is to be read afterwards.
+
+    Raises:
+        StoreError: a file is damaged, and not just cut short.
+    """
+    batches: list[Any] = []
+    for path in sorted(folder.glob(f"*{_SUFFIX}")):
+        with contextlib.suppress(FileNotFoundError):
+            batches += _batches(path, path.read_bytes())
+    return batches
 
 
 def _is_left(file: Any, path: Path, deadline: float) -> bool:

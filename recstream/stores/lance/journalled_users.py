@@ -9,14 +9,18 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from typing_extensions import override
 
 from recstream.records.arrays import Vector
 from recstream.stores.lance.arrow import matrix_of, user_rows, users_table
+from recstream.stores.lance.erasure import ErasureNote
 from recstream.stores.lance.journal import Journal
+from recstream.stores.lance.keyed_table import KeyedTable
+from recstream.stores.lance.maintenance import Maintenance
 from recstream.stores.lance.tables import LanceUserStore
 from recstream.users.codec import UserRow
 
-__all__ = ["JournalledUserStore", "merge_batches"]
+__all__ = ["JournalledUserStore", "UnmergedUserStore", "merge_batches"]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +41,75 @@ _Place = tuple[Any, int]
 def merge_batches(store: LanceUserStore, batches: Iterable[Any]) -> None:
     """Put Arrow tables of user rows into the table of users: of each user the last row."""
     _put(store, {user_id: place for batch in batches for user_id, place in _places(batch).items()})
+
+
+class UnmergedUserStore(LanceUserStore):
+    """Users of a table, and rows that are newer than it: for who looks into a store while a job runs.
+
+    ``batches`` are what the journals held when it was made (`not_merged`): no user is older than that.
+    """
+
+    def __init__(
+        self,
+        table: KeyedTable,
+        dim: int,
+        maintenance: Maintenance,
+        erasures: ErasureNote,
+        batches: Iterable[Any],
+    ) -> None:
+        super().__init__(table, dim, maintenance, erasures)
+        self._newer = {row.user_id: row for batch in batches for row in user_rows(batch, dim)}
+
+    @override
+    def fetch(self, user_ids: Sequence[str]) -> dict[str, UserRow]:
+        held = {user_id: self._newer[user_id] for user_id in user_ids if user_id in self._newer}
+        return held | super().fetch([user_id for user_id in user_ids if user_id not in held])
+
+    @override
+    def upsert(self, rows: Sequence[UserRow]) -> None:
+        super().upsert(rows)
+        self._drop(row.user_id for row in rows)
+
+    @override
+    def delete(self, user_ids: Sequence[str]) -> None:
+        super().delete(user_ids)
+        self._drop(user_ids)
+
+    @override
+    def count(self) -> int:
+        return len(self.ids()) if self._newer else super().count()
+
+    @override
+    def ids(self) -> list[str]:
+        return sorted({*super().ids(), *self._newer})
+
+    @override
+    def unfinished(self, shards: Collection[int]) -> dict[str, int]:
+        older = {name: why for name, why in super().unfinished(shards).items() if name not in self._newer}
+        newer = {
+            row.user_id: row.unfinished
+            for row in self._newer.values()
+            if row.shard in shards and row.unfinished
+        }
+        return dict(sorted((older | newer).items()))
+
+    @override
+    def newest(self, n: int) -> list[UserRow]:
+        found = [row for row in super().newest(n + len(self._newer)) if row.user_id not in self._newer]
+        found += self._newer.values()
+        return sorted(found, key=lambda row: -row.updated_at)[: max(n, 0)]
+
+    @override
+    def near(self, vector: Vector, n: int) -> list[tuple[str, float]]:
+        older = super().near(vector, n + len(self._newer))
+        found = [one for one in older if one[0] not in self._newer]
+        length = max(float(np.linalg.norm(vector)), 1e-12)
+        found += [(row.user_id, float(row.vector @ vector) / length) for row in self._newer.values()]
+        return sorted(found, key=lambda one: (-one[1], one[0]))[: max(n, 0)]
+
+    def _drop(self, user_ids: Iterable[str]) -> None:
+        for user_id in user_ids:
+            self._newer.pop(user_id, None)
 
 
 def _put(store: LanceUserStore, places: Mapping[str, _Place]) -> None:

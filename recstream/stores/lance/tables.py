@@ -139,6 +139,11 @@ class LanceItemStore:
         if rows:
             self._table.upsert([row.item_id for row in rows], items_table(rows, self._table.schema))
 
+    def titles(self, item_ids: Sequence[str]) -> dict[str, str]:
+        """Titles of those items that are there."""
+        rows = item_rows(self._table.fetch(item_ids), self._dim)
+        return {row.item_id: row.title for row in rows if not row.deleted}
+
     def changed_since(self, seq: int) -> list[ItemRow]:
         """Rows written after ``seq``, by ``(seq, item_id)``."""
         return item_rows(self._table.newer(seq), self._dim)

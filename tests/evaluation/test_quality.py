@@ -1,4 +1,4 @@
-"""Quality on slices of a real log does not fall unseen: MovieLens 100K, its first ratings."""
+"""Quality does not fall unseen: on slices of a real log, MovieLens 100K, and in a small shop."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from recstream.demo.movielens import find_or_fetch, read_wheel
 from recstream.evaluation.protocol import Protocol
 from recstream.evaluation.replay_loop import OWN
 from recstream.evaluation.runs import EvaluationRun, evaluate
+from tests.bench import bench_repeats, shop
 from tests.evaluation.logs import write
 
 AGAINST = ("recent", "transitions", "itemknn", "sessionknn")
@@ -33,6 +34,18 @@ class Slice(NamedTuple):
 
 SHORT = Slice(3_000, {"hr@10": 0.1450, "ndcg@10": 0.0650}, 0.9, 1.0)
 LONG = Slice(15_000, {"hr@10": 0.1827, "ndcg@10": 0.0950}, 0.97, 0.97)
+
+
+def test_where_people_come_back_to_items_lists_beat_the_counts_of_their_own(tmp_path: Path) -> None:
+    """In a small shop, whose habits are older than the events that are kept one by one."""
+    log = shop.events(5_000, users=40, items=300)
+    assert 0.28 < shop.share_of_repeats(log) < 0.34
+    items = write(tmp_path / "items.jsonl", shop.items(300))
+    rows = bench_repeats.measured(
+        tmp_path, items, write(tmp_path / "events.jsonl", log), against=("owncounts",)
+    )
+    for name in ("hr@10", "ndcg@10"):
+        assert rows[OWN][name] > rows["owncounts"][name] > 0.0, rows
 
 
 @pytest.mark.parametrize("part", [SHORT, pytest.param(LONG, marks=pytest.mark.slow)])

@@ -153,7 +153,7 @@ def repeats_by_hand(history: ItemHistory) -> dict[int, float]:
     for item, at, count in entries:
         later = sum(many for _, other, many in entries if other > at)
         weights[item] = weights.get(item, 0.0) + count / math.sqrt(1.0 + later / 10.0)
-    return weights
+    return {item: weight**4 for item, weight in weights.items()}
 
 
 def signals_by_hand(drawn: RandomCatalogue, asked: Query, rows: AnyArray, *, repeats: bool) -> AnyArray:

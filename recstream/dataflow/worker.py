@@ -285,7 +285,7 @@ class Worker:
 def _compile_kernels() -> None:
     """Compile the kernels that lists are made by, or load what another process has compiled.
 
-    The first start after an install compiles for half a minute. Processes that start together compile one
+    The first start after an install compiles for a minute or two. Processes that start together compile one
     after the other: numba numbers what it keeps on disk in a file that each of them would overwrite.
     """
     with contextlib.ExitStack() as held:

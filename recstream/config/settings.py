@@ -196,12 +196,9 @@ class Settings(Section):
 
         With ``only``, the settings of these names alone, such as ``"ranking.weights.fresh"``.
 
-        >>> print(Settings().as_toml().split("[store]")[1].split("shards =")[0].strip())
+        >>> print(Settings().as_toml().split("[store]")[1].split("# Folder")[0].strip())
         # lancedb (a folder on a local disk), memory (one process, gone with it; for tests).
         backend = "lancedb"
-        # Folder of the store and its positions.
-        path = "state"
-        # User shards: fixed when the store is made, the most processes it allows.
         """
         return "\n".join(line for name in type(self).model_fields for line in _section_toml(self, name, only))
 

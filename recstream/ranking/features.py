@@ -247,7 +247,7 @@ class FeatureExtractor:
             excluded=excluded,
             excluded_ends=excluded_ends,
             sessions=np.array([self.sessions.current(query.user_id) for query in queries], np.int64),
-            now=np.array([query.as_of.ts for query in queries]),
+            now=np.array([query.as_of.ts for query in queries], np.float64),
             directions=directions,
             strengths=strengths,
             products=np.full((len(queries), len(TEXT)), -1, np.int64),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 
 from recstream.config import Settings
@@ -67,6 +68,8 @@ def check_new_store(settings: Settings, stop: Stop) -> None:
 def _is_new(settings: Settings) -> bool:
     folder = settings.store_dir
     if has_positions(folder, LIVE):
+        return False
+    if folder.exists() and not os.access(folder, os.W_OK):  # taking the job's lock will say so
         return False
     module = store_module(settings.store.backend)
     meta = module.inspect_store(folder)

@@ -191,7 +191,8 @@ def test_published_schemas_accept_what_is_emitted(made: Path) -> None:
 
 
 def test_the_printed_settings_load_again(tmp_path: Path) -> None:
-    done = recstream("config", "--set", "ranking.top_n=7", "--set", "events.actions.like=2.5")
+    chosen = ("ranking.top_n=7", "events.actions.like=2.5", f"store.path={tmp_path / 'state'}")
+    done = recstream("config", *(word for one in chosen for word in ("--set", one)))
     assert done.returncode == 0, done.stderr
     file = tmp_path / "recstream.toml"
     file.write_text(done.stdout)

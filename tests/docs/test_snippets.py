@@ -234,7 +234,7 @@ class Background:
     def stop(self) -> None:
         """End it, as Ctrl-C does."""
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 def lines_of(name: str) -> list[str]:

@@ -33,7 +33,7 @@ def backfill(folder: Path, log: list[Record], idle_refresh: float) -> list[Recor
     assert done.returncode == 0, done.stderr
     lists = read_lines(folder / "lists.jsonl")
     for one in lists:
-        del one["generated_at"], one["model"]
+        del one["generated_at"], one["generation"], one["model"]
     return lists
 
 

@@ -89,7 +89,7 @@ BAD_EVENTS: list[tuple[Record | bytes, str]] = [
 BAD_ITEMS: list[tuple[Record | bytes, str]] = [
     (b"{]", "not_json"),
     ({"item_id": "x"}, "missing_field"),
-    ({"item_id": "x", "title": 7}, "bad_type"),
+    ({"item_id": "x", "title": [7]}, "bad_type"),
     ({"item_id": "x", "title": " "}, "empty_text"),
 ]
 

@@ -428,4 +428,5 @@ def test_the_loops_are_compiled_for_one_kind_of_arrays() -> None:
         split_scores,
     ]
     for loop in loops:
-        assert len(loop.signatures) == 1
+        kinds = {str(signature) for signature in loop.signatures}
+        assert len(kinds) == 1, kinds

@@ -101,9 +101,9 @@ class Stage(Scenario):
         }
 
     @contextmanager
-    def job(self, processes: int = 1) -> Iterator[TerminalJob]:
+    def job(self, processes: int = 1, *words: str) -> Iterator[TerminalJob]:
         """A job that is gone afterwards."""
-        job = TerminalJob(self.folder / "job.log", self.environ, "--processes", str(processes))
+        job = TerminalJob(self.folder / "job.log", self.environ, "--processes", str(processes), *words)
         try:
             yield job
         finally:
@@ -301,7 +301,7 @@ def test_stopped_while_no_broker_answers_at_the_start_all_processes_end_without_
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # and does not listen
         stage.environ["RECSTREAM_KAFKA__BOOTSTRAP"] = f"127.0.0.1:{nobody.getsockname()[1]}"
-        with stage.job(2) as job:
+        with stage.job(2, "--new-store") as job:
             wait_until(lambda: job.text().count("recstream.runtime.runner flow=") == 2, job.text)
             job.sigterm()
             assert job.ended("SIGTERM, no broker") == 0, job.text()

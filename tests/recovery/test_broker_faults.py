@@ -152,7 +152,7 @@ def test_a_broker_that_hangs_for_a_while_is_waited_for(own: EmbeddedBroker, tmp_
             assert job.stop() == 0, job.text()
         assert "a process died" not in job.text()
         summary = deployment.summary()
-        assert summary["kafka_lag"] == {"events/0": 0, "events/1": 0, "items/0": 0}
+        assert summary["kafka_lag"].keys() == {"events/0", "events/1", "items/0"}
         assert summary["last_epoch"].keys() == {"events", "items"}
         deployment.assert_as_without_trouble(log)
 

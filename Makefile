@@ -4,6 +4,7 @@
 #   PIP_ARGS='--no-index ...'  more words for pip, such as where a CPU build of torch is found
 #   ARGS='...'                 more words for `demo` (recstream demo) and the tests (pytest)
 #   TESTS='tests/users'        which tests, in place of all
+#   KAFKA_HOME=folder          an Apache Kafka download, for the tests in tests/kafka (skipped without)
 #   WORKERS=1                  processes that share the tests, in place of one a core (8 at most); 0: none but pytest
 
 SHELL := /bin/bash
@@ -27,7 +28,7 @@ export TOKENIZERS_PARALLELISM := false
 SHARED := -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest -q -ra --hypothesis-profile=ci $(SHARED)
 
-.PHONY: help demo test test-full check bench clean
+.PHONY: help demo test test-full test-kafka check bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +41,10 @@ test: $(READY) ## every test but the slow ones, and every example in a docstring
 
 test-full: $(READY) ## every test, the slow ones too
 	@$(PYTEST) $(ARGS) $(TESTS)
+
+test-kafka: $(READY) ## the tests on Apache Kafka alone, the slow ones too (KAFKA_HOME=its folder; wants Java 17)
+	@[[ -n "$$KAFKA_HOME" ]] || { echo "set KAFKA_HOME to the folder of an Apache Kafka download"; exit 2; }
+	@$(PYTEST) $(ARGS) tests/kafka
 
 check: $(READY) ## format, lint and types; changes nothing
 	@$(BIN)/ruff format --check --quiet . || { echo "not formatted as above: run $(BIN)/ruff format ."; exit 1; }

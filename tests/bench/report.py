@@ -15,11 +15,16 @@ from typing import TypeAlias
 Figures: TypeAlias = dict[str, float | None]
 
 
-def is_quick(about: str | None) -> bool:
-    """Read the command line, which knows ``--quick`` alone."""
+def options(about: str | None) -> argparse.ArgumentParser:
+    """A command line that knows ``--quick``."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--quick", action="store_true", help="small, to see that it runs (under 20 s)")
-    chosen: bool = parser.parse_args().quick
+    return parser
+
+
+def is_quick(about: str | None) -> bool:
+    """Read the command line, which knows ``--quick`` alone."""
+    chosen: bool = options(about).parse_args().quick
     return chosen
 
 

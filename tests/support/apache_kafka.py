@@ -135,8 +135,8 @@ class ApacheKafka:
     """A cluster of brokers that are controllers as well (KRaft), within ``with``.
 
     ``bootstrap`` is plain text; who comes by it may do everything. With ``secure=True``, `secure` is the
-    first broker's SASL_SSL listener (SCRAM-SHA-512; `client` has the settings). Names of broker properties are
-    written with ``_`` for ``.``.
+    first broker's SASL_SSL listener (SCRAM-SHA-512; `client` has the settings). Names of broker properties
+    are written with ``_`` for ``.``.
     """
 
     def __init__(self, brokers: int = 1, *, secure: bool = False, **properties: object) -> None:

@@ -36,6 +36,7 @@ class ListBuilder:
         self._rules = rules
         self._meters = services.meters
         self._now = services.now
+        self._steady = services.steady
         self._encoder = encoder
         self._generation = services.generation()
 
@@ -54,7 +55,10 @@ class ListBuilder:
         if not queries or not self._rules.lists:
             return [None] * len(queries)
         catalogue = self._recommender.catalogue
+        begin = self._steady()
         lists = self._recommender.rank(queries)
+        if self._idle_refresh is not None:
+            self._idle_refresh.note_cost(len(queries), self._steady() - begin)
         now = self._now()
         made: list[EncodedList | None] = []
         emitted: Counter[Trigger] = Counter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -24,21 +24,31 @@ from recstream.records.transport import shard_of
 
 __all__ = ["IdleRefresh"]
 
+_SLICE_S: Final = 0.002
+"""Seconds that lists made together take: an event that comes meanwhile waits for them."""
 _LISTS_AT_ONCE: Final = 16
-"""Lists made together: an event that comes meanwhile waits for so many."""
-_LISTS_BESIDE_OTHERS: Final = 4
-"""Lists made together in a micro-batch that has other lists due; made only if none were for a second."""
+"""Most lists made together, however little they take."""
 _LISTS_IN_LOG: Final = 8
 """Lists made together in a log replayed event by event, where they cost less each."""
 _SEARCH_SHARE: Final = 0.05
-"""Share of the worker's time for searches of users whom a new item fits."""
-_SEARCH_WAITS_S: Final = 1.0
-"""Seconds that a search waits for a micro-batch without other work, for what is due waits for the search:
-*measured* 40 ms with 10,000 stored users and 150 ms with 100,000 (384 numbers each, a busy machine)."""
+"""Share of the time in which users are searched for whom a new item fits. A search reads all that are stored:
+*measured* 40 ms with 10,000 users and 150 ms with 100,000 (384 numbers each, a busy machine)."""
+_LOOK_S: Final = 0.02
+"""Seconds until one looks again whether a search is done."""
 _SAMPLE: Final = 256
 """Items whose mean stands for the whole catalogue."""
 _MOST_FITTING: Final = 2000
 """Most users who wait for a list because of a new item; trends bring further ones their lists."""
+
+
+class _Search(NamedTuple):
+    """Users whom a new item may fit."""
+
+    item: int
+    users: Sequence[tuple[str, float]]
+    """With the similarity of the item to their taste."""
+    seconds: float
+    """How long it took to find them."""
 
 
 class IdleRefresh:
@@ -59,10 +69,12 @@ class IdleRefresh:
         dataflow: DataflowRules,
         later: Later,
     ) -> None:
+        """Make it; searches are done ``later``, in a thread of their own: no event waits for them."""
         self._rules = rules
         self._users = users
         self._replica = replica
         self._recovery = recovery
+        self._later = later
         self._store = services.users()
         self._meters = services.meters
         self._now = services.now
@@ -88,6 +100,11 @@ class IdleRefresh:
         """New items whose users are not searched for yet; the newest stay."""
         self._search_at = float("-inf")
         """Steady clock before which no users are searched for."""
+        self._is_searching = False
+        self._found: list[_Search] = []
+        """The search that is done, until its users are taken in."""
+        self._list_s = 0.0
+        """Seconds that a list takes, lately."""
         self._fitting: dict[str, set[int]] = {}
         """New items by the users whom they fit, in the order in which these were found."""
         self._made_for: dict[str, set[int]] = {}
@@ -113,8 +130,6 @@ class IdleRefresh:
         catalogue = self._replica.catalogue
         handles = [catalogue.handle(item_id) for item_id in item_ids]
         fresh = [item for item in handles if item is not None and catalogue.available[item]]
-        if fresh and not self._arrived:
-            self._search_at = max(self._search_at, self._steady())
         for item in fresh:
             if len(self._arrived) == self._arrived.maxlen:
                 self._meters.add("drift_items_skipped")
@@ -129,33 +144,34 @@ class IdleRefresh:
         """Give when lists or searches are due (steady clock), or None: trends and items are as they were."""
         steady = self._steady()
         looks = []
-        missing = min(_LISTS_AT_ONCE, self._most_credit) - self._credit
+        missing = min(self._at_once, self._most_credit) - self._credit
         credited = self._credited_at + max(missing, 0.0) / self._rules.lists_per_s
         if self._fitting or self.idle.is_due(self._replica.statistics.tick):
             looks.append(credited)
         outdated = self._outdated.next_look(steady)
         if outdated is not None:
             looks.append(max(outdated, credited))
-        if self._arrived:
+        if self._is_searching:
+            looks.append(steady if self._found else steady + _LOOK_S)
+        elif self._arrived:
             looks.append(max(self._search_at, steady))
         return min(looks, default=None)
 
     def take_due(self, due: DueLists) -> tuple[DueLists, Resent]:
-        """Take out users whose lists are made again now; few while other lists are ``due``.
+        """Take out users whose lists are made again now; while others are ``due``, after a second without.
 
         Some of them are read from the store: also gives what an earlier run may not have sent of these.
         """
         steady = self._steady()
-        is_busy = bool(due)
-        if not is_busy or steady >= self._search_at + _SEARCH_WAITS_S:
-            self._search()
+        self._take_found()
+        self._search()
         self._credit = min(
             self._most_credit, self._credit + (steady - self._credited_at) * self._rules.lists_per_s
         )
         self._credited_at = steady
-        if is_busy and self._credit < self._most_credit:
+        if due and self._credit < self._most_credit:
             return {}, Resent({}, [], [])
-        most = min(int(self._credit), _LISTS_BESIDE_OTHERS if is_busy else _LISTS_AT_ONCE)
+        most = min(int(self._credit), self._at_once)
         since = steady - self._rules.active_s
         outdated = [user_id for user_id in self._outdated.take(most, since) if user_id not in due]
         fitting = [user_id for user_id in self._fitting if user_id not in due][: most - len(outdated)]
@@ -195,6 +211,16 @@ class IdleRefresh:
             self._meters.add("drift_lists", outcome="emitted" if is_new else "unchanged")
         return is_new or not is_refresh
 
+    def note_cost(self, lists: int, seconds: float) -> None:
+        """Note how long it took to make lists together."""
+        self._list_s += 0.1 * (seconds / lists - self._list_s)
+
+    @property
+    def _at_once(self) -> int:
+        """Lists that are made together."""
+        most = _SLICE_S / self._list_s if self._list_s > 0.0 else _LISTS_AT_ONCE
+        return max(1, min(int(most), _LISTS_AT_ONCE))
+
     @property
     def _most_credit(self) -> float:
         """Most lists that may be made at once after a pause."""
@@ -221,16 +247,31 @@ class IdleRefresh:
                 self.idle.adopt(user_id, self._replica.statistics.tick, user_state.as_of.ts)
 
     def _search(self) -> None:
-        """Find the users whom new items fit, by their stored tastes."""
-        while self._arrived and self._search_at <= (begin := self._steady()):
-            item = self._arrived.pop()
-            similar = self._store.near(self._direction(item), self._rules.item_users)
-            for user_id, similarity in similar:
-                if similarity > 0.0 and self._owns(user_id) and len(self._fitting) < _MOST_FITTING:
-                    self._fitting.setdefault(user_id, set()).add(item)
-            took = self._steady() - begin
-            self._search_at = begin + max(took / _SEARCH_SHARE, 1.0 / self._rules.items_per_s)
-            self._meters.observe("drift_search_seconds", took)
+        """Have users searched whom the newest item fits, by their stored tastes."""
+        if not self._arrived or self._is_searching or self._search_at > self._steady():
+            return
+        self._is_searching = True
+        item = self._arrived.pop()
+        direction = self._direction(item)
+
+        def search() -> None:
+            begin = self._steady()
+            users = self._store.near(direction, self._rules.item_users)
+            self._found.append(_Search(item, users, self._steady() - begin))
+
+        self._later(search)
+
+    def _take_found(self) -> None:
+        """Take in the users whom a search has found."""
+        if not self._found:
+            return
+        item, users, took = self._found.pop()
+        self._is_searching = False
+        for user_id, similarity in users:
+            if similarity > 0.0 and self._owns(user_id) and len(self._fitting) < _MOST_FITTING:
+                self._fitting.setdefault(user_id, set()).add(item)
+        self._search_at = self._steady() + max(took / _SEARCH_SHARE, 1.0 / self._rules.items_per_s)
+        self._meters.observe("drift_search_seconds", took)
 
     def _direction(self, item: int) -> Vector:
         """The item's vector without the mean of all items, which fits whoever likes a bit of everything."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-__all__ = ["Background", "Later", "Work", "at_once"]
+__all__ = ["SLICE_S", "Background", "Later", "Work", "at_once"]
+
+SLICE_S: Final = 0.002
+"""Seconds of work done together in the worker's thread that can wait: an event that comes meanwhile does."""
 
 Work: TypeAlias = Callable[[], object]
 Later: TypeAlias = Callable[[Work], None]

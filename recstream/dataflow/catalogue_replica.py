@@ -21,7 +21,9 @@ _OVERLAP_NS: Final = 10 * 10**9
 """Rows up to this much older than the newest seen are read again: writers' clocks and commits overlap."""
 
 _STATISTICS_A_FLUSH: Final = 500
-"""Rows of statistics written at a barrier although most of them could wait."""
+"""Rows of statistics written together although most of them could wait."""
+_ENCODED_AT_ONCE: Final = 8
+"""Rows of statistics encoded between two looks at the clock."""
 _ROWS_A_WRITE: Final = 4000
 _WRITES_MOST: Final = 3
 """Slow writes of the same rows in a row; after so many, others may miss them until their next change."""
@@ -67,6 +69,10 @@ class CatalogueReplica:
         self._seqs = (-1, -1)
         self._refreshed_at = float("-inf")
         self._flushed_at = 0
+        self._encoded: dict[int, StatisticsRow] = {}
+        """Rows of statistics to be written next, by handle."""
+        self._is_busy = False
+        """Whether events came since the last barrier."""
         self.arrived: list[str] = []
         """Items that became known since `take_arrived` was last called."""
         self.gone: dict[int, None] = {}
@@ -166,15 +172,53 @@ class CatalogueReplica:
 
         Without ``all_of_it`` only those that have waited longest, once a ``turn``: an eighth of them but at
         least 500. Each event changes some forty rows, and writing all of them every second would hold up the
-        events behind. A row then waits for some ten barriers, and a crash loses its counts of these.
+        events behind. A row then waits for some ten barriers, and a crash loses its counts of these. While
+        events come, most rows were encoded before, between them.
         """
-        rows = []
-        for handle in self.statistics.take_dirty(self._due_statistics(turn, all_of_it)):
-            key = shard_of(self.catalogue.ids[handle], self._keys)
-            rows.append(statistics_row(handle, self.statistics, self.catalogue, shard=key, seq=0))
+        if turn == self._flushed_at and not all_of_it:
+            return 0  # other shards come to the same barrier
+        least = 0 if self._is_busy else _STATISTICS_A_FLUSH
+        most = self.statistics.dirty if all_of_it else max(least, self._share) - len(self._encoded)
+        self._encode(max(most, 0))
+        self._flushed_at, self._is_busy = turn, False
+        rows, self._encoded = list(self._encoded.values()), {}
         if rows:
             later(lambda: self._in_time(self._rows.upsert, rows, next_seq))
         return len(rows)
+
+    def note_events(self) -> None:
+        """Note that events came: what can wait is then done between them."""
+        self._is_busy = True
+
+    @property
+    def has_rows_to_encode(self) -> bool:
+        """Whether `encode_statistics` has something to do: never without events."""
+        return self._is_busy and bool(self.statistics.dirty) and self._left_to_encode > 0
+
+    def encode_statistics(self, until: float, clock: Callable[[], float]) -> None:
+        """Encode rows of the next write, those that have waited longest, until the clock shows ``until``."""
+        while self.has_rows_to_encode and clock() < until:
+            self._encode(min(_ENCODED_AT_ONCE, self._left_to_encode))
+
+    @property
+    def _left_to_encode(self) -> int:
+        return max(_STATISTICS_A_FLUSH, self._share) - len(self._encoded)
+
+    @property
+    def waits(self) -> bool:
+        """Whether statistics wait to be written."""
+        return bool(self.statistics.dirty or self._encoded)
+
+    @property
+    def _share(self) -> int:
+        """Rows that are to be written together so that none waits for long."""
+        return (self.statistics.dirty + len(self._encoded)) // 8
+
+    def _encode(self, most: int) -> None:
+        for handle in self.statistics.take_dirty(most):
+            key = shard_of(self.catalogue.ids[handle], self._keys)
+            row = statistics_row(handle, self.statistics, self.catalogue, shard=key, seq=0)
+            self._encoded[handle] = row  # in place of an older one of the item
 
     def _in_time(
         self, upsert: Callable[[list[R]], None], rows: list[R], next_seq: Callable[[], int]
@@ -194,13 +238,6 @@ class CatalogueReplica:
                     break
             numbered += part
         return numbered
-
-    def _due_statistics(self, turn: int, all_of_them: bool) -> int:
-        """Give the number of rows to write now: none again while other shards come to the same barrier."""
-        before, self._flushed_at = self._flushed_at, turn
-        if all_of_them:
-            return self.statistics.dirty
-        return 0 if turn == before else max(_STATISTICS_A_FLUSH, self.statistics.dirty // 8)
 
     def _meter_size(self) -> None:
         self._meters.set("catalogue_items", self.catalogue.known)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from recstream.dataflow.background import SLICE_S
 from recstream.dataflow.catalogue_replica import CatalogueReplica
 from recstream.dataflow.checkpoint import Checkpoint
 from recstream.dataflow.events import EventApplication
@@ -185,6 +186,8 @@ class Worker:
             has_news = self.replica.arrived or self.replica.gone
             looks.append(steady if has_news else self.idle_refresh.next_look())
             looks.append(steady + self.rules.refresh_s)  # a new item wakes nobody by itself
+        if leads and self._may_encode:
+            looks.append(steady)
         look = min((look for look in looks if look is not None), default=None)
         return None if look is None else self.now() + (look - steady)
 
@@ -193,7 +196,7 @@ class Worker:
 
         One is wanted while something is still to be written, or is being written and may fail.
         """
-        waits = self.replica.statistics.dirty or self.models.sessions.waits or not self.users.is_settled()
+        waits = self.replica.waits or self.models.sessions.waits or not self.users.is_settled()
         return self.now() + self.rules.refresh_s if waits else None
 
     def step(self) -> BatchResult:
@@ -213,6 +216,10 @@ class Worker:
         for user_id in looked_at:
             done.settle(user_id, self.waiting.settle(user_id))
         self.learner.begin()
+        if batches and not self.rules.in_order:
+            self.replica.note_events()
+        elif self._may_encode:
+            self.replica.encode_statistics(self.steady() + SLICE_S, self.steady)
         for batch in batches:
             for event in batch.events:
                 done.apply(event.user_id, self.events.apply(event, batch))
@@ -238,6 +245,11 @@ class Worker:
         if self.users.is_overfull:
             self.flush()
         return done.result
+
+    @property
+    def _may_encode(self) -> bool:
+        """Whether rows are encoded between events."""
+        return self.replica.has_rows_to_encode and not self.is_ending
 
     def rank(self, queries: list[Query]) -> list[EncodedList]:
         """Make the lists of these users, now."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recstream.dataflow.catalogue_replica import CatalogueReplica
 from recstream.items.codec import ItemRow
@@ -313,3 +315,54 @@ def test_a_write_that_was_held_up_is_not_missed_by_others() -> None:
     reader.refresh()
     assert reader.catalogue.handle("new") is not None
     assert reader.catalogue.handle("old") is not None
+
+
+@given(st.lists(st.one_of(st.integers(0, 5), st.sampled_from(["encode", "flush"])), max_size=40))
+def test_what_is_encoded_between_events_is_stored_as_it_is_at_the_end(steps: list[int | str]) -> None:
+    """Read again, it is as if all of it were encoded at the last barrier."""
+    worlds = Two(), Two()
+    sliced, whole = (world.replica() for world in worlds)
+    for replica in (sliced, whole):
+        for item in "abcdef":
+            replica.put(item_row(item))
+        replica.flush_items(worlds[0].seq)
+    for turn, step in enumerate(steps, start=1):
+        if step == "encode":
+            ticks = itertools.count()
+            sliced.encode_statistics(1.0, lambda ticks=ticks: float(next(ticks)))  # type: ignore[misc]
+        elif step == "flush":
+            sliced.flush_statistics(worlds[0].seq, turn=turn, all_of_it=False)
+        else:
+            sliced.note_events()
+            touched = Interaction(int(step), tuple(item for item in (0, 3) if item != step))
+            for replica in (sliced, whole):
+                replica.statistics.count([touched], ticks_each=1.0)
+    for world, replica in zip(worlds, (sliced, whole), strict=True):
+        replica.flush_statistics(world.seq)
+        assert not replica.waits
+    ours, wanted = (world.replica(owned=()) for world in worlds)
+    for read in (ours, wanted):
+        read.statistics.reserve(6)
+    for handle in range(6):
+        for mine, theirs in zip(ours.statistics.row(handle), wanted.statistics.row(handle), strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-4)
+
+
+def test_while_events_come_the_barrier_leaves_the_encoding_to_the_time_between_them() -> None:
+    world = Two()
+    replica = world.replica()
+    for item in "abcdef":
+        replica.put(item_row(item))
+    flush(replica, world.seq)
+    replica.note_events()
+    replica.statistics.count([Interaction(0, (1, 2))], ticks_each=1.0)
+    assert replica.has_rows_to_encode
+    assert replica.flush_statistics(world.seq, turn=1, all_of_it=False) == 0
+    assert not replica.has_rows_to_encode, "no event came since"
+    assert replica.flush_statistics(world.seq, turn=2, all_of_it=False) == 3
+    replica.note_events()
+    replica.statistics.count([Interaction(0, (1, 2))], ticks_each=1.0)
+    replica.encode_statistics(1.0, lambda: 0.0)
+    assert (replica.has_rows_to_encode, replica.waits) == (False, True)
+    assert replica.flush_statistics(world.seq, turn=3, all_of_it=False) == 3
+    assert not replica.waits

@@ -325,7 +325,8 @@ def test_no_event_waits_for_the_search_of_users_whom_a_new_item_fits() -> None:
         harness.clock.now += 1.0
         step = harness.step(event(3.0, "view", "other1 2", user=f"new{k}", offset=100 + k))
         assert [query.user_id for query in step.queries if query.trigger == "event"] == [f"new{k}"]
-        look = harness.worker.next_step()
+        assert harness.worker.idle_refresh is not None
+        look = harness.worker.idle_refresh.next_look()
         assert look is not None
         assert harness.clock() < look < harness.clock() + 1.0, "soon again"
     may_end.set()

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from recstream.dataflow.background import Later
+from recstream.dataflow.background import SLICE_S, Later
 from recstream.dataflow.catalogue_replica import CatalogueReplica
 from recstream.dataflow.idle_refresh.idle_users import IdleUsers
 from recstream.dataflow.idle_refresh.outdated import OutdatedUsers
@@ -24,10 +24,8 @@ from recstream.records.transport import shard_of
 
 __all__ = ["IdleRefresh"]
 
-_SLICE_S: Final = 0.002
-"""Seconds that lists made together take: an event that comes meanwhile waits for them."""
 _LISTS_AT_ONCE: Final = 16
-"""Most lists made together, however little they take."""
+"""Most lists made together, however little time they take."""
 _LISTS_IN_LOG: Final = 8
 """Lists made together in a log replayed event by event, where they cost less each."""
 _SEARCH_SHARE: Final = 0.05
@@ -218,7 +216,7 @@ class IdleRefresh:
     @property
     def _at_once(self) -> int:
         """Lists that are made together."""
-        most = _SLICE_S / self._list_s if self._list_s > 0.0 else _LISTS_AT_ONCE
+        most = SLICE_S / self._list_s if self._list_s > 0.0 else _LISTS_AT_ONCE
         return max(1, min(int(most), _LISTS_AT_ONCE))
 
     @property

@@ -30,6 +30,8 @@ COMMANDS: Final = (
     "show",
     "forget",
     "doctor",
+    "topics",
+    "positions",
     "upgrade",
     "schema",
     "config",

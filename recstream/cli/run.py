@@ -41,7 +41,7 @@ def command(
     from recstream.runtime.locks import job_lock
     from recstream.runtime.new_store import check_new_store, check_place
     from recstream.runtime.signals import Stop
-    from recstream.runtime.supervisor import Supervisor
+    from recstream.runtime.supervisor import Supervisor, check_places
 
     settings = load_settings(config, overrides, {"run.processes": processes}, store=store)
     logging.basicConfig(
@@ -58,6 +58,7 @@ def command(
         "Stop with Ctrl-C or SIGTERM."
     )
     check_place(settings)
+    check_places(settings)
     if not new_store:
         check_new_store(settings, stop)
     with job_lock(settings.store_dir, "run"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, TypeVar
 
@@ -22,9 +22,11 @@ from recstream.records.transport import Message, RawBatch
 __all__ = [
     "Connector",
     "ConnectorError",
+    "Demands",
     "Finding",
     "MessageSink",
     "NullSink",
+    "PartitionPosition",
     "PartitionWatch",
     "ReadOptions",
     "RecordSource",
@@ -65,6 +67,53 @@ class Finding(NamedTuple):
     """What was found."""
     mend: str = ""
     """What to do about it; empty when all is well."""
+    is_warning: bool = False
+    """The job runs as it is (``ok``), and yet something should be mended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demands:
+    """What a job asks of the places it reads and writes."""
+
+    partitions: int = 4
+    """To advise for a place that lacks."""
+    processes: int = 1
+    """So many share what is read."""
+    record_bytes: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    """Bytes of the largest record written to a place, and what makes it so large, by the setting that names
+    the place."""
+
+
+class PartitionPosition(NamedTuple):
+    """How far a partition was read, and what it holds. None: not known, or there is none."""
+
+    partition: str
+    """``"events/3"``."""
+    position: int | None
+    """Offset of the next record to read."""
+    first: int | None
+    """First offset held."""
+    last: int | None
+    """Last offset held; below the first where it holds nothing."""
+    lag: int | None
+    """Records that are not read yet, of those held."""
+    lag_s: float | None
+    """Seconds since the next record to read was written; 0 when all is read."""
+    retention_left_s: float | None
+    """Seconds until the next record to read may be deleted for its age; below 0: at any time."""
+    trouble: str = ""
+    """What is wrong with the position; the job does not go on from it."""
+
+    @property
+    def lag_share(self) -> float:
+        """Share of the records held that are not read yet.
+
+        >>> PartitionPosition("e/0", 5, 0, 9, 5, None, None).lag_share
+        0.5
+        """
+        if self.lag is None or self.first is None or self.last is None:
+            return 0.0
+        return self.lag / max(self.last + 1 - self.first, 1)
 
 
 class StoredRecord(NamedTuple):
@@ -303,9 +352,10 @@ class Connector(ABC):
         """Name a record for people."""
         return f"{partition}:{offset}"
 
-    def check(self, addresses: Sequence[str]) -> None:  # noqa: B027 - most places have nothing to check
-        """Find settings that no new start would mend, before a job is started: a place that does not exist.
+    def check(self, *, reads: Sequence[str], writes: Sequence[str]) -> None:  # noqa: B027 - most have nothing
+        """Find settings that no new start would mend, before a live job is started.
 
+        Such are places that do not exist, and those that we have no right to read or to write.
         A place that gives no answer may do so later, and is waited for by those who read it.
 
         Raises:
@@ -316,12 +366,55 @@ class Connector(ABC):
         """Make what notices partitions added to places that a job reads; within ``with`` it is at work."""
         return PartitionWatch()
 
-    def diagnose(self, places: Mapping[str, str], *, partitions: int, timeout_s: float) -> Iterator[Finding]:
+    def diagnose(self, places: Mapping[str, str], demands: Demands, *, timeout_s: float) -> Iterator[Finding]:
         """Look at the addresses that settings name (by ``section.field``), changing and raising nothing.
 
-        ``partitions`` is how many to advise for a place that lacks; ``timeout_s`` is for each answer.
+        ``timeout_s`` is for each answer.
         """
         return iter(())
+
+    def create(
+        self,
+        places: Mapping[str, str],
+        demands: Demands,
+        *,
+        partitions: int | None = None,
+        copies: int | None = None,
+        dry_run: bool = False,
+    ) -> Iterator[Finding]:
+        """Make those of the places that lack, as a job wants them, and say of the others what differs.
+
+        ``partitions`` and ``copies`` are for each place; None: as is advised. With ``dry_run`` nothing is
+        made. A place that exists is left as it is.
+
+        Raises:
+            ConnectorError: they cannot be looked at.
+        """
+        return iter(())
+
+    def positions(
+        self, address: str, stored: Mapping[str, Any], *, in_full: bool = True
+    ) -> list[PartitionPosition]:
+        """Compare positions of a place, by partition, with what the place holds; changes nothing.
+
+        Without ``in_full`` times are left out, and so is all that takes reading a record to know.
+
+        Raises:
+            ConnectorError: the place gives no answer, or positions of such places cannot be compared.
+        """
+        msg = f"{address}: positions are kept, but what {self.scheme} holds cannot be told"
+        raise ConnectorError(msg)
+
+    def moved(self, address: str, stored: Mapping[str, Any], to: Bound) -> dict[str, Any]:
+        """Give positions from which reading goes on at ``to``, in the place of the stored ones, by partition.
+
+        Offsets (a mapping) leave partitions as they are which they do not name.
+
+        Raises:
+            ConnectorError: the place gives no answer, or does not hold what is asked for.
+        """
+        msg = f"{address}: positions of {self.scheme} cannot be set"
+        raise ConnectorError(msg)
 
 
 class _Nowhere(StatelessSinkPartition[Message]):

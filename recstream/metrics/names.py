@@ -196,6 +196,14 @@ METRICS: Final[dict[str, Metric]] = {
         ("partition",),
         merge="max",
     ),
+    "lag_share": Metric(
+        "gauge",
+        "share",
+        "Share of the records that a partition holds which are not read yet, by partition.",
+        "Above .5 and not falling: records may be deleted unread; `recstream positions` says when.",
+        ("partition",),
+        merge="max",
+    ),
     "event_to_list_seconds": Metric(
         "histogram",
         "seconds",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import math
+import shlex
 import shutil
 import socket
 import tempfile
@@ -18,10 +19,13 @@ import numpy as np
 
 from recstream.config import ConfigError, Settings
 from recstream.connectors import connector_for, scheme_of
-from recstream.connectors.base import Finding
+from recstream.connectors.base import ConnectorError, Finding
 from recstream.encoders.base import Encoder
 
-__all__ = ["Finding", "diagnose"]
+__all__ = ["MOST_BEHIND", "Finding", "diagnose"]
+
+MOST_BEHIND = 0.5
+"""Share of the records that a partition holds, not read yet, above which they may be gone before they are."""
 
 FREE_MB = 1024
 """Free disk space, in MiB, below which the disk is reported: a store that cannot grow stops the job."""
@@ -52,6 +56,8 @@ def _run_checks(settings: Settings, problems: list[str], timeout_s: float) -> li
     finally:
         for encoder in encoders:
             encoder.close()
+    if all(finding.ok for finding in findings if finding.name == "broker"):
+        findings += _guarded("positions", lambda: _positions(settings))
     findings += _guarded("cache", lambda: _cache(settings))
     findings += _guarded("disk", lambda: _disk(settings))
     findings += _guarded("metrics port", lambda: _port(settings.run.metrics_port))
@@ -85,12 +91,49 @@ def _settings(problems: Sequence[str]) -> Iterator[Finding]:
 
 def _places(settings: Settings, timeout_s: float) -> Iterator[Finding]:
     """Checks of what the live job reads and writes, by the connectors of these places."""
+    from recstream.operations.demands import demands_of
+
+    demands = demands_of(settings)
     by_scheme: dict[str, dict[str, str]] = {}
     for setting, address in settings.live_settings().items():
         by_scheme.setdefault(scheme_of(address), {})[setting] = address
     for places in by_scheme.values():
         connector = connector_for(next(iter(places.values())), settings.options_of)
-        yield from connector.diagnose(places, partitions=max(settings.run.processes, 4), timeout_s=timeout_s)
+        yield from connector.diagnose(places, demands, timeout_s=timeout_s)
+
+
+def _positions(settings: Settings) -> Iterator[Finding]:
+    """Whether the job can go on from where it was, and how far behind it is."""
+    from recstream.runtime.positions import LIVE, PositionsError, compared_positions, has_positions
+
+    if not has_positions(settings.store_dir, LIVE):
+        return
+    try:
+        found = compared_positions(settings)
+    except (ConnectorError, PositionsError) as err:
+        yield Finding("positions", False, f"not compared: {err}", "see the message")
+        return
+    lost = [one for one in found if one.trouble]
+    behind = [one for one in found if one.lag_share > MOST_BEHIND and not one.trouble]
+    state = f"--state {shlex.quote(str(settings.store_dir))}"
+    if lost:
+        detail = "; ".join(f"{one.partition}: position {one.position}: {one.trouble}" for one in lost)
+        mend = (
+            f"`recstream positions {state}` shows them all; with `--to earliest` the job goes on with the "
+            "first record held, with `--to latest` without what is there; lengthen the topic's retention.ms"
+        )
+        yield Finding("positions", False, detail, mend)
+    elif behind:
+        parts = ", ".join(f"{one.partition} ({one.lag_share:.0%})" for one in behind)
+        detail = f"more than half of the records held are not read yet: {parts}"
+        mend = (
+            f"run the job, with more processes if it does not keep up, or lengthen the topic's retention.ms, "
+            f"before records are gone; `recstream positions {state}` says when"
+        )
+        yield Finding("positions", True, detail, mend, is_warning=True)
+    else:
+        lag = max((one.lag for one in found if one.lag is not None), default=0)
+        yield Finding("positions", True, f"of {len(found)} partitions, at most {lag:,} records behind")
 
 
 def _model(settings: Settings, timeout_s: float, opened: list[Encoder]) -> Iterator[Finding]:

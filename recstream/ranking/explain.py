@@ -12,9 +12,9 @@ from recstream.ranking.kernels.attribution import explain_lists
 from recstream.ranking.kernels.structs import CandidateFeatures, Explanations
 from recstream.ranking.models.base import RankingModel
 
-__all__ = ["explain"]
+__all__ = ["MOST_NAMED", "explain"]
 
-_NAMED: Final = 6
+MOST_NAMED: Final = 6
 """Signals named with an item: those that contributed most, for or against it. The rest is ``other``."""
 
 
@@ -28,8 +28,8 @@ def explain(
     """Why these candidates score as they do: ``places`` in ``features``, ``(lists, items)``; -1: no more."""
     lists, items = places.shape
     explanations = Explanations(
-        signals=np.full((lists, items, _NAMED), -1, np.int64),
-        values=np.zeros((lists, items, _NAMED)),
+        signals=np.full((lists, items, MOST_NAMED), -1, np.int64),
+        values=np.zeros((lists, items, MOST_NAMED)),
         others=np.zeros((lists, items)),
         causes=np.full((lists, items, causes), -1, np.int64),
     )

@@ -27,9 +27,9 @@ from recstream.records.arrays import Handles, Matrix
 from recstream.users.sessions import RecentEvent
 from recstream.users.state import AsOf, UserState
 
-__all__ = ["RankedItem", "RankingRules", "Recommender", "rank", "warm_up"]
+__all__ = ["MOST_CAUSES", "RankedItem", "RankingRules", "Recommender", "rank", "warm_up"]
 
-_CAUSES: Final = 2
+MOST_CAUSES: Final = 2
 """Most items named in ``because``."""
 _REPLAY_BUFFER: Final = 512
 """Training examples kept to learn from again, the newest."""
@@ -154,7 +154,7 @@ class Recommender:
             return [[] for _ in queries]
         scores = self.model.score(features.signals)
         places = self._best(features, scores)
-        why = explain(features, self.extractor, self.model, places, _CAUSES)
+        why = explain(features, self.extractor, self.model, places, MOST_CAUSES)
         is_listed = places >= 0
         listed_places = places[is_listed]
         listed = zip(

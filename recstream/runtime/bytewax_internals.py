@@ -2,7 +2,9 @@
 
 * *Recovery store.* A folder of SQLite files ``part-N.sqlite3``. Table ``snaps`` has a row for each change of
   a key: ``step_id`` (begins with the flow's id), ``state_key``, and ``ser_change``, the pickled state, or
-  NULL for a key that is gone. `stored_keys` and `stored_states` read it.
+  NULL for a key that is gone. `stored_keys` and `stored_states` read it. A run goes on from the epoch that
+  the slowest worker of the run before had reached (``exs``, ``fronts``), and loads of each key the newest row
+  of an earlier epoch: these are the committed ones. `committed_states` reads and `set_states` rewrites them.
 * *Errors.* A fault of SQLite arrives as an exception whose text has ``SqliteFailure``, and SQLite's words in
   ``Some("...")``: `recovery_store_error`. In a cluster any exception of a worker becomes "Send thread panic"
   in every process, itself among them, or a panic within the panic aborts the process. The exception that
@@ -23,7 +25,7 @@ import os
 import pickle
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -35,11 +37,13 @@ __all__ = [
     "BYTEWAX_VERSION",
     "ErrorCapture",
     "StoredState",
+    "committed_states",
     "has_recovery_store",
     "make_recovery_store",
     "once_listed",
     "panics_unannounced",
     "recovery_store_error",
+    "set_states",
     "stored_keys",
     "stored_states",
 ]
@@ -99,10 +103,63 @@ def stored_states(folder: Path) -> Iterator[StoredState]:
         yield StoredState(step, key, None if pickled is None else pickle.loads(pickled))  # noqa: S301 - ours
 
 
-def _rows(folder: Path, query: str) -> Iterator[Any]:
+def committed_states(folder: Path) -> dict[tuple[str, str], Any]:
+    """States that a next run begins with, by step and key; those of the last epoch committed.
+
+    A run may be under way.
+    """
+    before = _resume_epoch(folder)
+    query = (
+        "SELECT step_id, state_key, ser_change, MAX(snap_epoch) FROM snaps WHERE snap_epoch < ? "
+        "GROUP BY step_id, state_key"  # the other columns are those of the row that has the maximum
+    )
+    return {
+        (step, key): pickle.loads(pickled)  # noqa: S301 - ours
+        for step, key, pickled, _ in _rows(folder, query, before)
+        if pickled is not None
+    }
+
+
+def set_states(folder: Path, states: Mapping[tuple[str, str], Any]) -> None:
+    """Put states, by step and key, in the place of committed ones. No run may be under way.
+
+    All of them, or none: those of one file of the store, of which `make_recovery_store` makes one.
+
+    Raises:
+        KeyError: a key has no committed state.
+        sqlite3.Error: the store cannot be written.
+    """
+    unknown = states.keys() - committed_states(folder).keys()
+    if unknown:
+        raise KeyError(f"no state is stored of {sorted(unknown)}")
+    before = _resume_epoch(folder)
+    update = (
+        "UPDATE snaps SET ser_change = ?1 WHERE step_id = ?2 AND state_key = ?3 AND snap_epoch = "
+        "(SELECT MAX(snap_epoch) FROM snaps WHERE step_id = ?2 AND state_key = ?3 AND snap_epoch < ?4)"
+    )
+    for path in sorted(folder.glob(_PARTS)):
+        with closing(sqlite3.connect(path)) as database, database:  # the second commits, or rolls back
+            for (step, key), state in states.items():
+                database.execute(update, (pickle.dumps(state), step, key, before))
+
+
+def _resume_epoch(folder: Path) -> int:
+    """The epoch that a next run begins with, as bytewax computes it; 0 before the first run."""
+    runs = list(_rows(folder, "SELECT ex_num, worker_count, resume_epoch FROM exs"))
+    if not runs:
+        return 0
+    newest, workers, begin = max(runs)
+    reached: dict[int, int] = dict.fromkeys(range(workers), begin)
+    for run, worker, epoch in _rows(folder, "SELECT ex_num, worker_index, worker_frontier FROM fronts"):
+        if run == newest:
+            reached[worker] = max(epoch, reached[worker])
+    return min(reached.values())
+
+
+def _rows(folder: Path, query: str, *values: object) -> Iterator[Any]:
     for path in sorted(folder.glob(_PARTS)):
         with closing(sqlite3.connect(path)) as database:
-            yield from database.execute(query)
+            yield from database.execute(query, values)
 
 
 def recovery_store_error(error: BaseException) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any, Final, NamedTuple
 
 from recstream.config import Settings
 from recstream.connectors import connector_for
-from recstream.connectors.base import Connector
+from recstream.connectors.base import Connector, PartitionPosition
 from recstream.runtime.bytewax_internals import (
+    committed_states,
     has_recovery_store,
     make_recovery_store,
     recovery_store_error,
+    set_states,
     stored_keys,
     stored_states,
 )
@@ -21,12 +24,17 @@ from recstream.runtime.bytewax_internals import (
 __all__ = [
     "LIVE",
     "PositionsError",
+    "ReadInput",
     "ReplayPlace",
+    "committed_positions",
+    "compared_positions",
     "has_positions",
     "positions_dir",
     "read_identities",
+    "read_inputs",
     "replay_place",
     "replayed_positions",
+    "set_positions",
 ]
 
 LIVE: Final = "recommend"
@@ -54,6 +62,16 @@ class PositionsError(Exception):
             f"the positions in {self._folder} cannot be kept: {self._why}; {mend}, then start again: it goes "
             "on from the last committed epoch"
         )
+
+
+class ReadInput(NamedTuple):
+    """What the live job reads as one of its streams."""
+
+    stream: str
+    address: str
+    connector: Connector
+    stored: Mapping[str, Any]
+    """Positions by partition, in the form of the connector."""
 
 
 class ReplayPlace(NamedTuple):
@@ -91,6 +109,75 @@ def read_identities(folder: Path, identity_of: Callable[[Any], str]) -> set[str]
         for stored in stored_states(folder)
         if stored.step.rpartition(".")[2] in _SOURCES and stored.state is not None
     }
+
+
+def committed_positions(store: Path, stream: str) -> dict[str, Any]:
+    """Positions by partition from which the live job would go on reading a stream (events, items).
+
+    The job may be running.
+
+    Raises:
+        PositionsError: they cannot be read.
+    """
+    folder = store / "positions" / LIVE
+    try:
+        states = committed_states(folder)
+    except sqlite3.Error as err:
+        raise PositionsError(folder, str(err)) from err
+    return {key: state for (step, key), state in states.items() if step == f"{LIVE}.{stream}"}
+
+
+def read_inputs(settings: Settings) -> list[ReadInput]:
+    """The inputs of the live job, with the positions that it has committed; it may be running.
+
+    Raises:
+        PositionsError: they cannot be read.
+    """
+    live = settings.live
+    return [
+        ReadInput(
+            stream,
+            address,
+            connector_for(address, settings.options_of),
+            committed_positions(settings.store_dir, stream),
+        )
+        for stream, address in zip(_SOURCES, (live.events, live.items), strict=True)
+    ]
+
+
+def compared_positions(settings: Settings, *, in_full: bool = True) -> list[PartitionPosition]:
+    """Each partition of the inputs, or of which a position is stored, with what it holds; changes nothing.
+
+    ``in_full`` as for `Connector.positions`. The job may be running.
+
+    Raises:
+        ConnectorError: a place gives no answer.
+        PositionsError: positions cannot be read.
+    """
+    return [
+        found
+        for one in read_inputs(settings)
+        for found in one.connector.positions(one.address, one.stored, in_full=in_full)
+    ]
+
+
+def set_positions(store: Path, positions: Mapping[str, Mapping[str, Any]]) -> None:
+    """Let the live job go on from other positions, given by stream and partition; it must not run.
+
+    Raises:
+        KeyError: a partition has no position.
+        PositionsError: they cannot be written.
+    """
+    folder = store / "positions" / LIVE
+    states = {
+        (f"{LIVE}.{stream}", partition): state
+        for stream, of_stream in positions.items()
+        for partition, state in of_stream.items()
+    }
+    try:
+        set_states(folder, states)
+    except sqlite3.Error as err:
+        raise PositionsError(folder, str(err)) from err
 
 
 def replayed_positions(store: Path) -> list[Any]:

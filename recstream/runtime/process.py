@@ -9,13 +9,14 @@ import logging
 import os
 import sys
 import traceback
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 import orjson
 
 from recstream.config import ConfigError, Settings
+from recstream.runtime.lag_watch import LagWatch
 from recstream.runtime.positions import positions_dir
 from recstream.runtime.runner import run_flow
 from recstream.runtime.signals import Stop
@@ -74,7 +75,10 @@ def main() -> int:
         path.write_bytes(orjson.dumps(wiring.summary()))
 
     is_first = process_id == 0
-    with UpkeepThread(wiring.database.maintain, _fail) if is_first else nullcontext():
+    with ExitStack() as threads:
+        if is_first:
+            threads.enter_context(UpkeepThread(wiring.database.maintain, _fail))
+            threads.enter_context(LagWatch(wiring.positions, wiring.report_position))
         run_flow(
             flow,
             recovery=positions_dir(settings.store_dir, flow.flow_id),

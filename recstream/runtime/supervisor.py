@@ -31,7 +31,7 @@ from recstream.runtime.positions import LIVE, positions_dir
 from recstream.runtime.process import ADDRESSES, PROCESS_ID, summary_path
 from recstream.runtime.signals import Stop, bury_orphans
 
-__all__ = ["Supervisor"]
+__all__ = ["Supervisor", "check_places"]
 
 _log = logging.getLogger(__name__)
 _STABLE_S: Final = 60.0
@@ -43,6 +43,22 @@ _CLEAN: Final = (0, -signal.SIGTERM)
 """Exit codes of a process that was asked to end; the second before it could install a handler."""
 _LAST_WORDS_S: Final = 3.0
 """How long the others may take to end when one has: the one to blame may be the last to be gone."""
+
+
+def check_places(settings: Settings) -> None:
+    """Refuse what no start would mend: places of the live job that do not exist, and rights that lack.
+
+    Raises:
+        ConnectorError: of exit code 2.
+    """
+    live = settings.live
+    reads, writes = [live.events, live.items], [live.lists, live.dead_letter, live.sessions]
+    for scheme in dict.fromkeys(scheme_of(address) for address in live if address):
+        of_it = {address for address in live if address and scheme_of(address) == scheme}
+        connector_for(next(iter(of_it)), settings.options_of).check(
+            reads=[address for address in reads if address in of_it],
+            writes=[address for address in writes if address in of_it],
+        )
 
 
 class Supervisor:
@@ -78,12 +94,7 @@ class Supervisor:
             return self._keep_running(watch)
 
     def _check(self) -> None:
-        """Refuse what no start would mend, before processes are started that would."""
-        by_scheme: dict[str, list[str]] = {}
-        for address in filter(None, self._settings.live):
-            by_scheme.setdefault(scheme_of(address), []).append(address)
-        for addresses in by_scheme.values():
-            connector_for(addresses[0], self._settings.options_of).check(addresses)
+        check_places(self._settings)
 
     def _keep_running(self, watch: PartitionWatch) -> list[dict[str, object]]:
         failures = 0

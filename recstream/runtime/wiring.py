@@ -11,7 +11,14 @@ from typing import Any
 
 from recstream.config import ConfigError, Settings
 from recstream.connectors import FILES, connector_for, scheme_of
-from recstream.connectors.base import Connector, MessageSink, NullSink, ReadOptions, RecordSource
+from recstream.connectors.base import (
+    Connector,
+    MessageSink,
+    NullSink,
+    PartitionPosition,
+    ReadOptions,
+    RecordSource,
+)
 from recstream.dataflow.outputs import Inputs, Outputs
 from recstream.dataflow.services import DataflowRules, IdleRefreshRules, Services
 from recstream.encoders.base import Encoder, EncoderSpec
@@ -29,7 +36,7 @@ from recstream.records.item import TEMPLATE
 from recstream.records.reject_limit import RejectLimitRules
 from recstream.records.time_order import time_of
 from recstream.runtime.bytewax_internals import stored_keys
-from recstream.runtime.positions import LIVE, read_identities
+from recstream.runtime.positions import LIVE, compared_positions, read_identities
 from recstream.runtime.signals import Stop
 from recstream.stores import store_module
 from recstream.stores.base import Store, StoreMeta
@@ -304,6 +311,14 @@ class Wiring:
             events=self._connector(live.events).source(live.events, reading("events")),
             items=self._connector(live.items).source(live.items, reading("items")),
         )
+
+    def positions(self) -> list[PartitionPosition]:
+        """How far the live job has read, as far as the offsets tell."""
+        return compared_positions(self.settings, in_full=False)
+
+    def report_position(self, position: PartitionPosition) -> None:
+        """Count what a partition holds and the job has not read."""
+        self.meters.set("lag_share", position.lag_share, partition=position.partition)
 
     def live_outputs(self) -> Outputs:
         """The sinks of lists, rejects and sessions."""

@@ -77,7 +77,8 @@ def target_exists(line: str) -> None:
     assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), f"{line}: no such target"
     for variable in variables:
         name, _, value = variable.partition("=")
-        assert f"$({name})" in makefile or f"$(if $({name})" in makefile, f"{line}: {name} is not used"
+        forms = (f"$({name})", f"$(if $({name})", f"$${name}")
+        assert any(form in makefile for form in forms), f"{line}: {name} is not used"
         if name == "TESTS":
             assert [path for path in value.split() if not (ROOT / path).exists()] == [], line
         if target == "demo" and name == "ARGS":
@@ -99,11 +100,17 @@ def extra_exists(line: str) -> None:
     assert all(f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text() for extra in extras), line
 
 
+def tool_is_known(line: str) -> None:
+    """A program of Kafka's own; what it does is tried on Apache Kafka."""
+    assert words(line)[0] in {"kafka-acls.sh", "kafka-configs.sh", "kafka-topics.sh"}, line
+
+
 CHECKED: Final[dict[str, tuple[Callable[[str], None], str]]] = {
     "make ": (target_exists, "sets up an environment of its own; each target is what these tests are run by"),
     "pip install ": (extra_exists, "changes the environment and needs a network"),
     "docker compose ": (file_exists, "needs a container engine; tests/test_docker.py checks the files"),
     "recstream run ": (options_exist, "runs until it is stopped; the live job of these tests is one"),
+    "kafka-": (tool_is_known, "needs Apache Kafka; tests/kafka/test_page.py runs it"),
     "recstream eval ": (options_exist, "takes a minute of the CPU; tests/evaluation runs it"),
     "python -m tests.bench": (module_exists, "measures, and wants a quiet machine"),
 }

@@ -7,20 +7,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bytewax.operators as op
 import pytest
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.recovery import RecoveryConfig
+from bytewax.testing import TestingSink, run_main
 
 from recstream.config import Settings
-from recstream.connectors.kafka import connector
-from recstream.connectors.kafka.admin import Retention, ensure_topics
+from recstream.connectors.kafka import diagnosis
+from recstream.connectors.kafka.admin import ensure_topics, topics
 from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.encoders import open_encoder
 from recstream.metrics.prometheus import PrometheusMeters
 from recstream.operations.doctor import Finding, diagnose
 from recstream.runtime.locks import job_lock
+from recstream.runtime.positions import LIVE, positions_dir
 from recstream.runtime.wiring import encoder_spec, store_meta
 from recstream.stores.base import StoreMeta
 from tests.recovery.kafka_proxy import KafkaProxy
 from tests.support.stores import open_lance
+from tests.support.topics import produce
 
 Ask = Callable[..., dict[str, Finding]]
 
@@ -41,7 +48,7 @@ def ask(base: dict[str, object]) -> Ask:
     def look(environ: dict[str, str] | None = None, **changes: object) -> dict[str, Finding]:
         dotted = {name.replace("__", "."): value for name, value in changes.items()}
         found = diagnose(lambda: Settings.load(None, environ or {}, {**base, **dotted}), timeout_s=0.3)
-        assert all(finding.ok or finding.mend for finding in found), "each problem has a mend"
+        assert all(bool(finding.mend) == (not finding.ok or finding.is_warning) for finding in found)
         return {finding.name: finding for finding in found}
 
     return look
@@ -57,6 +64,37 @@ def made(path: Path, **changes: Any) -> StoreMeta:
     meta = store_meta(settings, open_encoder(encoder_spec(settings)))._replace(**changes)
     open_lance(path, meta)
     return meta
+
+
+def store_positions(store: Path, positions: dict[str, tuple[str, int]]) -> None:
+    """Leave positions of events, by partition, as a job that has run would."""
+    df = Dataflow(LIVE)
+    op.output("out", op.input("events", df, Standing(positions)), TestingSink([]))
+    run_main(df, recovery_config=RecoveryConfig(str(positions_dir(store, LIVE))))
+
+
+class Standing(FixedPartitionedSource[int, dict[str, object]]):
+    """Reads nothing, and has positions all the same."""
+
+    def __init__(self, positions: dict[str, tuple[str, int]]) -> None:
+        self._positions = positions
+
+    def list_parts(self) -> list[str]:
+        return list(self._positions)
+
+    def build_part(self, step_id: str, for_part: str, resume_state: object) -> StandingPartition:
+        return StandingPartition(*self._positions[for_part])
+
+
+class StandingPartition(StatefulSourcePartition[int, dict[str, object]]):
+    def __init__(self, identity: str, offset: int) -> None:
+        self._position: dict[str, object] = {"identity": identity, "offset": offset, "from_ms": None}
+
+    def next_batch(self) -> list[int]:
+        raise StopIteration
+
+    def snapshot(self) -> dict[str, object]:
+        return self._position
 
 
 def test_without_a_broker_the_other_checks_still_run(ask: Ask) -> None:
@@ -101,39 +139,81 @@ def test_the_command_that_makes_a_topic_says_what_it_keeps_and_how_often(
         "items",
         "lists",
     }
+    kept = {kind for kind, mend in mends.items() if "--config retention.ms=" in mend and " days)" in mend}
+    assert kept == {"events", "dead_letter", "sessions"}
     assert all("--partitions 4 --replication-factor 1" in mend for mend in mends.values())
+
+
+DELETED = {"cleanup.policy": "delete", "retention.ms": "604800000"}
+BOTH = {"cleanup.policy": "compact,delete", "retention.ms": "3600000"}
+COMPACTED = {"cleanup.policy": "compact", "retention.ms": "604800000"}
+KEPT = {"cleanup.policy": "delete", "retention.ms": "-1"}
 
 
 @pytest.mark.kafka
 @pytest.mark.parametrize(
-    ("kind", "kept", "said", "mend"),
+    ("kind", "config", "said", "mend"),
     [
-        ("lists", Retention(False, 604_800.0), "keeps lists for 7 days only", "cleanup.policy=compact"),
-        ("lists", Retention(True, 3600.0), "keeps lists for 0.0416667 days only", "cleanup.policy=compact"),
-        ("lists", Retention(True, None), "", ""),
-        ("lists", Retention(False, None), "", ""),
+        ("lists", DELETED, "keeps lists for 7 days only", "cleanup.policy=compact"),
+        ("lists", BOTH, "keeps lists for 0.0417 days only", "cleanup.policy=compact"),
+        ("lists", COMPACTED, "", ""),
+        ("lists", KEPT, "", ""),
+        ("lists", {}, "", ""),
         ("lists", None, "", ""),
-        ("items", Retention(False, 604_800.0), "", ""),
-        ("events", Retention(True, None), "only the newest are kept", "cleanup.policy=delete"),
-        ("events", Retention(False, 604_800.0), "", ""),
+        ("lists", {"max.message.bytes": "30000"}, "records of 30,000 bytes at most", "max.message.bytes="),
+        ("lists", {"max.message.bytes": "1048588"}, "", ""),
+        ("items", DELETED, "keeps items for 7 days only", "cleanup.policy=compact"),
+        ("items", COMPACTED, "", ""),
+        ("events", DELETED, "", ""),
+        ("events", KEPT, "", ""),
+        ("events", {"min.insync.replicas": "1"}, "", ""),
+        ("dead_letter", COMPACTED, "is compacted", "cleanup.policy=delete"),
     ],
 )
-def test_a_topic_that_loses_what_its_readers_want_is_named(
+def test_a_topic_that_loses_or_refuses_what_is_wanted_is_warned_of(
     ask: Ask,
     broker: EmbeddedBroker,
     topic: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
     kind: str,
-    kept: Retention | None,
+    config: dict[str, str] | None,
     said: str,
     mend: str,
 ) -> None:
+    """What is not told is not judged."""
     name = topic(kind)
-    monkeypatch.setattr(connector, "retentions", lambda *_, **__: {} if kept is None else {name: kept})
+    monkeypatch.setattr(diagnosis, "configs", lambda *_, **__: {name: config})
     found = ask(kafka__bootstrap=broker.bootstrap, **{f"kafka__{kind}_topic": name})[f"topic {name}"]
-    assert found.ok == (not said)
+    assert found.ok
+    assert found.is_warning == bool(said)
     assert said in found.detail
     assert mend in found.mend
+
+
+@pytest.mark.kafka
+def test_events_of_which_only_the_newest_are_kept_are_a_fault(
+    ask: Ask, broker: EmbeddedBroker, topic: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = topic("events")
+    monkeypatch.setattr(diagnosis, "configs", lambda *_, **__: {name: COMPACTED})
+    found = ask(kafka__bootstrap=broker.bootstrap, kafka__events_topic=name)[f"topic {name}"]
+    assert not found.ok
+    assert not found.is_warning
+    assert "only the newest are kept" in found.detail
+    assert "cleanup.policy=delete" in found.mend
+
+
+@pytest.mark.kafka
+def test_more_processes_than_partitions_are_warned_of(
+    ask: Ask, broker: EmbeddedBroker, topic: Callable[..., str]
+) -> None:
+    name = topic("events", partitions=2)
+    chosen = {"kafka__bootstrap": broker.bootstrap, "kafka__events_topic": name}
+    assert not ask(**chosen, run__processes=2)[f"topic {name}"].is_warning
+    found = ask(**chosen, run__processes=3)[f"topic {name}"]
+    assert found.ok
+    assert found.is_warning
+    assert f"--topic {name} --partitions 3" in found.mend
 
 
 @pytest.mark.kafka
@@ -305,3 +385,38 @@ def test_the_port_of_a_running_job_is_no_problem(ask: Ask) -> None:
 def test_nothing_is_left_behind(ask: Ask, tmp_path: Path) -> None:
     ask(cache__path=str(tmp_path / "cache"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(("at", "warns"), [(0, True), (4, True), (5, False), (9, False)])
+def test_a_job_that_is_far_behind_is_warned_of(
+    ask: Ask,
+    broker: EmbeddedBroker,
+    topic: Callable[..., str],
+    base: dict[str, object],
+    at: int,
+    warns: bool,
+) -> None:
+    names = {f"kafka__{kind}_topic": topic(kind) for kind in ("events", "items", "lists", "dead_letter")}
+    name = names["kafka__events_topic"]
+    produce(broker.bootstrap, name, [b"{}"] * 9)
+    identity = topics(broker.bootstrap, [name])[name].identity(0)
+    store_positions(Path(str(base["store.path"])), {f"{name}/0": (identity, at)})
+    found = ask(kafka__bootstrap=broker.bootstrap, **names)["positions"]
+    assert (found.ok, found.is_warning) == (True, warns)
+    assert ("recstream positions" in found.mend) == warns
+
+
+@pytest.mark.kafka
+def test_a_position_that_is_not_held_is_a_fault(
+    ask: Ask, broker: EmbeddedBroker, topic: Callable[..., str], base: dict[str, object]
+) -> None:
+    names = {f"kafka__{kind}_topic": topic(kind) for kind in ("events", "items", "lists", "dead_letter")}
+    name = names["kafka__events_topic"]
+    produce(broker.bootstrap, name, [b"{}"] * 4)
+    identity = topics(broker.bootstrap, [name])[name].identity(0)
+    store_positions(Path(str(base["store.path"])), {f"{name}/0": (identity, 7)})
+    found = ask(kafka__bootstrap=broker.bootstrap, **names)
+    assert bad(found) == {"positions"}
+    assert f"{name}/0: position 7" in found["positions"].detail
+    assert "--to earliest" in found["positions"].mend

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +18,7 @@ import bytewax.operators as op
 import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.errors import BytewaxRuntimeError
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.recovery import RecoveryConfig
@@ -25,8 +28,10 @@ from recstream.runtime.bytewax_internals import (
     BYTEWAX_VERSION,
     ErrorCapture,
     StoredState,
+    committed_states,
     make_recovery_store,
     once_listed,
+    set_states,
     stored_keys,
     stored_states,
 )
@@ -235,3 +240,124 @@ def test_every_worker_lists_before_anything_is_read() -> None:
     cluster_main(df, [], 0, worker_count_per_proc=2)
     assert calls[-2:] == ["read", "read"]
     assert set(calls[:-2]) == {"listed"}
+
+
+class Counters(FixedPartitionedSource[str, int]):
+    """Partitions that count on from where they were, and note what they emit."""
+
+    def __init__(self, names: list[str], until: int, emitted: list[str], *, fails: bool = False) -> None:
+        self._names, self._until, self._emitted, self._fails = names, until, emitted, fails
+
+    def list_parts(self) -> list[str]:
+        return self._names
+
+    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> Counter:
+        return Counter(for_part, resume_state or 0, self._until, self._emitted, fails=self._fails)
+
+
+class Counter(StatefulSourcePartition[str, int]):
+    def __init__(self, name: str, at: int, until: int, emitted: list[str], *, fails: bool) -> None:
+        self._name, self._at, self._until, self._emitted, self._fails = name, at, until, emitted, fails
+
+    def next_batch(self) -> list[str]:
+        if self._at >= self._until:
+            if self._fails:
+                raise ZeroDivisionError
+            raise StopIteration
+        self._emitted.append(f"{self._name}:{self._at}")
+        self._at += 1
+        return [self._name]
+
+    def snapshot(self) -> int:
+        return self._at
+
+
+def count(store: Path, until: int, *, workers: int = 1, fails: bool = False) -> list[str]:
+    """Let four partitions count; gives what they emitted."""
+    emitted: list[str] = []
+    df = Dataflow("flow")
+    counters = Counters(["a", "b", "c", "d"], until, emitted, fails=fails)
+    op.output("out", op.input("counters", df, counters), TestingSink([]))
+    with pytest.raises(BytewaxRuntimeError) if fails else nullcontext():
+        cluster_main(
+            df,
+            [],
+            0,
+            epoch_interval=timedelta(0),
+            recovery_config=RecoveryConfig(str(store)),
+            worker_count_per_proc=workers,
+        )
+    return emitted
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_goes_on_from_the_states_that_were_set(tmp_path: Path, workers: int, parts: int) -> None:
+    """Those of other keys stay; and so after every run, with any number of workers before and after."""
+    make_recovery_store(tmp_path, parts)
+    count(tmp_path, 5)
+    assert committed_states(tmp_path) == {("flow.counters", name): 5 for name in "abcd"}
+    set_states(tmp_path, {("flow.counters", "b"): 3, ("flow.counters", "d"): 6})
+    assert committed_states(tmp_path) == {
+        ("flow.counters", k): v for k, v in zip("abcd", (5, 3, 5, 6), strict=True)
+    }
+    assert sorted(count(tmp_path, 7, workers=workers)) == [
+        *("a:5", "a:6", "b:3", "b:4", "b:5", "b:6", "c:5", "c:6", "d:6")
+    ]
+    set_states(tmp_path, {("flow.counters", "a"): 0})
+    assert count(tmp_path, 2, workers=3 - workers) == ["a:0", "a:1"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_crashed_run_did_not_commit_is_neither_read_nor_set(store: Path, workers: int) -> None:
+    """The states are those that the next run begins with, whatever later rows the crash has left."""
+    count(store, 4)
+    count(store, 9, workers=workers, fails=True)
+    states = committed_states(store)
+    resumed = count(store, 10)
+    assert sorted(resumed) == sorted(
+        f"{name}:{at}" for (_, name), state in states.items() for at in range(state, 10)
+    )
+
+
+def test_a_crash_leaves_rows_of_an_epoch_that_is_not_committed_where_they_are(store: Path) -> None:
+    """Which is why the newest row of a key is not always the one to read."""
+    count(store, 4)
+    committed = committed_states(store)
+    with closing(sqlite3.connect(store / "part-0.sqlite3")) as database, database:
+        database.execute(
+            "INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change) VALUES (?, ?, ?, ?)",
+            ("flow.counters", "a", 10_000, pickle.dumps(77)),
+        )
+    assert committed_states(store) == committed
+    set_states(store, {("flow.counters", "a"): 2})
+    assert count(store, 4) == ["a:2", "a:3"]
+
+
+def test_states_are_set_all_or_none(store: Path) -> None:
+    count(store, 4)
+    before = committed_states(store)
+    with pytest.raises(KeyError, match="nobody"):
+        set_states(store, {("flow.counters", "a"): 2, ("flow.counters", "nobody"): 1})
+    assert committed_states(store) == before
+
+
+def test_committed_states_are_read_while_a_run_is_under_way(store: Path) -> None:
+    """And no run is disturbed: it ends as it would have."""
+    count(store, 3)
+    seen: list[set[int]] = []
+
+    class Watched(list[str]):
+        def append(self, one: str) -> None:
+            super().append(one)
+            seen.append(set(committed_states(store).values()))
+
+    df = Dataflow("flow")
+    op.output("out", op.input("counters", df, Counters(["a", "b", "c", "d"], 30, Watched())), TestingSink([]))
+    run_main(df, epoch_interval=timedelta(0), recovery_config=RecoveryConfig(str(store)))
+    assert seen[0] == {3}
+    assert committed_states(store)["flow.counters", "a"] == 30
+
+
+def test_a_store_on_which_nothing_ran_has_no_states(store: Path) -> None:
+    assert committed_states(store) == {}

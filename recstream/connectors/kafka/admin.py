@@ -32,21 +32,33 @@ from recstream.connectors.kafka.client import (
     result_of,
     unreachable,
 )
+from recstream.connectors.kafka.rights import (
+    Operation,
+    Operations,
+    Right,
+    group_operations,
+    lacks,
+    operations_of,
+    rights_fault,
+)
+from recstream.connectors.kafka.topic_plan import TopicConfig
 
 __all__ = [
     "Cluster",
+    "LookUp",
     "Overview",
-    "Retention",
     "Topic",
     "Watermarks",
+    "check_rights",
+    "configs",
     "describe",
     "ensure_topics",
     "list_topics",
+    "look_up",
     "offset_bounds",
     "offsets_at",
     "overview",
     "required_topics",
-    "retentions",
     "topic_ids",
     "topics",
     "watermarks",
@@ -67,6 +79,10 @@ class Topic(NamedTuple):
     id: str
     """32 hex digits; another one after the topic was deleted and made again. Zeros: the cluster has none."""
     partitions: tuple[int, ...]
+    may: Operations = None
+    """What we may do with it."""
+    replicas: int = 0
+    """Copies of its first partition."""
 
     def identity(self, partition: int) -> str:
         """Identity of a partition, by which offset ranges are stored: ``events/3@`` and 8 digits of a digest.
@@ -79,6 +95,14 @@ class Topic(NamedTuple):
         """
         digest = blake2b(bytes.fromhex(self.id), digest_size=4).hexdigest()
         return f"{self.name}/{partition}@{digest}"
+
+
+class LookUp(NamedTuple):
+    """What :func:`look_up` found."""
+
+    found: dict[str, Topic]
+    hidden: tuple[str, ...]
+    """Those that we have no right to describe: whether they exist is not told."""
 
 
 class Watermarks(NamedTuple):
@@ -97,15 +121,6 @@ class Overview(NamedTuple):
     out_of_reach: dict[str, str]
     """Why a broker cannot be asked, by ``host:port``: the address that the cluster tells its clients
     (``advertised.listeners``), which may be another one than that by which the cluster was found."""
-
-
-class Retention(NamedTuple):
-    """For how long a topic keeps its records."""
-
-    is_compacted: bool
-    """Whether the newest record of each key is kept for ever."""
-    keeps_s: float | None
-    """Seconds after which other records may go; None: never."""
 
 
 class Cluster(NamedTuple):
@@ -184,51 +199,126 @@ def _out_of_reach(
 
 
 def required_topics(
-    bootstrap: str, names: Sequence[str], *, client: Mapping[str, str] | None = None, timeout_s: float = 10.0
+    bootstrap: str,
+    names: Sequence[str],
+    operation: Operation | None = None,
+    *,
+    client: Mapping[str, str] | None = None,
+    timeout_s: float = 10.0,
 ) -> dict[str, Topic]:
-    """The named topics, by name.
+    """The named topics, by name. With ``operation`` we must have the right to do that with each.
 
     Raises:
-        KafkaSettingsFault: some do not exist.
+        KafkaSettingsFault: some do not exist, or a right lacks; says which.
         KafkaFault: no broker answers in time.
     """
-    found = topics(bootstrap, names, client=client, timeout_s=timeout_s)
-    if len(found) < len(names):
-        time.sleep(_ASK_AGAIN_S)
-        found = topics(bootstrap, names, client=client, timeout_s=timeout_s)
-    missing = [name for name in names if name not in found]
-    if missing:
-        msg = (
-            f"Kafka at {bootstrap} has no topic {missing}; create it, or check its name and the right to "
-            "describe it"
-        )
-        raise KafkaSettingsFault(msg)
+    found, lacking = _required(bootstrap, dict.fromkeys(names, operation), client, timeout_s)
+    if lacking:
+        raise rights_fault(bootstrap, lacking, client)
     return found
+
+
+def check_rights(
+    bootstrap: str,
+    wanted: Mapping[str, Operation],
+    group: str | None,
+    *,
+    client: Mapping[str, str] | None = None,
+    timeout_s: float = 10.0,
+) -> None:
+    """Check that topics exist, that we may do with each what is wanted, and that we may use a group.
+
+    Raises:
+        KafkaSettingsFault: some do not exist, or rights lack; says which, all at once.
+        KafkaFault: no broker answers in time.
+    """
+    _, lacking = _required(bootstrap, wanted, client, timeout_s)
+    if group is not None:
+        may = group_operations(bootstrap, group, client=client, timeout_s=timeout_s)
+        lacking += [Right("Read", "group", group)] if lacks(may, "Read") else []
+    if lacking:
+        raise rights_fault(bootstrap, lacking, client)
+
+
+def _required(
+    bootstrap: str,
+    wanted: Mapping[str, Operation | None],
+    client: Mapping[str, str] | None,
+    timeout_s: float,
+) -> tuple[dict[str, Topic], list[Right]]:
+    """Topics, which must exist as far as we may know, and the rights in them that lack."""
+    names = list(wanted)
+    found, hidden = look_up(bootstrap, names, client=client, timeout_s=timeout_s)
+    if len(found) + len(hidden) < len(names):
+        time.sleep(_ASK_AGAIN_S)
+        found, hidden = look_up(bootstrap, names, client=client, timeout_s=timeout_s)
+    missing = [name for name in names if name not in found and name not in hidden]
+    if missing:
+        msg = f"Kafka at {bootstrap} has no topic {missing}; create it, or check its name"
+        raise KafkaSettingsFault(msg)
+    lacking = [
+        Right(operation or "Describe", "topic", name)
+        for name, operation in wanted.items()
+        if name in hidden or (operation is not None and lacks(found[name].may, operation))
+    ]
+    return found, lacking
 
 
 def topics(
     bootstrap: str, names: Sequence[str], *, client: Mapping[str, str] | None = None, timeout_s: float = 10.0
 ) -> dict[str, Topic]:
-    """Those of the named topics that exist, by name."""
+    """Those of the named topics that exist, by name.
+
+    Raises:
+        KafkaSettingsFault: we have no right to see one of them.
+        KafkaFault: no broker answers in time.
+    """
+    found, hidden = look_up(bootstrap, names, client=client, timeout_s=timeout_s)
+    if hidden:
+        raise rights_fault(bootstrap, [Right("Describe", "topic", name) for name in hidden], client)
+    return found
+
+
+def look_up(
+    bootstrap: str, names: Sequence[str], *, client: Mapping[str, str] | None = None, timeout_s: float = 10.0
+) -> LookUp:
+    """Those of the named topics that exist, with what we may do with them, and those that we may not see.
+
+    Raises:
+        KafkaFault: no broker answers in time.
+    """
     if not names:
-        return {}
+        return LookUp({}, ())
     admin = admin_client(bootstrap, client)
     deadline = time.monotonic() + timeout_s
-    asked = admin.describe_topics(TopicCollection(list(names)), request_timeout=timeout_s)
+    asked = admin.describe_topics(
+        TopicCollection(list(names)), include_authorized_operations=True, request_timeout=timeout_s
+    )
     found: dict[str, Topic] = {}
+    hidden: list[str] = []
     for name, future in asked.items():
         try:
             described = result_of(future, deadline)
         except KafkaException as err:
-            if err.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                continue
-            fault = unreachable(bootstrap, err, client, what=f"describing topic {name!r}")
-            raise _naming_brokers(fault, bootstrap, names, client) from None
+            code = err.args[0].code()
+            if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                hidden.append(name)
+            elif code != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                fault = unreachable(bootstrap, err, client, what=f"describing topic {name!r}")
+                raise _naming_brokers(fault, bootstrap, names, client) from None
+            continue
         raw = (
             base64.b64decode(str(described.topic_id) + "==") if described.topic_id is not None else bytes(16)
         )
-        found[name] = Topic(name, raw.hex(), tuple(sorted(part.id for part in described.partitions)))
-    return found
+        parts = sorted(described.partitions, key=lambda part: part.id)
+        found[name] = Topic(
+            name,
+            raw.hex(),
+            tuple(part.id for part in parts),
+            operations_of(described),
+            len(parts[0].replicas) if parts else 0,
+        )
+    return LookUp(found, tuple(hidden))
 
 
 def topic_ids(
@@ -277,7 +367,10 @@ def ensure_topics(
         try:
             result_of(future, deadline)
         except KafkaException as err:
-            if err.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another worker was quicker
+            code = err.args[0].code()
+            if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
+                raise rights_fault(bootstrap, [Right("Create", "topic", name)], client) from None
+            if code != KafkaError.TOPIC_ALREADY_EXISTS:  # another worker was quicker
                 raise unreachable(bootstrap, err, client, what=f"creating topic {name!r}") from None
         else:
             created.append(name)
@@ -420,37 +513,27 @@ def _naming_brokers(
     return NoAnswerFault(msg)
 
 
-def retentions(
+def configs(
     bootstrap: str, names: Sequence[str], *, client: Mapping[str, str] | None = None, timeout_s: float = 10.0
-) -> dict[str, Retention]:
-    """How long topics keep their records, by name; those of which the cluster does not tell are left out."""
+) -> dict[str, TopicConfig | None]:
+    """Settings of topics, by name, as far as the cluster tells them; None: we have no right to read them."""
     if not names:
         return {}
     admin = admin_client(bootstrap, client)  # kept: its requests die with it
     deadline = time.monotonic() + timeout_s
     resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
-    found: dict[str, Retention] = {}
+    found: dict[str, TopicConfig | None] = {}
     for resource, future in admin.describe_configs(resources, request_timeout=timeout_s).items():
         try:
-            told = {name: entry.value for name, entry in result_of(future, deadline).items()}
-        except KafkaException:
-            continue  # it may be that we have no right to see them
-        if "cleanup.policy" in told:
-            found[resource.name] = _retention(told)
+            entries = result_of(future, deadline)
+        except KafkaException as err:
+            is_refused = err.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
+            found[resource.name] = None if is_refused else {}
+        else:
+            found[resource.name] = {
+                name: entry.value for name, entry in entries.items() if entry.value is not None
+            }
     return found
-
-
-def _retention(told: Mapping[str, str | None]) -> Retention:
-    """What a topic's settings say.
-
-    >>> _retention({"cleanup.policy": "delete", "retention.ms": "604800000"})
-    Retention(is_compacted=False, keeps_s=604800.0)
-    >>> _retention({"cleanup.policy": "compact", "retention.ms": "604800000"})
-    Retention(is_compacted=True, keeps_s=None)
-    """
-    policies = (told["cleanup.policy"] or "").replace(" ", "").split(",")
-    ms = int(told.get("retention.ms") or -1)
-    return Retention("compact" in policies, ms / 1000 if "delete" in policies and ms >= 0 else None)
 
 
 def describe(

@@ -4,36 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, ClassVar, Final, Literal
 
 from typing_extensions import override
 
-from recstream.connectors.base import Connector, Finding, ReadOptions, StoredRecord
-from recstream.connectors.kafka.admin import (
-    Overview,
-    Retention,
-    overview,
-    required_topics,
-    retentions,
+from recstream.connectors.base import (
+    Connector,
+    Demands,
+    Finding,
+    PartitionPosition,
+    ReadOptions,
+    StoredRecord,
 )
+from recstream.connectors.kafka.admin import check_rights
 from recstream.connectors.kafka.client import KafkaFault, KafkaSettingsFault
+from recstream.connectors.kafka.diagnosis import ClusterDoctor
 from recstream.connectors.kafka.earlier_run import committed_positions, holds_records
+from recstream.connectors.kafka.positions import TopicPositions
 from recstream.connectors.kafka.read import read_topic
+from recstream.connectors.kafka.rights import Operation
 from recstream.connectors.kafka.sink import KafkaSink
 from recstream.connectors.kafka.source import KafkaSource
 from recstream.connectors.kafka.watch import TopicWatch
+from recstream.records.bounds import Bound
 
 __all__ = ["KafkaConnector", "KafkaOptions"]
 
 _CHECK_S: Final = 3.0
 """How long a cluster is asked for its topics before a job is started anyway."""
-_EVENTS: Final = "kafka.events_topic"
-_LISTS: Final = "kafka.lists_topic"
-_NEWEST_OF_A_KEY: Final = (_LISTS, "kafka.items_topic")
-"""Topics of which every reader wants the newest record of each key, however old it is."""
-_REPLICAS: Final = 3
-"""Copies of a new topic, where there are as many brokers."""
+_ADMIN_S: Final = 15.0
+"""How long a cluster has for each answer when topics are made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,10 +144,18 @@ class KafkaConnector(Connector):
         return "" if is_empty else f"topic {topic!r} holds records"
 
     @override
-    def check(self, addresses: Sequence[str]) -> None:
-        chosen, names = self._kafka, [self.name_of(address) for address in addresses]
+    def check(self, *, reads: Sequence[str], writes: Sequence[str]) -> None:
+        chosen = self._kafka
+        wanted: dict[str, Operation] = {self.name_of(address): "Read" for address in reads}
+        wanted.update({self.name_of(address): "Write" for address in writes})
         try:
-            required_topics(chosen.bootstrap, names, client=chosen.client, timeout_s=_CHECK_S)
+            check_rights(
+                chosen.bootstrap,
+                wanted,
+                chosen.group if reads else None,
+                client=chosen.client,
+                timeout_s=_CHECK_S,
+            )
         except KafkaSettingsFault:
             raise
         except KafkaFault:
@@ -159,63 +167,40 @@ class KafkaConnector(Connector):
         return TopicWatch(chosen.bootstrap, names, every_s=chosen.partitions_every_s, client=chosen.client)
 
     @override
-    def diagnose(self, places: Mapping[str, str], *, partitions: int, timeout_s: float) -> Iterator[Finding]:
-        """Say whether the cluster answers, its brokers can be reached, and topics are there and keep records.
+    def diagnose(self, places: Mapping[str, str], demands: Demands, *, timeout_s: float) -> Iterator[Finding]:
+        yield from self._doctor(places, demands, timeout_s).diagnose(self._kafka.group)
 
-        What the cluster does not let us know is not judged.
-        """
+    @override
+    def create(
+        self,
+        places: Mapping[str, str],
+        demands: Demands,
+        *,
+        partitions: int | None = None,
+        copies: int | None = None,
+        dry_run: bool = False,
+    ) -> Iterator[Finding]:
+        doctor = self._doctor(places, demands, _ADMIN_S)
+        yield from doctor.create(partitions=partitions, copies=copies, dry_run=dry_run)
+
+    @override
+    def positions(
+        self, address: str, stored: Mapping[str, Any], *, in_full: bool = True
+    ) -> list[PartitionPosition]:
+        return self._positions(address).compared(stored, in_full=in_full)
+
+    @override
+    def moved(self, address: str, stored: Mapping[str, Any], to: Bound) -> dict[str, Any]:
+        return dict(self._positions(address).moved(stored, to))
+
+    def _positions(self, address: str) -> TopicPositions:
         chosen = self._kafka
+        return TopicPositions(
+            chosen.bootstrap, self.name_of(address), group=chosen.group, client=chosen.client
+        )
+
+    def _doctor(self, places: Mapping[str, str], demands: Demands, timeout_s: float) -> ClusterDoctor:
         topics = {self.name_of(address): setting for setting, address in places.items()}
-        try:
-            found = overview(chosen.bootstrap, list(topics), client=chosen.client, timeout_s=timeout_s)
-        except KafkaFault as err:
-            mend = (
-                f"start a broker at {chosen.bootstrap}, or set kafka.bootstrap "
-                "(and kafka.client for TLS or SASL)"
-            )
-            yield Finding("broker", False, str(err), mend)
-            return
-        yield Finding("broker", True, f"{chosen.bootstrap} answers and has {len(found.topics)} topics")
-        for address, why in found.out_of_reach.items():
-            detail = f"{chosen.bootstrap} sends its clients to {address}, which cannot be reached: {why}"
-            mend = (
-                "let the broker advertise an address that can be reached from here "
-                "(advertised.listeners), or mend name resolution and firewalls"
-            )
-            yield Finding(f"broker {address}", False, detail, mend)
-        there = [topic for topic in topics if topic in found.topics]
-        kept = retentions(chosen.bootstrap, there, client=chosen.client, timeout_s=timeout_s)
-        for topic, setting in topics.items():
-            if topic in found.topics:
-                yield self._existing(setting, topic, found.topics[topic], kept.get(topic))
-            else:
-                yield self._missing(setting, topic, found, partitions)
-
-    def _existing(self, setting: str, topic: str, partitions: int, kept: Retention | None) -> Finding:
-        name, detail = f"topic {topic}", f"{setting} has {partitions} partitions"
-        alter = (
-            f"kafka-configs.sh --bootstrap-server {self._kafka.bootstrap} --alter --entity-type topics "
-            f"--entity-name {topic} --add-config cleanup.policy="
-        )
-        if kept is not None and kept.keeps_s is not None and setting == _LISTS:
-            days = f"{kept.keeps_s / 86400.0:g} days"
-            detail += f", but keeps lists for {days} only: who reads it later misses users"
-            return Finding(name, False, detail, f"keep the newest list of each user: {alter}compact")
-        if kept is not None and kept.is_compacted and setting == _EVENTS:
-            detail += ", but is compacted: of the events of a user only the newest are kept"
-            return Finding(name, False, detail, f"keep all of them: {alter}delete")
-        return Finding(name, True, detail)
-
-    def _missing(self, setting: str, topic: str, found: Overview, partitions: int) -> Finding:
-        create = (
-            f"kafka-topics.sh --bootstrap-server {self._kafka.bootstrap} --create --topic {topic} "
-            f"--partitions {partitions} --replication-factor {max(1, min(found.brokers, _REPLICAS))}"
-        )
-        if setting in _NEWEST_OF_A_KEY:
-            create += " --config cleanup.policy=compact"
-        others = sorted(other for other in found.topics if not other.startswith("__"))
-        near = get_close_matches(topic, others, n=1)
-        mend = f"set {setting} to {near[0]!r} if that is meant, or create it: {create}" if near else create
-        return Finding(
-            f"topic {topic}", False, f"{setting} is {topic!r}, which the broker does not have", mend
+        return ClusterDoctor(
+            self._kafka.bootstrap, topics, demands, client=self._kafka.client, timeout_s=timeout_s
         )

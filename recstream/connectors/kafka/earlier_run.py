@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Mapping
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 
 from recstream.connectors.kafka.admin import offset_bounds, topics
-from recstream.connectors.kafka.client import bad_settings, client_config, client_log, unreachable
+from recstream.connectors.kafka.client import admin_client, result_of, unreachable
+from recstream.connectors.kafka.rights import Right, rights_fault
 
 __all__ = ["committed_positions", "holds_records"]
-
-_log = logging.getLogger(__name__)
 
 
 def committed_positions(
@@ -25,29 +24,25 @@ def committed_positions(
 ) -> int:
     """Number of partitions of a topic in which a consumer group has a position; 0 without the topic.
 
-    A group that may not be looked at counts as one without positions, with a warning.
-
     Raises:
+        KafkaSettingsFault: we have no right to look at the group, or at the topic.
         KafkaFault: no answer came.
     """
     found = topics(bootstrap, [topic], client=client, timeout_s=timeout_s)
     if topic not in found:
         return 0
-    ours = client_config(bootstrap, client, group_id=group)
-    try:
-        asker = Consumer({**ours, "enable.auto.commit": False}, logger=client_log)
-    except KafkaException as err:
-        raise bad_settings(err, client) from None
     parts = [TopicPartition(topic, number) for number in found[topic].partitions]
+    admin = admin_client(bootstrap, client)  # kept: its requests die with it
+    deadline = time.monotonic() + timeout_s
+    (future,) = admin.list_consumer_group_offsets(
+        [ConsumerGroupTopicPartitions(group, parts)], request_timeout=timeout_s
+    ).values()
     try:
-        return sum(one.offset >= 0 for one in asker.committed(parts, timeout=timeout_s))
+        return sum(one.offset >= 0 for one in result_of(future, deadline).topic_partitions)
     except KafkaException as err:
         if err.args[0].code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-            _log.warning("group=%s: its positions may not be looked at: taken to have none", group)
-            return 0
+            raise rights_fault(bootstrap, [Right("Read", "group", group)], client) from None
         raise unreachable(bootstrap, err, client, what=f"asking for positions of group {group!r}") from None
-    finally:
-        asker.close()
 
 
 def holds_records(

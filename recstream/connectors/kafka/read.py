@@ -55,7 +55,7 @@ def read_topic(
     Raises:
         KafkaFault: no such topic, or Kafka does not let us read it.
     """
-    found = required_topics(bootstrap, [topic], client=client)[topic]
+    found = required_topics(bootstrap, [topic], "Read", client=client)[topic]
     marks = watermarks(bootstrap, [(topic, number) for number in found.partitions], client=client)
     ours = client_config(bootstrap, client, fetch_wait_max_ms=10, fetch_queue_backoff_ms=20)
     fixed = {

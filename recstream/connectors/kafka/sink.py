@@ -301,7 +301,7 @@ class KafkaSink(DynamicSink[Message]):
 
     @override
     def build(self, step_id: str, worker_index: int, worker_count: int) -> TopicWriter:
-        required_topics(self._bootstrap, [self._topic], client=self._client)
+        required_topics(self._bootstrap, [self._topic], "Write", client=self._client)
         return TopicWriter(
             self._bootstrap,
             self._topic,

@@ -228,7 +228,9 @@ class KafkaSource(RecordSource[Position]):
                 return survey
 
     def _look(self, timeout_s: float) -> _Survey:
-        found = required_topics(self._bootstrap, self._topics, client=self._client, timeout_s=timeout_s)
+        found = required_topics(
+            self._bootstrap, self._topics, "Read", client=self._client, timeout_s=timeout_s
+        )
         parts = [(name, number) for name in self._topics for number in found[name].partitions]
         marks = watermarks(self._bootstrap, parts, client=self._client, timeout_s=timeout_s)
         times: dict[tuple[str, int], int] = {}

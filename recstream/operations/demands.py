@@ -32,7 +32,7 @@ def demands_of(settings: Settings) -> Demands:
 def largest_list_bytes(top_n: int) -> int:
     """Bytes of the largest record of a list: every id as long as ids may be, every number with all digits.
 
-    >>> 40_000 < largest_list_bytes(20) < 50_000
+    >>> 35_000 < largest_list_bytes(20) < 50_000
     True
     """
     longest = "x" * MAX_ID_BYTES

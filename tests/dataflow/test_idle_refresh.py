@@ -159,17 +159,21 @@ def test_lists_that_events_ask_for_come_first_and_alone_unless_others_waited_for
 
 
 @pytest.mark.parametrize(("list_s", "most"), [(0.0, 16), (0.0005, 4), (0.0011, 1), (0.1, 1)])
-def test_no_more_lists_are_made_together_than_take_two_milliseconds(list_s: float, most: int) -> None:
+def test_while_events_come_no_more_lists_are_made_together_than_take_two_milliseconds(
+    list_s: float, most: int
+) -> None:
     harness = bench_of(idle_refresh=idle_refresh_rules(after_events=5.0, lists_per_s=1000.0))
     assert harness.worker.idle_refresh is not None
     played(harness, *views("i0", 100, first=1))
     for _ in range(200):
         harness.worker.idle_refresh.note_cost(10, 10 * list_s)
-    harness.clock.now += 1.0
+    harness.clock.now += 0.9
     assert len(played(harness)[0].queries) == most
     look = harness.worker.next_step()
     assert look is not None
     assert look <= harness.clock(), "the others follow"
+    harness.clock.now += 0.1
+    assert len(played(harness)[0].queries) == 16, "no events come"
 
 
 def test_an_erased_user_gets_no_list() -> None:

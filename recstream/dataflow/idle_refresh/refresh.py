@@ -25,7 +25,9 @@ from recstream.records.transport import shard_of
 __all__ = ["IdleRefresh"]
 
 _LISTS_AT_ONCE: Final = 16
-"""Most lists made together, however little time they take."""
+"""Most lists made together, which is cheapest: all of them while no events come."""
+_QUIET_S: Final = 1.0
+"""Seconds without an event after which no events come."""
 _LISTS_IN_LOG: Final = 8
 """Lists made together in a log replayed event by event, where they cost less each."""
 _SEARCH_SHARE: Final = 0.05
@@ -94,6 +96,8 @@ class IdleRefresh:
         self._credited_at = self._steady()
         self._newest = float("-inf")
         """Event time of the newest event."""
+        self._last_event_at = float("-inf")
+        """Steady clock at the last event."""
         self._arrived: deque[int] = deque(maxlen=rules.items_per_s)
         """New items whose users are not searched for yet; the newest stay."""
         self._search_at = float("-inf")
@@ -111,7 +115,8 @@ class IdleRefresh:
     def note_event(self, event: Event) -> None:
         """Note that an event of a user is applied."""
         self._newest = max(self._newest, event.ts)
-        at = event.ts if self._in_order else self._steady()
+        self._last_event_at = self._steady()
+        at = event.ts if self._in_order else self._last_event_at
         self.idle.note_event(event.user_id, self._replica.statistics.tick, at)
 
     def forget(self, user_id: str) -> None:
@@ -216,8 +221,9 @@ class IdleRefresh:
     @property
     def _at_once(self) -> int:
         """Lists that are made together."""
-        most = SLICE_S / self._list_s if self._list_s > 0.0 else _LISTS_AT_ONCE
-        return max(1, min(int(most), _LISTS_AT_ONCE))
+        if self._list_s <= 0.0 or self._steady() - self._last_event_at >= _QUIET_S:
+            return _LISTS_AT_ONCE
+        return max(1, min(int(SLICE_S / self._list_s), _LISTS_AT_ONCE))
 
     @property
     def _most_credit(self) -> float:

@@ -16,7 +16,7 @@ from recstream.runtime.positions import PositionsError
 __all__ = ["LagWatch"]
 
 _log = logging.getLogger(__name__)
-_EVERY_S: Final = 30.0
+_EVERY_S: Final = 60.0
 
 
 class LagWatch:

@@ -21,7 +21,7 @@ from recstream.connectors.kafka.admin import (
 )
 from recstream.connectors.kafka.bounds import Position, first_offset
 from recstream.connectors.kafka.client import KafkaSettingsFault, bad_settings, client_config, client_log
-from recstream.connectors.kafka.rights import Operation
+from recstream.connectors.kafka.rights import Right, lacks, rights_fault
 from recstream.connectors.kafka.topic_plan import keeps_s
 from recstream.records.bounds import At, Bound
 
@@ -67,7 +67,11 @@ class TopicPositions:
         if not found and not hidden:
             gone = "the topic does not exist"
             return [_unread(name, stored[name]["offset"], gone) for name in sorted(stored, key=_number)]
-        topic, marks = self._look(in_full=in_full)
+        if hidden or (in_full and lacks(found[self._topic].may, "Read")):
+            operation = "Read" if in_full else "Describe"
+            raise rights_fault(self._bootstrap, [Right(operation, "topic", self._topic)], self._client)
+        topic = found[self._topic]
+        marks = self._marks(topic, in_full=in_full)
         offsets = {name: stored[name]["offset"] for name in stored}
         next_to_read = {
             number: offsets[name]
@@ -108,7 +112,10 @@ class TopicPositions:
             KafkaSettingsFault: a partition is named that has no position, or an offset that is not held.
             KafkaFault: the cluster gives no answer.
         """
-        topic, marks = self._look()
+        topic = required_topics(
+            self._bootstrap, [self._topic], "Read", client=self._client, timeout_s=_ANSWER_S
+        )[self._topic]
+        marks = self._marks(topic)
         names = [name for number in marks if (name := f"{self._topic}/{number}") in stored]
         if isinstance(to, Mapping):
             unknown = sorted(to.keys() - set(names))
@@ -131,15 +138,11 @@ class TopicPositions:
             found[name] = {**stored[name], **moved} if is_same else moved
         return found
 
-    def _look(self, *, in_full: bool = True) -> tuple[Topic, dict[int, Watermarks]]:
-        operation: Operation | None = "Read" if in_full else None
-        topic = required_topics(
-            self._bootstrap, [self._topic], operation, client=self._client, timeout_s=_ANSWER_S
-        )[self._topic]
-        parts = [(self._topic, number) for number in topic.partitions]
+    def _marks(self, topic: Topic, *, in_full: bool = True) -> dict[int, Watermarks]:
         ask = watermarks if in_full else offset_bounds
+        parts = [(self._topic, number) for number in topic.partitions]
         marks = ask(self._bootstrap, parts, client=self._client, timeout_s=_ANSWER_S)
-        return topic, {number: mark for (_, number), mark in marks.items()}
+        return {number: mark for (_, number), mark in marks.items()}
 
     def _keeps_s(self) -> float | None:
         """How long records are kept; None: for ever, or it is not told."""

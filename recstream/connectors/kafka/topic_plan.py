@@ -151,21 +151,20 @@ def differences(
     if setting not in NEWEST_OF_A_KEY and "compact" in policies:
         kind: Literal["fault", "loss"] = "fault" if setting == EVENTS else "loss"
         detail = "is compacted: of the records of a user only the newest are kept"
-        yield TopicDifference(detail, alter_command(bootstrap, topic, cleanup_policy="delete"), kind)
-    if setting in _KEEPS_MS and kept_s is not None and round(kept_s * 1000) != _KEEPS_MS[setting]:
-        advised = _KEEPS_MS[setting]
-        detail = f"keeps records for {days(kept_s * 1000)}, advised {days(advised)}"
-        yield TopicDifference(detail, alter_command(bootstrap, topic, retention_ms=str(advised)))
-    if setting in _KEEPS_MS and "delete" in policies and kept_s is None and config.get("retention.ms"):
-        advised = _KEEPS_MS[setting]
-        detail = f"keeps records for ever, advised {days(advised)}"
-        yield TopicDifference(detail, alter_command(bootstrap, topic, retention_ms=str(advised)))
+        kept = {"cleanup_policy": "delete", "retention_ms": str(_KEEPS_MS[setting])}
+        yield TopicDifference(detail, alter_command(bootstrap, topic, **kept), kind)
+    elif (advised := _KEEPS_MS.get(setting)) is not None and "delete" in policies:
+        ms = int(config.get("retention.ms", advised))
+        if ms != advised:
+            kept_for = f"for {days(ms)}" if ms >= 0 else "for ever"
+            detail = f"keeps records {kept_for}, advised {days(advised)}"
+            yield TopicDifference(detail, alter_command(bootstrap, topic, retention_ms=str(advised)))
     limit, (largest, why) = config.get("max.message.bytes"), record_bytes
     if limit is not None and int(limit) < largest:
         detail = f"takes records of {int(limit):,} bytes at most, and one may have {largest:,} ({why})"
         yield TopicDifference(detail, alter_command(bootstrap, topic, max_message_bytes=str(largest)), "loss")
-    if 0 < replicas < (advised := wanted_replicas(brokers)):
-        detail = f"has {replicas} of {advised} copies, and there are {brokers} brokers"
+    if 0 < replicas < (copies := wanted_replicas(brokers)):
+        detail = f"has {replicas} of {copies} copies, and there are {brokers} brokers"
         yield TopicDifference(
             detail, "add copies by kafka-reassign-partitions.sh, or make the topic again", "loss"
         )

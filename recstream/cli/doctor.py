@@ -30,7 +30,8 @@ def command(config: ConfigFile = None, store: Store = None, overrides: Overrides
             console.print(f"       mend: {finding.mend}", markup=False)
     bad = sum(not finding.ok for finding in findings)
     warnings = sum(finding.is_warning for finding in findings)
-    well = f"all is well, but for {warnings} warnings" if warnings else "all is well"
+    plural = "" if warnings == 1 else "s"
+    well = f"all is well, but for {warnings} warning{plural}" if warnings else "all is well"
     console.print(well if not bad else f"{bad} of {len(findings)} checks failed")
     if bad:
         raise typer.Exit(1)

@@ -113,7 +113,8 @@ def _table(found: Sequence[PartitionPosition]) -> Table:
     for title in ("position", "first held", "last held", "lag", "lag in time", "retention left"):
         table.add_column(title, justify="right")
     for one in found:
-        numbers = (one.position, one.first, one.last, one.lag)
+        is_empty = one.first is not None and one.last is not None and one.last < one.first
+        numbers = (one.position, one.first, None if is_empty else one.last, one.lag)
         times = (_duration(one.lag_s), _duration(one.retention_left_s))
         table.add_row(one.partition, *("-" if n is None else f"{n:,}" for n in numbers), *times)
     return table

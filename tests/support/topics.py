@@ -13,9 +13,21 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from tests.support.logs import Record
 
 
-def produce(bootstrap: str, topic: str, records: Iterable[Record | bytes], *, pace_s: float = 0.0) -> None:
-    """Send records, keyed by their user or item; ``pace_s`` is slept after every ten."""
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 2})
+def produce(
+    bootstrap: str,
+    topic: str,
+    records: Iterable[Record | bytes],
+    *,
+    pace_s: float = 0.0,
+    outlast_s: float = 0.0,
+) -> None:
+    """Send records, keyed by their user or item; ``pace_s`` is slept after every ten.
+
+    Each arrives once and in its order, though brokers go and come for ``outlast_s``.
+    """
+    producer = Producer(
+        {"bootstrap.servers": bootstrap, "linger.ms": 2, "enable.idempotence": outlast_s > 0.0}
+    )
     for number, record in enumerate(records):
         key = None
         if isinstance(record, dict):
@@ -25,7 +37,7 @@ def produce(bootstrap: str, topic: str, records: Iterable[Record | bytes], *, pa
         if pace_s and number % 10 == 9:
             assert producer.flush(10) == 0
             time.sleep(pace_s)
-    assert producer.flush(20) == 0
+    assert producer.flush(20.0 + outlast_s) == 0
 
 
 def producing(bootstrap: str, topic: str, records: Sequence[Record], *, pace_s: float) -> threading.Thread:

@@ -105,6 +105,11 @@ class KafkaSettings(Section):
     partitions_every_s: PositiveSeconds = Field(
         default=30.0, description="run: seconds between checks for partitions added to the topics it reads."
     )
+    on_loss: Literal["stop", "skip"] = Field(
+        default="stop",
+        description="When records are gone that were not read, or a topic's log was cut: "
+        "stop with an error, or skip to the first record that is there, logged and counted.",
+    )
     client: Annotated[dict[str, str], BeforeValidator(_flat_if_table)] = Field(
         default={},
         repr=False,

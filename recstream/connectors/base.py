@@ -152,6 +152,10 @@ class ReadOptions:
     """Called with a partition's name and how many records it is behind, at most once a second."""
     on_epoch: Callable[[], None] | None = None
     """Called with each snapshot of a partition: the epoch before has been closed."""
+    on_loss: Callable[[str, int], None] | None = None
+    """Called with a partition's name and how many offsets it passed over: their records are gone."""
+    is_urgent: bool = True
+    """Whether somebody waits for what records change: then a source that has none looks again sooner."""
     is_live: bool = False
     """Whether positions are shown to tools that watch how far behind the job is."""
     known: Collection[str] = ()
@@ -194,7 +198,7 @@ class RecordSource(FixedPartitionedSource[RawBatch, S]):
 
 
 class PartitionWatch:
-    """Notices partitions that are added to what a job reads. This one knows of none."""
+    """Notices when what a job reads is not what it was: partitions were added. This one notices nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -208,7 +212,7 @@ class PartitionWatch:
         """Note the partitions there are, before the reading of them begins."""
 
     def grown(self) -> str:
-        """Say, for a log, what has more partitions than are read; empty when nothing has."""
+        """Say, for a log, why a new start is due: more partitions, another place; empty when none is."""
         return ""
 
 

@@ -204,6 +204,13 @@ METRICS: Final[dict[str, Metric]] = {
         ("partition",),
         merge="max",
     ),
+    "offsets_lost": Metric(
+        "counter",
+        "offsets",
+        "Offsets passed over because their records are gone, by partition.",
+        "Let the topic keep records for longer; what was lost can be read from a copy by `backfill`.",
+        ("partition",),
+    ),
     "event_to_list_seconds": Metric(
         "histogram",
         "seconds",

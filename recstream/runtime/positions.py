@@ -26,6 +26,7 @@ __all__ = [
     "PositionsError",
     "ReadInput",
     "ReplayPlace",
+    "all_positions",
     "committed_positions",
     "compared_positions",
     "has_positions",
@@ -33,7 +34,6 @@ __all__ = [
     "read_identities",
     "read_inputs",
     "replay_place",
-    "replayed_positions",
     "set_positions",
 ]
 
@@ -180,13 +180,13 @@ def set_positions(store: Path, positions: Mapping[str, Mapping[str, Any]]) -> No
         raise PositionsError(folder, str(err)) from err
 
 
-def replayed_positions(store: Path) -> list[Any]:
-    """All positions in event logs that replays into this store have stored."""
+def all_positions(store: Path) -> list[Any]:
+    """All positions in event logs and items that the live job and replays into this store have stored."""
     return [
         stored.state
-        for folder in sorted((store / "positions").glob(f"{_REPLAY}-*"))
+        for folder in sorted((store / "positions").glob("*"))
         for stored in stored_states(folder)
-        if stored.step == f"{_REPLAY}.events" and stored.state is not None
+        if stored.step.rpartition(".")[2] in _SOURCES and stored.state is not None
     ]
 
 

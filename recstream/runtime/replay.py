@@ -14,7 +14,7 @@ from recstream.dataflow.recommend import FinalListsSource
 from recstream.metrics.accounting import Accounting, accounting
 from recstream.runtime.locks import job_lock
 from recstream.runtime.new_store import check_place
-from recstream.runtime.positions import ReplayPlace, positions_dir, replay_place, replayed_positions
+from recstream.runtime.positions import ReplayPlace, all_positions, positions_dir, replay_place
 from recstream.runtime.runner import run_flow
 from recstream.runtime.signals import Stop
 from recstream.runtime.wiring import Wiring
@@ -78,7 +78,7 @@ def _replay(wiring: Wiring, place: ReplayPlace, stop: Stop, on_stage: Stage) -> 
     chosen = settings.backfill
     source = None
     if chosen.events:  # before the items are loaded: it may not be the log that was read before
-        stored = replayed_positions(settings.store_dir)
+        stored = all_positions(settings.store_dir)
         source = _checked(
             wiring.replay_source(chosen.events, limit=chosen.limit, sort=chosen.sort, positions=stored)
         )

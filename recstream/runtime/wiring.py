@@ -36,7 +36,7 @@ from recstream.records.item import TEMPLATE
 from recstream.records.reject_limit import RejectLimitRules
 from recstream.records.time_order import time_of
 from recstream.runtime.bytewax_internals import stored_keys
-from recstream.runtime.positions import LIVE, compared_positions, read_identities
+from recstream.runtime.positions import LIVE, all_positions, compared_positions, read_identities
 from recstream.runtime.signals import Stop
 from recstream.stores import store_module
 from recstream.stores.base import Store, StoreMeta
@@ -284,9 +284,13 @@ class Wiring:
         live, positions = self.settings.live, self.settings.store_dir / "positions" / LIVE
         known = read_identities(positions, self._connector(live.events).identity_of)
         keys = stored_keys(positions)
+        stored = all_positions(self.settings.store_dir)
 
         def on_lag(name: str, behind: int) -> None:
             self.meters.set("kafka_lag", behind, partition=name)
+
+        def on_loss(name: str, count: int) -> None:
+            self.meters.add("offsets_lost", count, partition=name)
 
         def stopping() -> bool:
             self.health.turned()  # sources ask before each batch
@@ -301,10 +305,13 @@ class Wiring:
                 start=self.settings.start if stream == "events" else "earliest",
                 stopping=stopping,
                 on_lag=on_lag,
+                on_loss=on_loss,
                 on_epoch=on_epoch,
+                is_urgent=stream == "events",
                 is_live=True,
                 known=known,
                 kept=keys.get(f"{LIVE}.{stream}", ()),
+                positions=stored,
             )
 
         return Inputs(

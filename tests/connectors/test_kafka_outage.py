@@ -106,7 +106,7 @@ def test_after_an_outage_reading_goes_on_where_it_was(wire: Wire, caplog: pytest
         wire.target = int(own.bootstrap.split(":")[1])
         ensure_topics(address, {"events": 1})
         _fill(address, 0, 100)
-        source = KafkaSource(address, ["events"], poll_max=10, down_after_s=20.0)
+        source = KafkaSource(address, ["events"], poll_max=10, down_after_s=20.0, skips_losses=False)
         part = source.build_part("in", source.list_parts()[0], None)
         got = _read(part, 20)
         wire.is_cut = True
@@ -127,7 +127,7 @@ def test_a_topic_made_again_during_an_outage_is_a_fault(wire: Wire) -> None:
         wire.target = int(own.bootstrap.split(":")[1])
         ensure_topics(address, {"events": 1})
         _fill(address, 0, 10)
-        source = KafkaSource(address, ["events"], poll_max=1000, down_after_s=20.0)
+        source = KafkaSource(address, ["events"], poll_max=1000, down_after_s=20.0, skips_losses=False)
         part = source.build_part("in", source.list_parts()[0], None)
         assert len(_read(part, 10)) == 10
         own.kill()

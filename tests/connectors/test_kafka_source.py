@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from recstream.connectors.kafka.admin import Watermarks, ensure_topics, overview, watermarks
-from recstream.connectors.kafka.bounds import Position, first_offset, resumed_offset
+from recstream.connectors.kafka.bounds import Position, first_offset, loss_since
 from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.connectors.kafka.client import KafkaFault, KafkaSettingsFault, NoAnswerFault, StayedAwayFault
+from recstream.connectors.kafka.losses import loss_fault
 from recstream.connectors.kafka.sink import TopicWriter
 from recstream.connectors.kafka.source import KafkaSource
 from recstream.records.bounds import parse_bound
@@ -63,6 +65,7 @@ def _source(
         stop=parse_bound(stop, "stop") if isinstance(stop, str) else stop,
         poll_max=poll_max,
         down_after_s=down_after_s,
+        skips_losses=False,
         **options,
     )
 
@@ -437,13 +440,121 @@ def test_a_broker_that_stays_away_is_a_fault_and_stopping_is_quick() -> None:
         part.snapshot()
         own.kill()
         began = time.monotonic()
-        with pytest.raises(StayedAwayFault, match=r"no broker of events/0.*restart goes on"):
+        with pytest.raises(StayedAwayFault, match=r"no broker of events at .*restart goes on"):
             _poll(part)
-        assert told == [(f"events/0 at {own.bootstrap}", "no broker answers")]
+        assert told == [(f"events at {own.bootstrap}", "no broker answers")]
         assert part.snapshot()["offset"] == 10
         part.close()
         del part
         assert time.monotonic() - began < 8
+
+
+def _parts(source: KafkaSource) -> list[StatefulSourcePartition[RawBatch, Position]]:
+    return [source.build_part("in", name, None) for name in source.list_parts()]
+
+
+def _turns(parts: list[StatefulSourcePartition[RawBatch, Position]], count: int) -> list[RawBatch]:
+    """Ask partitions in turns, as bytewax does, until so many records came of all together."""
+    out: list[RawBatch] = []
+    deadline = time.monotonic() + 15
+    while len(_rows(out)) < count:
+        assert time.monotonic() < deadline, f"{len(_rows(out))} of {count} records came"
+        for part in parts:
+            out += part.next_batch()
+        time.sleep(0.001)
+    return out
+
+
+def test_the_partitions_of_a_source_share_one_consumer(broker: EmbeddedBroker, topic: Topics) -> None:
+    name = topic("events", partitions=32)
+    _fill(broker.bootstrap, name, 320, partitions=32)
+    parts = _parts(_source(broker.bootstrap, [name]))
+    before = len(os.listdir("/proc/self/task"))
+    out = _turns(parts, 320)
+    assert len(os.listdir("/proc/self/task")) - before < 16
+    for part in parts:
+        part.close()
+    assert _numbers(out) == list(range(320))
+    assert all(part.snapshot()["offset"] == 10 for part in parts)
+
+
+def test_idle_partitions_are_asked_again_together_and_less_often_the_more_there_are(
+    broker: EmbeddedBroker, topic: Topics
+) -> None:
+    parts = _parts(_source(broker.bootstrap, [topic("events", partitions=256)], idle_s=0.05))
+    asked = datetime.now(timezone.utc)
+    for part in parts:
+        assert part.next_batch() == []
+    awake = {part.next_awake() for part in parts}
+    assert len(awake) == 1
+    first = awake.pop()
+    assert first is not None
+    assert first - asked >= timedelta(seconds=0.1)
+    for part in parts:
+        part.close()
+
+
+@pytest.mark.parametrize("count", [40, 2000], ids=["few records", "more than there is room for"])
+def test_a_partition_that_takes_nothing_does_not_stop_the_others_and_loses_nothing(
+    broker: EmbeddedBroker, topic: Topics, count: int
+) -> None:
+    """As one does whose epoch is not closed yet."""
+    name = topic("events", partitions=3)
+    _fill(broker.bootstrap, name, 3 * count, partitions=3)
+    parts = _parts(_source(broker.bootstrap, [name], poll_max=20))
+    out = _turns(parts[1:], 2 * count)
+    assert parts[0].snapshot()["offset"] == 0
+    out += _turns(parts[:1], count)
+    for number, part in enumerate(parts):
+        assert [row[1] for row in _rows(out) if row[0] == f"{name}/{number}"] == list(range(count))
+        assert part.snapshot()["offset"] == count
+        part.close()
+
+
+def test_a_partition_that_ended_does_not_stop_the_others(broker: EmbeddedBroker, topic: Topics) -> None:
+    name = topic("events", partitions=3)
+    _fill(broker.bootstrap, name, 900, partitions=3)
+    source = _source(
+        broker.bootstrap, [name], poll_max=20, stop={f"{name}/0": 7, f"{name}/1": 300, f"{name}/2": 0}
+    )
+    parts = _parts(source)
+    out: list[RawBatch] = []
+    deadline = time.monotonic() + 15
+    while parts:
+        assert time.monotonic() < deadline
+        for part in list(parts):
+            try:
+                out += part.next_batch()
+            except StopIteration:
+                part.close()
+                parts.remove(part)
+    assert [row[1] for row in _rows(out) if row[0] == f"{name}/0"] == list(range(7))
+    assert [row[1] for row in _rows(out) if row[0] == f"{name}/1"] == list(range(300))
+
+
+def test_a_log_that_was_cut_is_another_one_from_there_on(broker: EmbeddedBroker, topic: Topics) -> None:
+    """Also for who reads it from its beginning: users know what they absorbed of each."""
+    name = topic("events")
+    _fill(broker.bootstrap, name, 100)
+    source = _source(broker.bootstrap, [name], poll_max=1000)
+    (key,) = source.list_parts()
+    fresh = source.build_part("in", key, None)
+    identity = fresh.snapshot()["identity"]
+    fresh.close()
+    cut = Position(identity=identity, offset=0, from_ms=None, since=0, cuts=[40, 70])
+    part = source.build_part("in", key, cut)
+    found = {
+        batch.partition.identity: (batch.offsets[0], batch.offsets[-1], batch.partition.since)
+        for batch in _turns([part], 100)
+    }
+    assert found == {
+        identity: (0, 39, 0),
+        f"{identity}.1": (40, 69, 40),
+        f"{identity}.2": (70, 99, 70),
+    }
+    kept = part.snapshot()
+    assert (kept["identity"], kept["offset"], kept["cuts"], kept["since"]) == (identity, 100, [40, 70], 70)
+    part.close()
 
 
 def test_a_missing_topic_is_a_fault(broker: EmbeddedBroker) -> None:
@@ -459,11 +570,10 @@ def test_offsets_must_name_every_partition(broker: EmbeddedBroker, topic: Topics
 
 def test_a_position_lost_to_retention_is_a_fault_not_a_gap() -> None:
     position = Position(identity="e/0@1", offset=5, from_ms=None)
-    with pytest.raises(
-        KafkaFault, match=r"15 offsets are lost to retention.*<store.path>/positions/recommend"
-    ):
-        resumed_offset("e/0", position, Watermarks(20, 90))
-    with pytest.raises(KafkaFault, match="beyond the end, 3"):
-        resumed_offset("e/0", position, Watermarks(0, 3))
+    mend = r'kafka.on_loss = "skip".*recstream positions --to'
+    with pytest.raises(KafkaSettingsFault, match=rf"15 offsets are lost to retention; .*{mend}"):
+        raise loss_fault("e/0", loss_since(position, [], Watermarks(20, 90)))
+    with pytest.raises(KafkaSettingsFault, match=rf"beyond the end, 3.*{mend}"):
+        raise loss_fault("e/0", loss_since(position, [], Watermarks(0, 3)))
     with pytest.raises(KafkaSettingsFault, match=r"start offset 7 is below.*name an offset that is held"):
         first_offset("e/0", {"e/0": 7}, Watermarks(20, 90), None)

@@ -23,7 +23,8 @@ from typing import Any, Final
 
 import lancedb.table
 
-from recstream.connectors.kafka.partition import GroupMirror, KafkaPartition
+from recstream.connectors.kafka.partition import KafkaPartition
+from recstream.connectors.kafka.reader import GroupMirror
 from recstream.connectors.kafka.sink import KafkaSink, TopicWriter
 from recstream.dataflow import user_cache
 from recstream.dataflow.outbox import Outbox

@@ -381,7 +381,15 @@ def test_of_a_known_topic_a_new_partition_begins_at_its_beginning(
     send_to(broker.bootstrap, name, 2, events(3))
     made = topics(broker.bootstrap, [name])[name]
     known = [made.identity(number) for number in range(2)]
-    source = KafkaSource(broker.bootstrap, [name], poll_max=1000, down_after_s=60.0, start=start, known=known)
+    source = KafkaSource(
+        broker.bootstrap,
+        [name],
+        poll_max=1000,
+        down_after_s=60.0,
+        skips_losses=False,
+        start=start,
+        known=known,
+    )
     assert source.list_parts() == [f"{name}/{number}" for number in range(3)]
     part = source.build_part("in", f"{name}/2", None)
     assert part.snapshot()["offset"] == 0
@@ -392,5 +400,6 @@ def test_of_a_known_topic_a_new_partition_begins_at_its_beginning(
             [name],
             poll_max=1000,
             down_after_s=60.0,
+            skips_losses=False,
             start={f"{name}/0": 0, f"{name}/1": 0},
         ).list_parts()

@@ -418,7 +418,9 @@ def watermarks(
                 )
                 names = sorted({name for name, _ in waiting})
                 raise _naming_brokers(NoAnswerFault(msg), bootstrap, names, client)
-            for message in probe.consume(1, timeout=0.05):
+            for message in probe.consume(len(waiting), timeout=0.05):
+                if message.topic() is None:
+                    continue  # about the group, in which it has no part
                 part = (message.topic(), message.partition())
                 err = message.error()
                 if err is not None and err.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, TypedDict
 
 from typing_extensions import NotRequired
 
 from recstream.connectors.kafka.admin import Watermarks
-from recstream.connectors.kafka.client import KafkaFault, KafkaSettingsFault
+from recstream.connectors.kafka.client import KafkaSettingsFault
+from recstream.connectors.kafka.losses import Loss, loss_in
 from recstream.records.bounds import At, Bound
 
 __all__ = [
     "Position",
     "check_names",
     "first_offset",
-    "resumed_offset",
+    "identity_at",
+    "incarnation",
+    "loss_since",
     "stop_offset",
 ]
 
 
 _NAME_ANOTHER: Final = "name an offset that is held, or earliest, to go on without them"
-_BEGIN_ANEW: Final = (
-    "to go on without them, move the folder of the job's positions away (<store.path>/positions/recommend, "
-    "of a backfill <store.path>/positions/backfill-...) and start with kafka.start = earliest: user rows "
-    "keep what they absorbed, and what is read again counts once"
-)
 
 
 class Position(TypedDict):
     """What the recovery store keeps for a partition: plain data, so that it loads for ever."""
 
     identity: str
+    """As the topic's description gives it (`Topic.identity`), whatever was cut of the log."""
     offset: int
     """Offset of the next record to read."""
     from_ms: int | None
@@ -39,6 +38,32 @@ class Position(TypedDict):
     since: NotRequired[int | None]
     """First offset of the unbroken run; None before a record is kept; absent in the first release, which
     did not note it: then the run begins where it is resumed."""
+    read: NotRequired[tuple[int, int]]
+    """Offset after the last record that was read, and that record's leader epoch: by them a log is known that
+    was cut, wherever the reading goes on. Absent: not known."""
+    cuts: NotRequired[list[int]]
+    """Offsets at which the log was cut, in the order in which that was noticed. See `identity_at`."""
+
+
+def incarnation(cuts: Sequence[int], offset: int) -> int:
+    """Number of the cut that a record came after, from 1; 0 for a record of the first log.
+
+    A cut takes away all that was behind it, whatever was cut there before.
+
+    >>> [incarnation([50, 120], offset) for offset in (49, 50, 119, 120)], incarnation([50, 30], 60)
+    ([0, 1, 1, 2], 2)
+    """
+    return max((number for number, cut in enumerate(cuts, 1) if cut <= offset), default=0)
+
+
+def identity_at(identity: str, cuts: Sequence[int], offset: int) -> str:
+    """Identity by which users note that they absorbed a record: another one where a log was cut.
+
+    >>> identity_at("events/3@e4ff1bf9", [50], 49), identity_at("events/3@e4ff1bf9", [50], 50)
+    ('events/3@e4ff1bf9', 'events/3@e4ff1bf9.1')
+    """
+    number = incarnation(cuts, offset)
+    return f"{identity}.{number}" if number else identity
 
 
 def check_names(bound: Bound | None, which: str, names: list[str], new: Collection[str] = ()) -> None:
@@ -74,19 +99,23 @@ def first_offset(name: str, start: Bound, marks: Watermarks, at_time: int | None
             return marks.high
         return min(max(at_time, marks.low), marks.high)
     if isinstance(start, Mapping):
-        _check_held(name, start[name], marks, "start offset", _NAME_ANOTHER, KafkaSettingsFault)
+        _check_held(name, start[name], marks)
         return start[name]
     return marks.high
 
 
-def resumed_offset(name: str, position: Position, marks: Watermarks) -> int:
-    """Where a partition goes on.
+def loss_since(position: Position, cuts: Sequence[int], marks: Watermarks) -> Loss:
+    """What is lost between a stored position and what is held; ``cuts`` are all that are known of the log.
 
-    Raises:
-        KafkaFault: records between the stored position and now are gone, or the log is shorter than it was.
+    >>> stored = Position(identity="e/0@1", offset=100, from_ms=None, cuts=[40])
+    >>> loss_since(stored, [40, 60, 80], Watermarks(0, 500))
+    Loss(position=100, goes_on=60, is_cut=True)
+    >>> loss_since(stored, [40], Watermarks(150, 500)).offsets
+    50
     """
-    _check_held(name, position["offset"], marks, "stored position", _BEGIN_ANEW, KafkaFault)
-    return position["offset"]
+    offset = position["offset"]
+    behind = [cut for cut in cuts[len(position.get("cuts", ())) :] if cut < offset]
+    return Loss(offset, max(min(behind), marks.low), is_cut=True) if behind else loss_in(offset, marks)
 
 
 def stop_offset(name: str, stop: Bound | None, marks: Watermarks) -> int | None:
@@ -103,19 +132,17 @@ def stop_offset(name: str, stop: Bound | None, marks: Watermarks) -> int | None:
     return stop[name] if isinstance(stop, Mapping) else marks.high
 
 
-def _check_held(
-    name: str, offset: int, marks: Watermarks, what: str, mend: str, fault: type[KafkaFault]
-) -> None:
+def _check_held(name: str, offset: int, marks: Watermarks) -> None:
     if offset < marks.low:
         msg = (
-            f"{name}: {what} {offset} is below the first offset held, {marks.low}: "
-            f"{marks.low - offset} offsets are lost to retention; {mend}; "
+            f"{name}: start offset {offset} is below the first offset held, {marks.low}: "
+            f"{marks.low - offset} offsets are lost to retention; {_NAME_ANOTHER}; "
             "and lengthen the topic's retention.ms"
         )
-        raise fault(msg)
+        raise KafkaSettingsFault(msg)
     if offset > marks.high:
         msg = (
-            f"{name}: {what} {offset} is beyond the end, {marks.high}: the topic has lost records "
-            "(unclean leader election?) or the offset belongs to another cluster; check bootstrap servers"
+            f"{name}: start offset {offset} is beyond the end, {marks.high}; {_NAME_ANOTHER}; or check "
+            "kafka.bootstrap: it may be of another cluster"
         )
-        raise fault(msg)
+        raise KafkaSettingsFault(msg)

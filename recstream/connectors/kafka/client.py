@@ -18,6 +18,7 @@ from recstream.connectors.base import ConnectorError
 __all__ = [
     "AWAY",
     "NO_GROUP",
+    "PASSING",
     "KafkaFault",
     "KafkaSettingsFault",
     "NoAnswerFault",
@@ -68,6 +69,29 @@ AWAY: Final = frozenset(
     }
 )
 """Errors of a request that nobody answered."""
+
+PASSING: Final = frozenset(
+    {
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NOT_CONTROLLER,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError._WAIT_COORD,  # noqa: SLF001 - these are their public names
+        KafkaError._UNKNOWN_BROKER,  # noqa: SLF001
+        KafkaError._NODE_UPDATE,  # noqa: SLF001
+    }
+)
+"""Errors of a cluster whose brokers come and go: they pass, so they are waited for as an absence is."""
 
 NO_GROUP: Final = "recstream-no-group"
 """librdkafka wants a group name even from a reader that never joins or commits."""
@@ -155,5 +179,5 @@ def unreachable(
         "check that the broker runs, the address, and the security settings"
     )
     error = err.args[0] if isinstance(err, KafkaException) else None
-    is_away = error is not None and (error.code() in AWAY or error.retriable())
+    is_away = error is not None and (error.code() in AWAY or error.code() in PASSING or error.retriable())
     return NoAnswerFault(msg) if is_away else KafkaFault(msg)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, cast
 
 from typing_extensions import override
 
@@ -17,6 +17,7 @@ from recstream.connectors.base import (
     StoredRecord,
 )
 from recstream.connectors.kafka.admin import check_rights
+from recstream.connectors.kafka.bounds import Position
 from recstream.connectors.kafka.client import KafkaFault, KafkaSettingsFault
 from recstream.connectors.kafka.diagnosis import ClusterDoctor
 from recstream.connectors.kafka.earlier_run import committed_positions, holds_records
@@ -34,6 +35,9 @@ _CHECK_S: Final = 3.0
 """How long a cluster is asked for its topics before a job is started anyway."""
 _ADMIN_S: Final = 15.0
 """How long a cluster has for each answer when topics are made."""
+_IDLE_S: Final = 0.002
+_UNHURRIED_IDLE_S: Final = 0.01
+"""Pause after a poll that found nothing: somebody waits for the lists of events, not for those of items."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,7 @@ class KafkaOptions:
     delivery_timeout_s: float
     down_after_s: float
     partitions_every_s: float
+    on_loss: Literal["stop", "skip"]
 
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> KafkaOptions:
@@ -89,10 +94,14 @@ class KafkaConnector(Connector):
             stopping=options.stopping,
             on_lag=options.on_lag,
             on_epoch=options.on_epoch,
+            on_loss=options.on_loss,
+            skips_losses=chosen.on_loss == "skip",
             on_trouble=self.on_trouble,
             waits=options.is_live,
+            idle_s=_IDLE_S if options.is_urgent else _UNHURRIED_IDLE_S,
             known=options.known,
             kept=options.kept,
+            positions=[cast(Position, one) for one in options.positions if isinstance(one, dict)],
         )
 
     @override

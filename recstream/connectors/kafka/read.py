@@ -85,6 +85,8 @@ def read_topic(
                 if idle_s is not None and now - last > idle_s:
                     return
                 for message in consumer.consume(500, timeout=0.02):
+                    if message.topic() is None:
+                        continue  # about the group, in which it has no part
                     record = _record(message, bootstrap, client)
                     number = message.partition()
                     nexts[number] = max(nexts[number], message.offset() + (record is not None))

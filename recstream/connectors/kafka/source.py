@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Final, NamedTuple
 
 from bytewax.inputs import StatefulSourcePartition
@@ -18,13 +18,15 @@ from recstream.connectors.kafka.bounds import (
     Position,
     check_names,
     first_offset,
-    resumed_offset,
+    loss_since,
     stop_offset,
 )
 from recstream.connectors.kafka.client import KafkaFault, NoAnswerFault, StayedAwayFault
-from recstream.connectors.kafka.partition import KafkaPartition, PartitionOptions
+from recstream.connectors.kafka.losses import find_losses, loss_fault
+from recstream.connectors.kafka.partition import KafkaPartition
+from recstream.connectors.kafka.reader import PartitionReader, ReadingOptions
 from recstream.records.bounds import At, Bound
-from recstream.records.transport import Partition, RawBatch
+from recstream.records.transport import RawBatch
 
 __all__ = ["KafkaSource"]
 
@@ -40,6 +42,8 @@ class _Survey(NamedTuple):
     topics: dict[str, Topic]
     marks: dict[tuple[str, int], Watermarks]
     at_times: dict[tuple[str, int], int]
+    cuts: dict[str, list[int]]
+    """Where logs were cut, by identity of the partition, as far as positions that are kept can tell."""
 
 
 class KafkaSource(RecordSource[Position]):
@@ -61,6 +65,8 @@ class KafkaSource(RecordSource[Position]):
       leaves it at the last snapshot.
     * ``on_lag(name, lag)`` is called at most once a second with how many offsets a partition is behind.
     * ``on_epoch()`` is called with each snapshot.
+    * Where records are gone between a position and the first that is held, or the log was cut before it, the
+      reading ends with a fault. With ``skips_losses`` it goes on, and ``on_loss(name, offsets)`` is called.
     * A cluster out of reach is waited for, ``down_after_s`` at most; one that keeps its connections and
       answers nothing is taken for away after about half of that. With ``waits`` so is a cluster that is away
       when the run starts. ``on_trouble`` is told of it (see `Connector`).
@@ -70,12 +76,13 @@ class KafkaSource(RecordSource[Position]):
 
     * ``kept`` names partitions that have a stored position. Those which the topics do not have (any more)
       are passed over and keep it: the job may have read another topic before, or one with more partitions.
+    * ``positions`` are all that are stored of topics, by whatever read them: what was absorbed of a log that
+      was cut since is known by them (see `identity_at`).
 
     Raises:
-        KafkaSettingsFault: topics missing, bounds that do not fit, settings refused.
+        KafkaSettingsFault: topics missing, bounds that do not fit, positions lost, settings refused.
         StayedAwayFault: Kafka has not answered for as long as it is waited for.
-        KafkaFault: topics named twice (here), positions lost, Kafka out of reach (when bytewax builds and
-            runs it).
+        KafkaFault: topics named twice (here), Kafka out of reach (when bytewax builds and runs it).
     """
 
     def __init__(
@@ -85,6 +92,7 @@ class KafkaSource(RecordSource[Position]):
         *,
         poll_max: int,
         down_after_s: float,
+        skips_losses: bool,
         start: Bound = "earliest",
         stop: Bound | None = None,
         group: str | None = None,
@@ -92,6 +100,7 @@ class KafkaSource(RecordSource[Position]):
         stopping: Callable[[], bool] = never,
         on_lag: Callable[[str, int], None] | None = None,
         on_epoch: Callable[[], None] | None = None,
+        on_loss: Callable[[str, int], None] | None = None,
         on_trouble: Callable[[str, str], None] = untold,
         waits: bool = False,
         idle_s: float = 0.002,
@@ -99,6 +108,7 @@ class KafkaSource(RecordSource[Position]):
         buffer_kib: int = 8192,
         known: Collection[str] = (),
         kept: Collection[str] = (),
+        positions: Collection[Position] = (),
     ) -> None:
         if not topics or isinstance(topics, str) or len(set(topics)) != len(topics):
             msg = f"topics={topics!r}: name each topic once, at least one"
@@ -110,24 +120,28 @@ class KafkaSource(RecordSource[Position]):
         self._client = client
         self._known = frozenset(known)
         self._kept = frozenset(kept)
+        self._positions = list(positions)
         self._timeout_s = timeout_s
         self._waits = waits
-        self._reading = PartitionOptions(
+        self._reading = ReadingOptions(
             bootstrap=bootstrap,
             client=client,
             group=group,
             stopping=stopping,
             on_lag=on_lag,
             on_epoch=on_epoch,
+            on_loss=on_loss,
             on_trouble=on_trouble,
+            skips_losses=skips_losses,
             poll_max=poll_max,
-            idle=timedelta(seconds=idle_s),
+            idle_s=idle_s,
             down_after_s=down_after_s,
             buffer_kib=buffer_kib,
             before_ms=stop.ms if isinstance(stop, At) else None,
         )
         self._lock = threading.Lock()
         self._survey: _Survey | None = None
+        self._reader: PartitionReader | None = None
 
     @override
     def check(self) -> None:
@@ -167,9 +181,15 @@ class KafkaSource(RecordSource[Position]):
             )
             return _Retired(resume_state)
         marks, identity = survey.marks[part], survey.topics[name].identity(part[1])
+        cuts, loss = survey.cuts.get(identity, []), None
         if resume_state is not None and resume_state["identity"] == identity:
-            offset, from_ms = resumed_offset(for_part, resume_state, marks), resume_state["from_ms"]
-            since = resume_state.get("since", resume_state["offset"])
+            position = resume_state.copy()
+            position.setdefault("since", resume_state["offset"])
+            loss = loss_since(position, cuts, marks)
+            if loss.offsets and not self._reading.skips_losses:
+                raise loss_fault(for_part, loss, "stored position")
+            if loss.is_cut and len(cuts) == len(position.get("cuts", ())):
+                cuts = [*cuts, loss.goes_on]
         else:
             if resume_state is not None:
                 _log.warning(
@@ -188,14 +208,25 @@ class KafkaSource(RecordSource[Position]):
             offset = first_offset(for_part, start, marks, survey.at_times.get(part))
             from_ms = self._start.ms if isinstance(self._start, At) else None
             since = offset if from_ms is None else None
+            position = Position(identity=identity, offset=offset, from_ms=from_ms, since=since)
+        if cuts:
+            position["cuts"] = cuts
         return KafkaPartition(
-            Partition(for_part, identity),
-            Position(identity=identity, offset=offset, from_ms=from_ms, since=since),
+            for_part,
+            position,
             stop=stop_offset(for_part, self._stop, marks),
             high=marks.high,
-            reading=self._reading,
-            now=_utc_now,
+            loss=loss,
+            reader=self._reader_of_process(),
+            options=self._reading,
         )
+
+    def _reader_of_process(self) -> PartitionReader:
+        """The one that the partitions share which this process reads; another one once all of those ended."""
+        with self._lock:
+            if self._reader is None or self._reader.is_closed:
+                self._reader = PartitionReader(self._reading, _utc_now)
+            return self._reader
 
     def _is_new(self, topic: Topic, number: int) -> bool:
         """Whether it was added to a topic that an earlier run has read."""
@@ -238,7 +269,32 @@ class KafkaSource(RecordSource[Position]):
             times = offsets_at(
                 self._bootstrap, parts, self._start.ms, client=self._client, timeout_s=timeout_s
             )
-        return _Survey(found, {part: marks[part] for part in parts}, times)
+        identities = {part: found[part[0]].identity(part[1]) for part in parts}
+        cuts = self._find_cuts(identities, timeout_s)
+        return _Survey(found, {part: marks[part] for part in parts}, times, cuts)
+
+    def _find_cuts(self, identities: Mapping[tuple[str, int], str], timeout_s: float) -> dict[str, list[int]]:
+        """Where logs were cut: what positions know of it, and what leaders say of the newest records read."""
+        cuts: dict[str, list[int]] = {}
+        read: dict[str, tuple[int, int]] = {}
+        for position in self._positions:
+            identity, own = position["identity"], list(position.get("cuts", ()))
+            known = cuts.setdefault(identity, own)
+            if len(own) > len(known):
+                cuts[identity] = own
+                read.pop(identity, None)
+            if len(own) == len(cuts[identity]) and (newest := position.get("read")) is not None:
+                read[identity] = max(read.get(identity, newest), newest)
+        asked = {part: read[identity] for part, identity in identities.items() if identity in read}
+        losses = find_losses(self._bootstrap, asked, client=self._client, timeout_s=timeout_s)
+        for part, loss in losses.items():
+            if loss.is_cut:
+                _log.warning(
+                    "partition=%s/%d: its log, read up to %d, was cut at %d: it has other records there",
+                    *(*part, loss.position, loss.goes_on),
+                )
+                cuts[identities[part]] = [*cuts[identities[part]], loss.goes_on]
+        return cuts
 
 
 class _Retired(StatefulSourcePartition[RawBatch, Position]):

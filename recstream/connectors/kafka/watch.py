@@ -1,4 +1,4 @@
-"""Notices that a topic has got more partitions: a running source does not read them, a new start does."""
+"""Notices that topics have more partitions, or are not those any more that are read: a new start is due."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ _WAIT_S: Final = 2.0
 class TopicWatch(PartitionWatch):
     """Looks at the partitions of some topics again and again, in a thread of its own, within ``with``.
 
-    A cluster out of reach is asked again at the next turn. A topic that is gone, or that was made again
-    under its name, is for those who read it to report.
+    A cluster out of reach is asked again at the next turn. A topic that lacks is looked for twice: a broker
+    that has just started may not know all of them. Consumers notice neither that a topic is deleted nor that
+    it is made again under its name.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class TopicWatch(PartitionWatch):
         self._is_due = True
         self._read: dict[str, Topic] = {}
         self._found: dict[str, Topic] = {}
+        self._missed: dict[str, int] = {}
         self._is_away = False
         self._thread = threading.Thread(target=self._watch, name="recstream-partitions", daemon=True)
 
@@ -84,10 +86,14 @@ class TopicWatch(PartitionWatch):
     @override
     def grown(self) -> str:
         with self._lock:
-            for name, topic in self._found.items():
-                read = self._read.get(name)
-                if read is None or read.id != topic.id:
+            for name, read in self._read.items():
+                topic = self._found.get(name)
+                if topic is None:
+                    if self._missed[name] > 1:
+                        return f"topic {name} is gone"
                     continue
+                if topic.id != read.id:
+                    return f"topic {name} was made again"
                 was, now = len(read.partitions), len(topic.partitions)
                 if was < now:
                     return f"topic {name} has {now} partitions, of which {was} are read"
@@ -111,5 +117,6 @@ class TopicWatch(PartitionWatch):
         self._is_away = False
         with self._lock:
             self._found = found
+            self._missed = {name: self._missed.get(name, 0) + 1 for name in self._names if name not in found}
             if self._is_due:
                 self._read, self._is_due = found, False

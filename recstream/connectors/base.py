@@ -33,6 +33,7 @@ __all__ = [
     "RecordWriter",
     "StoredRecord",
     "never",
+    "unthrottled",
     "untold",
 ]
 
@@ -134,6 +135,10 @@ def never() -> bool:
 
 def untold(place: str, trouble: str) -> None:
     """Nobody is told of the troubles of a place."""
+
+
+def unthrottled(place: str, seconds: float) -> None:
+    """Nobody is told for how long a place holds its writers back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,6 +259,8 @@ class Connector(ABC):
         self.on_trouble: Callable[[str, str], None] = untold
         """Called by sources and sinks with a place that gives no answer and why, perhaps again and again, and
         with an empty text once it answers."""
+        self.on_throttled: Callable[[str, float], None] = unthrottled
+        """Called by sinks with a place and each time, in seconds, for which it holds them back."""
 
     @property
     def patience_s(self) -> float:

@@ -211,6 +211,14 @@ METRICS: Final[dict[str, Metric]] = {
         "Let the topic keep records for longer; what was lost can be read from a copy by `backfill`.",
         ("partition",),
     ),
+    "throttled_seconds": Metric(
+        "counter",
+        "seconds",
+        "Time for which writers were held back, by place (a topic): they wrote more than a quota allows.",
+        "Growing as fast as time: lists wait, and the lag grows. Raise the quota (producer_byte_rate), or "
+        "lower ranking.top_n.",
+        ("place",),
+    ),
     "event_to_list_seconds": Metric(
         "histogram",
         "seconds",

@@ -5,6 +5,7 @@ The names are `recstream.metrics.names.METRICS`; sums over processes are `recstr
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from threading import Lock, Thread
@@ -144,9 +145,7 @@ class MetricsServer:
         self, registry: CollectorRegistry, address: tuple[str, int], probes: Mapping[str, Probe]
     ) -> None:
         try:
-            self._server = make_server(
-                *address, _application(registry, probes), ThreadingWSGIServer, _QuietHandler
-            )
+            self._server = make_server(*address, _application(registry, probes), _QuietServer, _QuietHandler)
         except OSError as err:
             mend = "set run.metrics_port to a free port, or to 0 for none"
             text = f"metrics port {address[1]}: {err.strerror}; {mend}"
@@ -198,6 +197,13 @@ def _page(probe: Probe, otherwise: str = "503 Service Unavailable") -> Callable[
         return [f"{wrong or 'ok'}\n".encode()]
 
     return page
+
+
+class _QuietServer(ThreadingWSGIServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print what went wrong with a request, but for a client that hung up."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _QuietHandler(WSGIRequestHandler):

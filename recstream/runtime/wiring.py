@@ -204,6 +204,7 @@ class Wiring:
         self._create = create
         self._alone = alone
         self._lock = threading.RLock()
+        self._connectors: dict[str, Connector] = {}
 
     @cached_property
     def encoder(self) -> CachedEncoder:
@@ -395,9 +396,16 @@ class Wiring:
             self.encoder.close()
 
     def _connector(self, address: str) -> Connector:
-        made = connector_for(address, self.settings.options_of)
-        made.on_trouble = self.health.report
-        return made
+        """The connector of a place: one for all of a scheme, for they share what they find of it."""
+        scheme = scheme_of(address)
+        if scheme not in self._connectors:
+            made = self._connectors[scheme] = connector_for(address, self.settings.options_of)
+            made.on_trouble = self.health.report
+            made.on_throttled = self._count_throttled
+        return self._connectors[scheme]
+
+    def _count_throttled(self, place: str, seconds: float) -> None:
+        self.meters.add("throttled_seconds", seconds, place=place)
 
     def _sink(self, address: str) -> MessageSink:
         return self._connector(address).sink(address)

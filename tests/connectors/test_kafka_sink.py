@@ -8,19 +8,28 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import bytewax.operators as op
 import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSource
+from confluent_kafka import KafkaError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recstream.connectors.kafka.admin import ensure_topics
 from recstream.connectors.kafka.broker import EmbeddedBroker
-from recstream.connectors.kafka.client import KafkaSettingsFault, StayedAwayFault
+from recstream.connectors.kafka.client import KafkaSettingsFault, Outage, StayedAwayFault
 from recstream.connectors.kafka.read import read_topic
-from recstream.connectors.kafka.sink import DeliveryError, KafkaSink, TopicWriter, _Patience
+from recstream.connectors.kafka.sink import (
+    DeliveryError,
+    KafkaSink,
+    TopicWriter,
+    _Patience,
+    _Sending,
+    _Window,
+)
 from recstream.records.transport import Message
 
 pytestmark = pytest.mark.kafka
@@ -105,7 +114,10 @@ def test_a_broker_that_goes_while_writing_is_waited_for_and_then_a_fault(blow: s
         )
         writer.write_batch([Message(b"k", b"before")])
         assert own.pid is not None
+        threads = list(Path(f"/proc/{own.pid}/task").glob("*/stat"))
         os.kill(own.pid, blow)
+        while blow is signal.SIGSTOP and any(") T " not in thread.read_text() for thread in threads):
+            time.sleep(0.001)  # threads stop one by one, and one of them might still answer
         with pytest.raises(StayedAwayFault, match=r"topic 'out'.*check that Kafka runs") as caught:
             writer.write_batch([Message(b"k", b"x" * 100)] * 100)
         assert caught.value.was_waited_for
@@ -113,13 +125,22 @@ def test_a_broker_that_goes_while_writing_is_waited_for_and_then_a_fault(blow: s
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301 - our own bytes
 
 
-def patience(answers: Callable[[float], bool], now: Callable[[], float], told: list[str]) -> _Patience:
+def patience(
+    answers: Callable[[float], bool],
+    now: Callable[[], float],
+    told: list[str],
+    *,
+    outage: Outage | None = None,
+    throttled_until: Callable[[], float] = lambda: 0.0,
+) -> _Patience:
     return _Patience(
         "out",
         timeout_s=20.0,
         down_after_s=50.0,
-        answers=answers,
+        ask=lambda limit_s: "" if answers(limit_s) else "no broker answers",
         report=lambda _, trouble: told.append(trouble),
+        outage=Outage() if outage is None else outage,
+        throttled_until=throttled_until,
         now=now,
     )
 
@@ -166,6 +187,80 @@ def test_a_broker_that_answers_but_confirms_nothing_is_told_of_after_a_while() -
     lasted(patience(lambda _: True, lambda: clock[0], told), clock, lambda _: 0)
     assert told[:4] == ["", "", "", ""], "somebody is at work"
     assert told[-1] == "nothing confirmed for 20 s"
+
+
+def test_a_broker_that_was_found_away_before_the_write_began_has_the_rest_of_its_time() -> None:
+    """Source and sink wait together, not one after the other."""
+    clock, told, outage = [40.0], list[str](), Outage()
+    outage.begin(10.0)
+    assert (
+        lasted(patience(lambda _: False, lambda: clock[0], told, outage=outage), clock, lambda _: 0) == 60.0
+    )
+
+
+def test_an_outage_that_is_over_is_not_counted() -> None:
+    clock, told, outage = [40.0], list[str](), Outage()
+    outage.begin(10.0)
+    waiting = patience(lambda _: clock[0] < 42, lambda: clock[0], told, outage=outage)
+    assert lasted(waiting, clock, lambda _: 0) == pytest.approx(41.5 + 50.0, abs=1.5)
+
+
+@given(st.floats(0, 1000), st.floats(0, 1000))
+def test_the_time_counts_from_when_the_broker_throttles_no_longer(first: float, more: float) -> None:
+    """Each answer says for how long it does; nobody asks it whether it is there meanwhile."""
+    clock, told, asked = [0.0], list[str](), list[float]()
+
+    def answers(_: float) -> bool:
+        asked.append(clock[0])
+        return True
+
+    until = lambda: first if clock[0] < first else first + more  # noqa: E731 - as the answers come
+    end = lasted(patience(answers, lambda: clock[0], told, throttled_until=until), clock, lambda _: 0)
+    assert end == pytest.approx(first + more + 20.0, abs=0.51)
+    assert all(at >= first + more for at in asked)
+    assert any("throttled" in one for one in told) == (first + more > 0)
+
+
+def test_what_is_refused_has_the_time_of_a_broker_that_is_away_anew_after_each_confirmation() -> None:
+    clock, told = [0.0], list[str]()
+    waiting = patience(lambda _: True, lambda: clock[0], told)
+    refused = []
+    for confirmed in (0, 1):
+        began = clock[0]
+        assert waiting.lasts(confirmed)
+        while waiting.bears("no right"):
+            clock[0] += 10.0
+        refused.append(clock[0] - began)
+    assert refused == [50.0, 50.0]
+    assert "no right" in told
+
+
+def test_nothing_of_a_key_overtakes_what_was_refused() -> None:
+    """What follows it is sent again, too; messages without a key have no order."""
+    keys = [b"a", b"b", b"a", None, b"b", None, b"a"]
+    items = [Message(key, b"%d" % at) for at, key in enumerate(keys)]
+    sending = _Sending(items, lambda _: None)
+    answers = [sending.answer_to(at, 1) for at in range(len(items))]
+    for at in (0, 1, 4, 5, 6):
+        answers[at](None, None)
+    answers[2](KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), None)
+    answers[3](KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), None)
+    assert [one.value for one in sending.left()] == [b"2", b"3", b"6"]
+
+
+@given(st.lists(st.integers(1, 10_000_000) | st.none(), max_size=200))
+def test_few_bytes_are_on_their_way_to_a_broker_that_throttles(steps: list[int | None]) -> None:
+    """More once as many have arrived; None stands for a throttled answer."""
+    window = _Window()
+    for step in steps:
+        before = window.size
+        if step is None:
+            window.shrink()
+            assert window.size <= before
+            assert window.size == _Window.LEAST
+        else:
+            window.confirm(step)
+            assert window.size in {before, min(2 * before, _Window.MOST)}
 
 
 def test_a_missing_topic_is_a_fault_at_start(broker: EmbeddedBroker) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
+import struct
 import threading
 from typing import Any
 
@@ -73,6 +75,33 @@ def test_a_probe_is_told_what_is_wrong_until_nothing_is(path: str, probe: str) -
         wrong.clear()
         assert get(server.port, path) == (200, "ok\n")
         assert get(server.port, "/") == (404, "have: /metrics /healthz /readyz\n")
+
+
+def test_nothing_is_printed_of_a_client_that_hangs_up(capfd: pytest.CaptureFixture[str]) -> None:
+    """Before it has asked, while it asks, and before the answer; by a reset, so that the server notices."""
+    begun = [b"", b"GET /met", b"GET /metrics HTTP/1.0\r\n\r\n", b"NOTHING\r\n\r\n"]
+    before = set(threading.enumerate())
+    with PrometheusMeters().serve(0, host="127.0.0.1") as server:
+        serving = set(threading.enumerate())
+        for words in begun * 5:
+            client = socket.create_connection(("127.0.0.1", server.port))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.sendall(words)
+            client.close()
+        assert get(server.port, "/healthz") == (200, "ok\n")
+        for answering in set(threading.enumerate()) - serving:
+            answering.join(10)
+    assert set(threading.enumerate()) <= before
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_goes_wrong_while_the_server_answers_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    def fails() -> str:
+        raise ValueError("broken probe")
+
+    with PrometheusMeters().serve(0, host="127.0.0.1", why_dead=fails) as server:
+        assert get(server.port, "/healthz")[0] == 500
+    assert "broken probe" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz", "/none"])

@@ -29,7 +29,6 @@ from recstream.connectors.kafka.client import (
     bad_settings,
     client_config,
     client_log,
-    result_of,
     unreachable,
 )
 from recstream.connectors.kafka.rights import (
@@ -145,11 +144,11 @@ def list_topics(
 
 
 def _metadata(bootstrap: str, client: Mapping[str, str] | None, timeout_s: float) -> Any:
-    admin = admin_client(bootstrap, client)
-    try:
-        return admin.list_topics(timeout=timeout_s)
-    except KafkaException as err:
-        raise unreachable(bootstrap, err, client) from None
+    with admin_client(bootstrap, client) as admin:
+        try:
+            return admin.list_topics(timeout=timeout_s)
+        except KafkaException as err:
+            raise unreachable(bootstrap, err, client) from None
 
 
 def overview(
@@ -188,14 +187,14 @@ def _out_of_reach(
     if led is None:
         return ""
     deadline = time.monotonic() + wait_s
-    admin = admin_client(bootstrap, client)  # kept: its requests die with it
-    (future,) = admin.list_offsets({led: OffsetSpec.latest()}, request_timeout=wait_s).values()
-    try:
-        _offset_of(future, deadline)
-    except KafkaException as err:
-        if err.args[0].code() < 0:  # librdkafka's own: the broker said nothing
-            return f"it does not answer within {wait_s:g} s"
-    return ""
+    with admin_client(bootstrap, client) as admin:
+        (future,) = admin.list_offsets({led: OffsetSpec.latest()}, request_timeout=wait_s).values()
+        try:
+            _offset_of(admin, future, deadline)
+        except KafkaException as err:
+            if err.args[0].code() < 0:  # librdkafka's own: the broker said nothing
+                return f"it does not answer within {wait_s:g} s"
+        return ""
 
 
 def required_topics(
@@ -289,36 +288,38 @@ def look_up(
     """
     if not names:
         return LookUp({}, ())
-    admin = admin_client(bootstrap, client)
-    deadline = time.monotonic() + timeout_s
-    asked = admin.describe_topics(
-        TopicCollection(list(names)), include_authorized_operations=True, request_timeout=timeout_s
-    )
-    found: dict[str, Topic] = {}
-    hidden: list[str] = []
-    for name, future in asked.items():
-        try:
-            described = result_of(future, deadline)
-        except KafkaException as err:
-            code = err.args[0].code()
-            if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                hidden.append(name)
-            elif code != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                fault = unreachable(bootstrap, err, client, what=f"describing topic {name!r}")
-                raise _naming_brokers(fault, bootstrap, names, client) from None
-            continue
-        raw = (
-            base64.b64decode(str(described.topic_id) + "==") if described.topic_id is not None else bytes(16)
+    with admin_client(bootstrap, client) as admin:
+        deadline = time.monotonic() + timeout_s
+        asked = admin.describe_topics(
+            TopicCollection(list(names)), include_authorized_operations=True, request_timeout=timeout_s
         )
-        parts = sorted(described.partitions, key=lambda part: part.id)
-        found[name] = Topic(
-            name,
-            raw.hex(),
-            tuple(part.id for part in parts),
-            operations_of(described),
-            len(parts[0].replicas) if parts else 0,
-        )
-    return LookUp(found, tuple(hidden))
+        found: dict[str, Topic] = {}
+        hidden: list[str] = []
+        for name, future in asked.items():
+            try:
+                described = admin.result_of(future, deadline)
+            except KafkaException as err:
+                code = err.args[0].code()
+                if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    hidden.append(name)
+                elif code != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    fault = unreachable(bootstrap, err, client, what=f"describing topic {name!r}")
+                    raise _naming_brokers(fault, bootstrap, names, client) from None
+                continue
+            raw = (
+                base64.b64decode(str(described.topic_id) + "==")
+                if described.topic_id is not None
+                else bytes(16)
+            )
+            parts = sorted(described.partitions, key=lambda part: part.id)
+            found[name] = Topic(
+                name,
+                raw.hex(),
+                tuple(part.id for part in parts),
+                operations_of(described),
+                len(parts[0].replicas) if parts else 0,
+            )
+        return LookUp(found, tuple(hidden))
 
 
 def topic_ids(
@@ -351,30 +352,33 @@ def ensure_topics(
     if not lacking:
         return []
     deadline = time.monotonic() + timeout_s
-    admin = admin_client(bootstrap, client)  # kept: its requests die with it
-    asked = admin.create_topics(
-        [
-            NewTopic(
-                name, num_partitions=wanted[name], replication_factor=replication, config=dict(settings or {})
-            )
-            for name in lacking
-        ],
-        operation_timeout=timeout_s,
-        request_timeout=timeout_s,
-    )
-    created = []
-    for name, future in asked.items():
-        try:
-            result_of(future, deadline)
-        except KafkaException as err:
-            code = err.args[0].code()
-            if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
-                raise rights_fault(bootstrap, [Right("Create", "topic", name)], client) from None
-            if code != KafkaError.TOPIC_ALREADY_EXISTS:  # another worker was quicker
-                raise unreachable(bootstrap, err, client, what=f"creating topic {name!r}") from None
-        else:
-            created.append(name)
-    return created
+    with admin_client(bootstrap, client) as admin:
+        asked = admin.create_topics(
+            [
+                NewTopic(
+                    name,
+                    num_partitions=wanted[name],
+                    replication_factor=replication,
+                    config=dict(settings or {}),
+                )
+                for name in lacking
+            ],
+            operation_timeout=timeout_s,
+            request_timeout=timeout_s,
+        )
+        created = []
+        for name, future in asked.items():
+            try:
+                admin.result_of(future, deadline)
+            except KafkaException as err:
+                code = err.args[0].code()
+                if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
+                    raise rights_fault(bootstrap, [Right("Create", "topic", name)], client) from None
+                if code != KafkaError.TOPIC_ALREADY_EXISTS:  # another worker was quicker
+                    raise unreachable(bootstrap, err, client, what=f"creating topic {name!r}") from None
+            else:
+                created.append(name)
+        return created
 
 
 def watermarks(
@@ -473,23 +477,23 @@ def _list_offsets(
     if not asked:
         return {}
     deadline = time.monotonic() + timeout_s
-    admin = admin_client(bootstrap, client)  # kept: its requests die with it
-    futures = admin.list_offsets(dict.fromkeys(asked, spec), request_timeout=timeout_s)
-    found = {}
-    for part, future in futures.items():
-        try:
-            found[part.topic, part.partition] = _offset_of(future, deadline)
-        except KafkaException as err:
-            where = f"asking for offsets of {part.topic}/{part.partition}"
-            fault = unreachable(bootstrap, err, client, what=where)
-            names = sorted({one.topic for one in asked})
-            raise _naming_brokers(fault, bootstrap, names, client) from None
-    return found
+    with admin_client(bootstrap, client) as admin:
+        futures = admin.list_offsets(dict.fromkeys(asked, spec), request_timeout=timeout_s)
+        found = {}
+        for part, future in futures.items():
+            try:
+                found[part.topic, part.partition] = _offset_of(admin, future, deadline)
+            except KafkaException as err:
+                where = f"asking for offsets of {part.topic}/{part.partition}"
+                fault = unreachable(bootstrap, err, client, what=where)
+                names = sorted({one.topic for one in asked})
+                raise _naming_brokers(fault, bootstrap, names, client) from None
+        return found
 
 
-def _offset_of(future: Any, deadline: float) -> int:
+def _offset_of(admin: Any, future: Any, deadline: float) -> int:
     """The offset that a leader has answered; one that gave no answer in time is no error to librdkafka."""
-    offset = int(result_of(future, deadline).offset)
+    offset = int(admin.result_of(future, deadline).offset)
     if offset == OFFSET_INVALID:
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - its public name
     return offset
@@ -521,21 +525,21 @@ def configs(
     """Settings of topics, by name, as far as the cluster tells them; None: we have no right to read them."""
     if not names:
         return {}
-    admin = admin_client(bootstrap, client)  # kept: its requests die with it
-    deadline = time.monotonic() + timeout_s
-    resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
-    found: dict[str, TopicConfig | None] = {}
-    for resource, future in admin.describe_configs(resources, request_timeout=timeout_s).items():
-        try:
-            entries = result_of(future, deadline)
-        except KafkaException as err:
-            is_refused = err.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
-            found[resource.name] = None if is_refused else {}
-        else:
-            found[resource.name] = {
-                name: entry.value for name, entry in entries.items() if entry.value is not None
-            }
-    return found
+    with admin_client(bootstrap, client) as admin:
+        deadline = time.monotonic() + timeout_s
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
+        found: dict[str, TopicConfig | None] = {}
+        for resource, future in admin.describe_configs(resources, request_timeout=timeout_s).items():
+            try:
+                entries = admin.result_of(future, deadline)
+            except KafkaException as err:
+                is_refused = err.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
+                found[resource.name] = None if is_refused else {}
+            else:
+                found[resource.name] = {
+                    name: entry.value for name, entry in entries.items() if entry.value is not None
+                }
+        return found
 
 
 def describe(

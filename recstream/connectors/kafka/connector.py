@@ -18,7 +18,7 @@ from recstream.connectors.base import (
 )
 from recstream.connectors.kafka.admin import check_rights
 from recstream.connectors.kafka.bounds import Position
-from recstream.connectors.kafka.client import KafkaFault, KafkaSettingsFault
+from recstream.connectors.kafka.client import KafkaFault, KafkaSettingsFault, Outage
 from recstream.connectors.kafka.diagnosis import ClusterDoctor
 from recstream.connectors.kafka.earlier_run import committed_positions, holds_records
 from recstream.connectors.kafka.positions import TopicPositions
@@ -68,6 +68,7 @@ class KafkaConnector(Connector):
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__(options)
         self._kafka = KafkaOptions.of(options)
+        self._outage = Outage()
 
     @property
     @override
@@ -122,6 +123,8 @@ class KafkaConnector(Connector):
             timeout_s=chosen.delivery_timeout_s,
             down_after_s=chosen.down_after_s,
             on_trouble=self.on_trouble,
+            on_throttled=self.on_throttled,
+            outage=self._outage,
         )
 
     @override

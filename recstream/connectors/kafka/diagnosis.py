@@ -71,11 +71,7 @@ class ClusterDoctor:
                 self._bootstrap, list(self._topics), client=self._client, timeout_s=self._timeout_s
             )
         except KafkaFault as err:
-            mend = (
-                f"start a broker at {self._bootstrap}, or set kafka.bootstrap "
-                "(and kafka.client for TLS or SASL)"
-            )
-            yield Finding("broker", False, str(err), mend)
+            yield Finding("broker", False, err.wrong, err.mend)
             return
         yield Finding("broker", True, f"{self._bootstrap} answers and shows us {len(found.topics)} topics")
         for address, why in found.out_of_reach.items():
@@ -91,7 +87,7 @@ class ClusterDoctor:
             )
         except KafkaFault as err:
             if not found.out_of_reach:  # which is why, and is said
-                yield Finding("topics", False, str(err), "see the message")
+                yield Finding("topics", False, err.wrong, err.mend or "see the message")
             return
         told = configs(self._bootstrap, list(looked.found), client=self._client, timeout_s=self._timeout_s)
         for topic, setting in self._topics.items():

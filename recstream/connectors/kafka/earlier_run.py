@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 
 from recstream.connectors.kafka.admin import offset_bounds, topics
-from recstream.connectors.kafka.client import admin_client, result_of, unreachable
+from recstream.connectors.kafka.client import admin_client, unreachable
 from recstream.connectors.kafka.rights import Right, rights_fault
 
 __all__ = ["committed_positions", "holds_records"]
@@ -32,17 +32,19 @@ def committed_positions(
     if topic not in found:
         return 0
     parts = [TopicPartition(topic, number) for number in found[topic].partitions]
-    admin = admin_client(bootstrap, client)  # kept: its requests die with it
-    deadline = time.monotonic() + timeout_s
-    (future,) = admin.list_consumer_group_offsets(
-        [ConsumerGroupTopicPartitions(group, parts)], request_timeout=timeout_s
-    ).values()
-    try:
-        return sum(one.offset >= 0 for one in result_of(future, deadline).topic_partitions)
-    except KafkaException as err:
-        if err.args[0].code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-            raise rights_fault(bootstrap, [Right("Read", "group", group)], client) from None
-        raise unreachable(bootstrap, err, client, what=f"asking for positions of group {group!r}") from None
+    with admin_client(bootstrap, client) as admin:
+        deadline = time.monotonic() + timeout_s
+        (future,) = admin.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group, parts)], request_timeout=timeout_s
+        ).values()
+        try:
+            return sum(one.offset >= 0 for one in admin.result_of(future, deadline).topic_partitions)
+        except KafkaException as err:
+            if err.args[0].code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                raise rights_fault(bootstrap, [Right("Read", "group", group)], client) from None
+            raise unreachable(
+                bootstrap, err, client, what=f"asking for positions of group {group!r}"
+            ) from None
 
 
 def holds_records(

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from confluent_kafka import KafkaError, KafkaException
 
-from recstream.connectors.kafka.client import AWAY, KafkaSettingsFault, admin_client, result_of, unreachable
+from recstream.connectors.kafka.client import KafkaSettingsFault, admin_client, passes, unreachable
 
 __all__ = [
     "Operation",
@@ -133,17 +133,17 @@ def group_operations(
     Raises:
         NoAnswerFault: no broker answers.
     """
-    admin = admin_client(bootstrap, client)  # kept: its requests die with it
-    deadline = time.monotonic() + timeout_s
-    (future,) = admin.describe_consumer_groups(
-        [group], include_authorized_operations=True, request_timeout=timeout_s
-    ).values()
-    try:
-        return operations_of(result_of(future, deadline))
-    except KafkaException as err:
-        code = err.args[0].code()
-        if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
-            return frozenset()
-        if code in AWAY:
-            raise unreachable(bootstrap, err, client, what=f"describing group {group!r}") from None
-        return None
+    with admin_client(bootstrap, client) as admin:
+        deadline = time.monotonic() + timeout_s
+        (future,) = admin.describe_consumer_groups(
+            [group], include_authorized_operations=True, request_timeout=timeout_s
+        ).values()
+        try:
+            return operations_of(admin.result_of(future, deadline))
+        except KafkaException as err:
+            code = err.args[0].code()
+            if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                return frozenset()
+            if passes(err.args[0]):
+                raise unreachable(bootstrap, err, client, what=f"describing group {group!r}") from None
+            return None

@@ -6,38 +6,54 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn
 
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from confluent_kafka import KafkaError, KafkaException, Producer
 from typing_extensions import override
 
-from recstream.connectors.base import ConnectorError, untold
-from recstream.connectors.kafka.admin import list_topics, required_topics
+from recstream.connectors.base import ConnectorError, unthrottled, untold
+from recstream.connectors.kafka.admin import required_topics
 from recstream.connectors.kafka.client import (
-    KafkaFault,
-    NoAnswerFault,
+    NO_ANSWER,
+    Outage,
     StayedAwayFault,
+    Told,
+    admin_client,
     bad_settings,
     client_config,
     client_log,
+    passes,
     redact,
     unreachable,
 )
+from recstream.connectors.kafka.refusal import is_refusal
 from recstream.records.transport import Message
 
-__all__ = ["DeliveryError", "KafkaSink", "TopicWriter"]
+__all__ = ["COMPRESSION", "DeliveryError", "KafkaSink", "TooLargeError", "TopicWriter"]
 
 _log = logging.getLogger(__name__)
 
-_MENDS: Final = {
-    KafkaError.MSG_SIZE_TOO_LARGE: "raise the topic's max.message.bytes or emit less in one message",
+COMPRESSION: Final = "lz4"
+"""How lists are compressed where ``kafka.client`` does not say."""
+_RIGHTS: Final = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant Write on the topic",
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "grant IdempotentWrite on the cluster",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "grant Write on the topic, or IdempotentWrite on the cluster",
+}
+"""Errors of a right that lacks."""
+_TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
+_MENDS: Final = {
+    **_RIGHTS,
+    **dict.fromkeys(_TOO_LARGE, "raise the topic's max.message.bytes or emit less in one message"),
     KafkaError.UNKNOWN_TOPIC_OR_PART: "create the topic",
     KafkaError._UNKNOWN_TOPIC: "create the topic",  # noqa: SLF001 - its public name
 }
-_MEND: Final = "check that the broker runs and is reachable; a restart sends the epoch again"
+_RESTART: Final = "a restart sends the epoch again"
+_MEND: Final = f"check that the broker runs and is reachable; {_RESTART}"
+_PURGED: Final = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})  # noqa: SLF001 - public names
+"""What is told of messages that a producer has given up."""
+_BEYOND_REPAIR: Final = frozenset({KafkaError._FATAL, *_PURGED})  # noqa: SLF001
+"""What a producer tells after an error that ends it; which one that was, another error says."""
 _QUIET_S: Final = 1.0
 """Seconds without a confirmation after which the broker is asked whether it is there at all."""
 _ASK_S: Final = 2.0
@@ -46,6 +62,12 @@ _CONNECT_S: Final = 15.0
 """How long the first connection may take."""
 _LATE_S: Final = 5.0
 """Seconds without a confirmation of a broker that answers after which nothing can be written."""
+_AGAIN_S: Final = 1.0
+"""Pause before what was refused is sent again."""
+_SAY_S: Final = 10.0
+"""Pause between two lines of the log that say how far a throttled write is."""
+_BATCH_BYTES: Final = 131_072
+"""Size of a request, before compression: under a quota the broker is silent for as long as one is worth."""
 
 
 class DeliveryError(ConnectorError):
@@ -55,12 +77,102 @@ class DeliveryError(ConnectorError):
     """
 
 
+class TooLargeError(DeliveryError):
+    """A message is larger than its topic takes: it would be so again."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class _Throttle:
+    """Until when the broker holds us back, as it says with its answers: we are over a quota of its."""
+
+    def __init__(
+        self, on_throttled: Callable[[float], None], *, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._on_throttled = on_throttled
+        self._now = now
+        self.until = 0.0
+
+    def note(self, event: Any) -> None:
+        """Take librdkafka's event; its time is zero when the broker holds us back no longer."""
+        self.until = self._now() + event.throttle_time
+        if event.throttle_time > 0:
+            self._on_throttled(event.throttle_time)
+
+
+class _Window:
+    """Bytes that may be on their way to the broker, before compression.
+
+    What waits behind a throttled request is answered late, perhaps after the client has lost its patience
+    (``socket.timeout.ms``) and sends it again, on the quota. So they are few at first and while the broker
+    throttles, and twice as many once so many were confirmed without that.
+    """
+
+    LEAST: ClassVar[int] = 65_536
+    MOST: ClassVar[int] = 16_777_216
+
+    def __init__(self) -> None:
+        self.size = 4 * self.LEAST
+        self._confirmed = 0
+
+    def confirm(self, size: int) -> None:
+        """Note that so many bytes have arrived."""
+        self._confirmed += size
+        if self._confirmed >= self.size:
+            self.size, self._confirmed = min(2 * self.size, self.MOST), 0
+
+    def shrink(self) -> None:
+        """Note that the broker throttles."""
+        self.size, self._confirmed = self.LEAST, 0
+
+
+class _Sending:
+    """What becomes of messages that are sent together. ``on_confirmed`` is told the size of each."""
+
+    def __init__(self, items: list[Message], on_confirmed: Callable[[int], None]) -> None:
+        self._items = items
+        self._on_confirmed = on_confirmed
+        self._is_confirmed = bytearray(len(items))
+        self.errors: list[Any] = []
+        """Of messages, or of the producer."""
+        self.open_bytes = 0
+        """Size of the messages that are on their way."""
+
+    def answer_to(self, at: int, size: int) -> Callable[[Any, object], None]:
+        """What takes the answer to a message."""
+
+        def report(error: Any, _message: object) -> None:
+            self.open_bytes -= size
+            if error is not None:
+                self.errors.append(error)
+                return
+            self._is_confirmed[at] = 1
+            self._on_confirmed(size)
+
+        return report
+
+    def left(self) -> list[Message]:
+        """Those to be sent again, in their order: not confirmed, or behind such a one with the same key."""
+        left: list[Message] = []
+        keys: set[bytes] = set()
+        for item, is_confirmed in zip(self._items, self._is_confirmed, strict=True):
+            if not is_confirmed or item.key in keys:
+                left.append(item)
+                if item.key is not None:
+                    keys.add(item.key)
+        return left
+
+
 class _Patience:
     """How long a write waits for the next confirmation.
 
-    A broker that answers has ``timeout_s`` for it. One that answers nothing is away, and is waited for
-    ``down_after_s``, whatever was sent: a restart, which would send it again, would find it no sooner.
-    ``report`` is told what is wrong again and again while a confirmation is late.
+    A broker that answers has ``timeout_s`` for it, from the end of the time for which it throttles. One that
+    gives no answer, or does not let us in, is away and is waited for ``down_after_s``, whatever was sent: a
+    restart, which would send it again, would find it no sooner. That time counts from when anybody found that
+    the cluster gives no answer (``outage``). A broker that refuses for a reason that may pass has as long.
+
+    ``ask`` gives what is wrong with the broker, after so many seconds at most. ``report`` is told what is
+    wrong again and again while a confirmation is late.
     """
 
     def __init__(
@@ -69,54 +181,96 @@ class _Patience:
         *,
         timeout_s: float,
         down_after_s: float,
-        answers: Callable[[float], bool],
+        ask: Callable[[float], str],
         report: Callable[[str, str], None],
+        outage: Outage,
+        throttled_until: Callable[[], float],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._where = where
         self._timeout_s = timeout_s
         self._down_after_s = down_after_s
-        self._answers = answers
+        self._ask = ask
         self._report = report
+        self._outage = outage
+        self._throttled_until = throttled_until
         self._now = now
-        self._done = 0
-        self._since = self._ask_at = now()
+        self._confirmed = 0
+        self._since = self._due = now()
+        self._say_due = now() + _SAY_S
+        self._refused_since: float | None = None
         self._is_late = False
-        self.is_away = False
-        """Whether the broker gave no answer when it was last asked."""
+        self.away = ""
+        """Why the broker counts as away; empty when it does not."""
 
     @property
     def limit_s(self) -> float:
         """Seconds that the next confirmation may take, as things are."""
-        return self._down_after_s if self.is_away else self._timeout_s
+        return self._down_after_s if self.away else self._timeout_s
 
-    def lasts(self, done: int) -> bool:
-        """Whether to go on waiting, now that so many messages are done with; may ask the broker."""
-        if done != self._done:
-            self._done, self._since = done, self._now()
-            self.end()
+    def lasts(self, confirmed: int) -> bool:
+        """Whether to go on waiting, now that so many messages are confirmed; may ask the broker."""
+        until = self._throttled_until()
+        is_throttled = self._now() < until
+        if confirmed != self._confirmed:
+            self._confirmed, self._since, self._refused_since = confirmed, self._now(), None
+            if not is_throttled:
+                self.end()
+        if is_throttled:
+            self._since = until
+            self._while_throttled()
+            return True
         quiet_s = self._now() - self._since
-        if quiet_s >= _QUIET_S and self._now() >= self._ask_at:
-            self._ask(quiet_s)
-            self._ask_at = self._now() + _QUIET_S
-        return self._now() - self._since < self.limit_s
+        if quiet_s >= _QUIET_S and self._now() >= self._due:
+            self._look(quiet_s)
+            self._due = self._now() + _QUIET_S
+        since = self._outage.begin(self._since) if self.away else self._since
+        return self._now() - since < self.limit_s
+
+    def bears(self, why: str) -> bool:
+        """Whether to send again, after a pause, what the broker refused for a reason that may pass."""
+        self._since = self._now()
+        if self._refused_since is None:
+            self._refused_since = self._since
+            _log.warning("%s: %s, waiting up to %g s", self._where, why, self._down_after_s)
+        self._is_late = True
+        self._report(self._where, why)
+        return self._since - self._refused_since < self._down_after_s
 
     def end(self) -> None:
         """Note that a confirmation came."""
-        if self.is_away:
+        if self.away:
             _log.warning("%s: Kafka answers again", self._where)
         if self._is_late:
             self._report(self._where, "")
-        self._is_late = self.is_away = False
+        self._is_late, self.away = False, ""
+        self._outage.end()
 
-    def _ask(self, quiet_s: float) -> None:
-        was_away, self._is_late = self.is_away, True
-        self.is_away = not self._answers(min(_ASK_S, max(self._down_after_s - quiet_s, 0.1)))
-        if self.is_away:
-            self._report(self._where, "no broker answers")
-            if not was_away:
-                _log.warning("%s: no broker answers, waiting up to %g s", self._where, self._down_after_s)
+    def _while_throttled(self) -> None:
+        if self._now() < self._due:
             return
+        self._due = self._now() + _QUIET_S
+        self._is_late, self.away = True, ""
+        self._report(
+            self._where, "throttled by the broker, for which we write more than a quota of its allows"
+        )
+        if self._now() >= self._say_due:
+            self._say_due = self._now() + _SAY_S
+            _log.warning(
+                "%s: throttled by the broker (a quota): %d messages of this write are confirmed so far",
+                self._where,
+                self._confirmed,
+            )
+
+    def _look(self, quiet_s: float) -> None:
+        was_away, self._is_late = self.away, True
+        self.away = self._ask(min(_ASK_S, max(self._down_after_s - quiet_s, 0.1)))
+        if self.away:
+            self._report(self._where, self.away)
+            if not was_away:
+                _log.warning("%s: %s, waiting up to %g s", self._where, self.away, self._down_after_s)
+            return
+        self._outage.end()
         if was_away:
             _log.warning("%s: Kafka answers again", self._where)
             self._since, quiet_s = self._now(), 0.0
@@ -138,9 +292,11 @@ class TopicWriter(StatelessSinkPartition[Message]):
         timeout_s: float,
         down_after_s: float,
         client: Mapping[str, str] | None = None,
-        compression: str = "none",
+        compression: str = COMPRESSION,
         linger_ms: float = 2.0,
         on_trouble: Callable[[str, str], None] = untold,
+        on_throttled: Callable[[str, float], None] = unthrottled,
+        outage: Outage | None = None,
     ) -> None:
         self._bootstrap = bootstrap
         self._topic = topic
@@ -149,129 +305,207 @@ class TopicWriter(StatelessSinkPartition[Message]):
         self._timeout_s = timeout_s
         self._down_after_s = down_after_s
         self._on_trouble = on_trouble
+        self._outage = Outage() if outage is None else outage
+        self._window = _Window()
+        self._confirmed = 0
+
+        def throttled(seconds: float) -> None:
+            self._window.shrink()
+            on_throttled(topic, seconds)
+
+        self._throttle = _Throttle(throttled)
         ours = client_config(
             bootstrap,
             client,
             compression_type=compression,
             linger_ms=linger_ms,
+            batch_size=_BATCH_BYTES,
             message_max_bytes=8_000_000,
             reconnect_backoff_max_ms=1000,
         )
-        fixed = {
+        self._told = Told()
+        self._config = {
+            **ours,
             "acks": "all",
             "enable.idempotence": True,
             "message.timeout.ms": 0,  # none: `_Patience` says when it is enough
+            "error_cb": self._told.note,
+            "throttle_cb": self._throttle.note,
         }
-        try:
-            self._producer: Any = Producer({**ours, **fixed}, logger=client_log)
-        except KafkaException as err:
-            raise bad_settings(err, client) from None
+        self._producer: Any = self._connected()
         try:  # connects, so that the first write does not wait for the producer's id (0.5 to 1 s)
             self._producer.list_topics(topic, timeout=min(timeout_s, _CONNECT_S))
         except KafkaException as err:
-            raise unreachable(bootstrap, err, client) from None
+            self._producer.poll(0)
+            why = KafkaException(self._told.why(err.args[0]))
+            raise unreachable(bootstrap, why, client) from None
 
     @override
     def write_batch(self, items: list[Message]) -> None:
         """Send all and wait for every delivery report.
 
+        What is refused for a reason that may pass, such as a right that was taken away, is sent again, in its
+        order, and all behind it that has the same key.
+
         Raises:
             DeliveryError: some were refused, or not confirmed in time by a broker that answers.
-            StayedAwayFault: no broker has answered for ``down_after_s``.
+            StayedAwayFault: no broker has answered, or let us write, for ``down_after_s``.
         """
         if not items:
             return
-        confirmed = 0
-        refused: list[Any] = []
-
-        def report(error: Any, _message: object) -> None:
-            nonlocal confirmed
-            if error is None:
-                confirmed += 1
-            else:
-                refused.append(error)
-
+        self._confirmed = 0
         patience = _Patience(
             self._where,
             timeout_s=self._timeout_s,
             down_after_s=self._down_after_s,
-            answers=self._is_answered,
+            ask=self._trouble,
             report=self._on_trouble,
+            outage=self._outage,
+            throttled_until=lambda: self._throttle.until,
         )
-        for item in items:
-            while not self._produce(item, report, refused):  # its queue is full
-                if not patience.lasts(confirmed + len(refused)):
-                    self._give_up(len(items), confirmed, refused, patience)
-            if refused and refused[-1].fatal():
-                break  # the producer is beyond repair
-        while self._producer.flush(_QUIET_S):
-            if not patience.lasts(confirmed + len(refused)):
-                self._give_up(len(items), confirmed, refused, patience)
+        left = items
+        while left:
+            sending = self._send(left, patience)
+            left = sending.left()
+            if left:
+                self._on_refusal(sending.errors, len(items), len(left), patience)
         patience.end()
-        if confirmed != len(items):
-            self._give_up(len(items), confirmed, refused, patience)
 
     @override
     def close(self) -> None:
-        self._producer.flush(self._timeout_s)
+        with contextlib.suppress(KafkaException):  # a fault of the producer's was told before
+            self._producer.flush(self._timeout_s)
 
-    def _produce(self, item: Message, report: Any, refused: list[Any]) -> bool:
+    def _connected(self) -> Any:
+        try:
+            return Producer(self._config, logger=client_log)
+        except KafkaException as err:
+            raise bad_settings(err, self._client) from None
+
+    def _send(self, items: list[Message], patience: _Patience) -> _Sending:
+        """Send until all is answered, or until one is refused: then without those behind it."""
+        sending = _Sending(items, self._on_confirmed)
+
+        def check() -> None:
+            if not patience.lasts(self._confirmed):
+                self._give_up(sending, len(items), patience)
+
+        try:
+            for at, item in enumerate(items):
+                while sending.open_bytes >= self._window.size or not self._produce(item, sending, at):
+                    self._producer.poll(_QUIET_S)
+                    check()
+                self._producer.poll(0)
+                if sending.errors:
+                    break
+            while self._producer.flush(_QUIET_S):
+                check()
+        except KafkaException as err:  # the producer is beyond repair
+            sending.errors.append(err.args[0])
+        return sending
+
+    def _produce(self, item: Message, sending: _Sending, at: int) -> bool:
         """Hand one message to the producer; False when its queue is full."""
+        size = len(item.key or b"") + len(item.value or b"")
         try:
             self._producer.produce(
                 self._topic,
                 key=item.key,
                 value=item.value,
                 headers=list(item.headers),
-                on_delivery=report,
+                on_delivery=sending.answer_to(at, size),
             )
         except BufferError:
-            self._producer.poll(0.05)
             return False
-        except KafkaException as err:  # too large, or the producer is beyond repair
-            refused.append(err.args[0])
+        except KafkaException as err:  # too large, not allowed, or the producer is beyond repair
+            sending.errors.append(err.args[0])
         else:
-            self._producer.poll(0)
+            sending.open_bytes += size
         return True
 
-    def _is_answered(self, timeout_s: float) -> bool:
-        """Whether a broker says anything, by a connection of its own: that of the producer may be busy."""
-        try:
-            list_topics(self._bootstrap, client=self._client, timeout_s=timeout_s)
-        except NoAnswerFault:
-            return False
-        except KafkaFault:
-            return True  # it refuses us
-        return True
+    def _on_confirmed(self, size: int) -> None:
+        self._confirmed += 1
+        self._window.confirm(size)
 
-    def _give_up(self, sent: int, confirmed: int, refused: list[Any], patience: _Patience) -> NoReturn:
-        lacking = sent - confirmed - len(refused)
-        with contextlib.suppress(KafkaException):
-            self._producer.purge()
-        if patience.is_away:
+    def _on_refusal(self, errors: list[Any], sent: int, lacking: int, patience: _Patience) -> None:
+        """Wait before what was refused is sent again; raise where that does not help, or it took too long."""
+        telling = [error for error in errors if error.code() not in _BEYOND_REPAIR] or errors
+        first = next((error for error in telling if not _may_pass(error)), telling[0])
+        why = f"{redact(first.str(), self._client)}; {_MENDS.get(first.code(), _MEND)}"
+        if not _may_pass(first):
+            kind = TooLargeError if first.code() in _TOO_LARGE else DeliveryError
             msg = (
-                f"{self._where}: {lacking} of {sent} messages unconfirmed, no broker has answered for "
-                f"{patience.limit_s:g} s; check that Kafka runs and is reachable; a restart sends the epoch "
-                "again"
+                f"{self._where}: {len(telling)} of {sent} messages refused, {lacking} unconfirmed; "
+                f"first error: {why}"
+            )
+            raise kind(msg)
+        if not patience.bears(why):
+            msg = (
+                f"{self._where}: {lacking} of {sent} messages unconfirmed, refused for "
+                f"{self._down_after_s:g} s: {why}; {_RESTART}"
             )
             raise StayedAwayFault(msg)
-        first = f"first error: {redact(refused[0].str(), self._client)}; " if refused else ""
-        mend = _MENDS.get(refused[0].code(), _MEND) if refused else _MEND
+        if any(error.fatal() or error.code() in _BEYOND_REPAIR for error in errors):
+            self._discard()
+            self._producer = self._connected()
+        time.sleep(_AGAIN_S)
+        with contextlib.suppress(KafkaException):  # else a topic that was refused is so for minutes
+            self._producer.list_topics(self._topic, timeout=_ASK_S)
+
+    def _discard(self) -> None:
+        """Give up what the producer has; its reports, served now, are of no interest."""
+        with contextlib.suppress(KafkaException):
+            self._producer.purge()
+        with contextlib.suppress(KafkaException):
+            self._producer.flush(_QUIET_S)
+
+    def _trouble(self, timeout_s: float) -> str:
+        """What is wrong with the cluster, by a connection of its own: that of the producer may be busy."""
+        with admin_client(self._bootstrap, self._client) as admin:
+            try:
+                admin.list_topics(timeout=timeout_s)
+            except KafkaException as err:
+                error = err.args[0]
+                if is_refusal(error):
+                    return f"the broker does not let us in: {redact(error.str(), self._client)}"
+                return NO_ANSWER if passes(error) else ""
+        return ""
+
+    def _give_up(self, sending: _Sending, sent: int, patience: _Patience) -> NoReturn:
+        lacking, errors = len(sending.left()), sending.errors
+        self._discard()
+        if patience.away:
+            why = (
+                f"no broker has answered for {patience.limit_s:g} s; check that Kafka runs and is reachable"
+                if patience.away == NO_ANSWER
+                else f"for {patience.limit_s:g} s {patience.away}"
+            )
+            msg = f"{self._where}: {lacking} of {sent} messages unconfirmed, {why}; {_RESTART}"
+            raise StayedAwayFault(msg)
+        first = f"first error: {redact(errors[0].str(), self._client)}; " if errors else ""
+        mend = _MENDS.get(errors[0].code(), _MEND) if errors else _MEND
         msg = (
-            f"{self._where}: {len(refused)} of {sent} messages refused, {lacking} unconfirmed after "
+            f"{self._where}: {len(errors)} of {sent} messages refused, {lacking} unconfirmed after "
             f"{patience.limit_s:g} s; {first}{mend}"
         )
         raise DeliveryError(msg)
+
+
+def _may_pass(error: Any) -> bool:
+    """Whether what was refused may be taken later: a right that was taken away may be given back."""
+    return error.code() in _RIGHTS or error.code() in _PURGED or passes(error)
 
 
 class KafkaSink(DynamicSink[Message]):
     """Writes messages to one topic; one producer for each worker.
 
     ``write_batch`` blocks until the broker has confirmed every message, so no epoch commits before its
-    messages are safe; after a crash the last epoch is sent again. A broker that answers has ``timeout_s`` for
-    the next confirmation. One that is away is waited for ``down_after_s``, and ``on_trouble`` is told of it
-    (see `Connector`). A null value is a tombstone. Client settings pass through, but for ``acks``,
-    ``enable.idempotence`` and ``message.timeout.ms``, which carry the guarantee.
+    messages are safe; after a crash the last epoch is sent again. While confirmations come there is no limit
+    of time: a broker that answers has ``timeout_s`` for the next one, from when it no longer throttles
+    (``on_throttled`` is told of each time, in seconds). One that is away, or refuses for a reason that may
+    pass, is waited for ``down_after_s``, and ``on_trouble`` is told of it (see `Connector`). ``outage`` is
+    shared with others who use the cluster. A null value is a tombstone. Client settings pass through, but for
+    ``acks``, ``enable.idempotence`` and ``message.timeout.ms``, which carry the guarantee.
 
     Raises:
         KafkaSettingsFault: when bytewax builds it and the topic does not exist.
@@ -286,9 +520,11 @@ class KafkaSink(DynamicSink[Message]):
         timeout_s: float,
         down_after_s: float,
         client: Mapping[str, str] | None = None,
-        compression: str = "none",
+        compression: str = COMPRESSION,
         linger_ms: float = 2.0,
         on_trouble: Callable[[str, str], None] = untold,
+        on_throttled: Callable[[str, float], None] = unthrottled,
+        outage: Outage | None = None,
     ) -> None:
         self._bootstrap = bootstrap
         self._topic = topic
@@ -298,6 +534,8 @@ class KafkaSink(DynamicSink[Message]):
         self._timeout_s = timeout_s
         self._down_after_s = down_after_s
         self._on_trouble = on_trouble
+        self._on_throttled = on_throttled
+        self._outage = outage
 
     @override
     def build(self, step_id: str, worker_index: int, worker_count: int) -> TopicWriter:
@@ -311,4 +549,6 @@ class KafkaSink(DynamicSink[Message]):
             timeout_s=self._timeout_s,
             down_after_s=self._down_after_s,
             on_trouble=self._on_trouble,
+            on_throttled=self._on_throttled,
+            outage=self._outage,
         )

@@ -105,7 +105,7 @@ def slowly(names: Iterable[str], *but: str) -> list[object]:
 )
 def test_who_does_not_let_us_in_is_named_with_the_mend(stranger: Stranger) -> None:
     with pytest.raises(KafkaFault, match=f"(?s){stranger.says}.*{stranger.mend}") as caught:
-        list_topics(stranger.bootstrap, client=stranger.client, timeout_s=1)
+        list_topics(stranger.bootstrap, client=stranger.client, timeout_s=2)
     assert isinstance(caught.value, RefusedFault if stranger.is_certain else NoAnswerFault)
     assert caught.value.exit_code == (2 if stranger.is_certain else 1)
     assert stranger.mend in caught.value.mend
@@ -119,14 +119,14 @@ CERTAIN = [name for name in STRANGERS if name not in {"no credentials", "unknown
 def test_it_is_named_by_whatever_client_asks(stranger: Stranger) -> None:
     """One that awaits an answer of its own, one that writes, and what checks a job before it starts."""
     with pytest.raises(RefusedFault, match=stranger.says):
-        required_topics(stranger.bootstrap, ["any"], client=stranger.client, timeout_s=1)
+        required_topics(stranger.bootstrap, ["any"], client=stranger.client, timeout_s=2)
     with pytest.raises(RefusedFault, match=stranger.says):
         TopicWriter(stranger.bootstrap, "any", client=stranger.client, timeout_s=1, down_after_s=2)
     chosen = {"kafka.bootstrap": stranger.bootstrap, "kafka.client": stranger.client}
     connector = connector_for("kafka:any", Settings.load(None, {}, chosen).options_of)
     with pytest.raises(RefusedFault, match=stranger.says):
         connector.check(reads=["kafka:any"], writes=[])
-    (finding,) = connector.diagnose({"kafka.events_topic": "kafka:any"}, Demands(), timeout_s=1)
+    (finding,) = connector.diagnose({"kafka.events_topic": "kafka:any"}, Demands(), timeout_s=2)
     assert stranger.mend in finding.mend
 
 

@@ -44,6 +44,8 @@ __all__ = [
 _QUIET_S: Final = 10.0
 _LOOK_S: Final = 0.1
 """Pause between two looks at what a client tells while an answer is awaited."""
+_REASON_S: Final = 0.5
+"""How long the reason of a failure is waited for."""
 _OTHERS_S: Final = 1.0
 """How long the other brokers of a cluster have to let us in when one does not."""
 _TOLD: Final = 32
@@ -320,8 +322,14 @@ class Admin:
                 raise self._why(err.args[0]) from None
 
     def _why(self, error: Any) -> KafkaException:
+        """What tells most of a failure: the reason may be told a moment after it."""
+        deadline = time.monotonic() + _REASON_S
         self._client.poll(0)
-        return KafkaException(self._told.why(error))
+        while (
+            (told := self._told.why(error)) is error and error.code() in AWAY and time.monotonic() < deadline
+        ):
+            self._client.poll(_LOOK_S)
+        return KafkaException(told)
 
 
 def admin_client(bootstrap: str, client: Mapping[str, str] | None) -> Admin:

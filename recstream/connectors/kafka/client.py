@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from types import TracebackType
@@ -240,12 +240,19 @@ class Told:
         """Take one error of the client."""
         self._errors.append(error)
 
-    def why(self, error: Any) -> Any:
-        """The newest error that tells most of why nobody answered; an error of other kinds as it is."""
-        if error.code() not in AWAY:
-            return error
-        telling = [one for one in reversed(self._errors) if _says(one)]
-        return max((*telling, error), key=_says)
+    def why(self, error: Any, poll: Callable[[float], object]) -> Any:
+        """The newest error that tells most of why nobody answered; an error of other kinds as it is.
+
+        The client may tell the reason a moment after the failure: ``poll`` has it tell what it can.
+        """
+        poll(0)
+        deadline = time.monotonic() + _REASON_S
+        while error.code() in AWAY:
+            telling = [one for one in reversed(self._errors) if _says(one)]
+            if telling or time.monotonic() > deadline:
+                return max((*telling, error), key=_says)
+            poll(_LOOK_S)
+        return error
 
     @property
     def is_refused(self) -> bool:
@@ -322,14 +329,7 @@ class Admin:
                 raise self._why(err.args[0]) from None
 
     def _why(self, error: Any) -> KafkaException:
-        """What tells most of a failure: the reason may be told a moment after it."""
-        deadline = time.monotonic() + _REASON_S
-        self._client.poll(0)
-        while (
-            (told := self._told.why(error)) is error and error.code() in AWAY and time.monotonic() < deadline
-        ):
-            self._client.poll(_LOOK_S)
-        return KafkaException(told)
+        return KafkaException(self._told.why(error, self._client.poll))
 
 
 def admin_client(bootstrap: str, client: Mapping[str, str] | None) -> Admin:

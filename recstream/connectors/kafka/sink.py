@@ -336,8 +336,7 @@ class TopicWriter(StatelessSinkPartition[Message]):
         try:  # connects, so that the first write does not wait for the producer's id (0.5 to 1 s)
             self._producer.list_topics(topic, timeout=min(timeout_s, _CONNECT_S))
         except KafkaException as err:
-            self._producer.poll(0)
-            why = KafkaException(self._told.why(err.args[0]))
+            why = KafkaException(self._told.why(err.args[0], self._producer.poll))
             raise unreachable(bootstrap, why, client) from None
 
     @override

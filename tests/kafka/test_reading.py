@@ -18,6 +18,7 @@ from recstream.connectors.base import never
 from recstream.connectors.kafka.admin import Watermarks, watermarks
 from recstream.connectors.kafka.bounds import Position
 from recstream.connectors.kafka.client import KafkaFault, KafkaSettingsFault, StayedAwayFault
+from recstream.connectors.kafka.positions import TopicPositions
 from recstream.connectors.kafka.read import read_topic
 from recstream.connectors.kafka.source import KafkaSource
 from recstream.connectors.kafka.watch import TopicWatch
@@ -301,6 +302,23 @@ def lead_by_follower(kafka: ApacheKafka, topic: str) -> None:
     fill(kafka.bootstrap, topic, 80, first=1000, acks="1")
 
 
+def goes_on_where_it_is_told(kafka: ApacheKafka, topic: str, position: Position) -> None:
+    """A position in a log that was cut is set: the records that took the place of others are new ones."""
+    name, positions = f"{topic}/0", TopicPositions(kafka.bootstrap, topic, group="cut")
+    (shown,) = positions.compared({name: position})
+    assert "the log was cut at 60" in shown.trouble
+    for to, number in (("latest", 2000), ("earliest", 0)):
+        moved = positions.moved({name: position}, to)  # type: ignore[arg-type]  # a word
+        assert positions.compared(moved)[0].trouble == ""
+        part = only(source_of(kafka.bootstrap, topic, positions=[*moved.values(), position]), moved[name])
+        if to == "latest":
+            fill(kafka.bootstrap, topic, 1, first=number, acks="1")
+        first = read(part, 1)
+        assert values(first)[0] == number
+        assert first[0].partition.identity == position["identity"] + (".1" if number else "")
+        part.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("skips", [False, True])
 @pytest.mark.parametrize("is_running", [False, True], ids=["at the start", "while it runs"])
@@ -337,6 +355,7 @@ def test_a_log_that_was_cut_is_noticed_though_it_has_grown_again(
         else:
             with pytest.raises(KafkaSettingsFault, match="beyond the end, 60"):
                 wait(lambda: bool(part.next_batch()), seconds=60)
+            goes_on_where_it_is_told(kafka, topic, position)
         part.close()
     finally:
         kafka.brokers[1].start()

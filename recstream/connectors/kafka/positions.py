@@ -19,8 +19,9 @@ from recstream.connectors.kafka.admin import (
     required_topics,
     watermarks,
 )
-from recstream.connectors.kafka.bounds import Position, first_offset
+from recstream.connectors.kafka.bounds import Position, first_offset, loss_since
 from recstream.connectors.kafka.client import KafkaSettingsFault, bad_settings, client_config, client_log
+from recstream.connectors.kafka.losses import find_losses
 from recstream.connectors.kafka.rights import Right, lacks, rights_fault
 from recstream.connectors.kafka.topic_plan import keeps_s
 from recstream.records.bounds import At, Bound
@@ -78,6 +79,7 @@ class TopicPositions:
             for number, mark in marks.items()
             if (name := f"{self._topic}/{number}") in offsets and mark.low <= offsets[name] < mark.high
         }
+        cuts = self._cuts(topic, stored, marks, asks=in_full)
         times = self._times(next_to_read) if in_full else {}
         kept_s = self._keeps_s() if in_full else None
         parts = []
@@ -96,7 +98,7 @@ class TopicPositions:
                     lag=max(mark.high - max(offsets[name], mark.low), 0) if name in offsets else None,
                     lag_s=age_s,
                     retention_left_s=left_s,
-                    trouble=_trouble(stored[name], topic.identity(number), mark) if name in offsets else "",
+                    trouble=_trouble(stored[name], cuts.get(name), mark) if name in offsets else "",
                 )
             )
         others = sorted(offsets.keys() - {one.partition for one in parts}, key=_number)
@@ -127,6 +129,7 @@ class TopicPositions:
         if isinstance(to, At):
             parts = [(self._topic, _number(name)) for name in names]
             times = offsets_at(self._bootstrap, parts, to.ms, client=self._client, timeout_s=_ANSWER_S)
+        cuts = self._cuts(topic, stored, marks, asks=True)
         found: dict[str, Position] = {}
         for name in names:
             number = _number(name)
@@ -134,8 +137,32 @@ class TopicPositions:
             from_ms = to.ms if isinstance(to, At) else None
             since = offset if from_ms is None else None
             moved = Position(identity=topic.identity(number), offset=offset, from_ms=from_ms, since=since)
-            is_same = stored[name]["identity"] == moved["identity"]
-            found[name] = {**stored[name], **moved} if is_same else moved
+            found[name] = {**stored[name], **moved} if name in cuts else moved
+            if cuts.get(name, []) != stored[name].get("cuts", []):
+                found[name]["cuts"] = cuts[name]
+                found[name].pop("read", None)  # it is of the log that is lost
+        return found
+
+    def _cuts(
+        self, topic: Topic, stored: Mapping[str, Position], marks: Mapping[int, Watermarks], *, asks: bool
+    ) -> dict[str, list[int]]:
+        """Where the logs were cut that positions are stored of: they know it, and leaders if it ``asks``."""
+        same = {
+            number: stored[name]
+            for number in marks
+            if (name := f"{self._topic}/{number}") in stored
+            and stored[name]["identity"] == topic.identity(number)
+        }
+        asked = {(self._topic, number): one["read"] for number, one in same.items() if asks and "read" in one}
+        losses = find_losses(self._bootstrap, asked, client=self._client, timeout_s=_ANSWER_S)
+        found = {}
+        for number, one in same.items():
+            cuts = list(one.get("cuts", ()))
+            if (loss := losses.get((self._topic, number))) is not None and loss.is_cut:
+                cuts.append(loss.goes_on)
+            elif one["offset"] > marks[number].high:
+                cuts.append(marks[number].high)
+            found[f"{self._topic}/{number}"] = cuts
         return found
 
     def _marks(self, topic: Topic, *, in_full: bool = True) -> dict[int, Watermarks]:
@@ -191,12 +218,14 @@ def _unread(name: str, position: int, trouble: str) -> PartitionPosition:
     return PartitionPosition(name, position, None, None, None, None, None, trouble)
 
 
-def _trouble(stored: Position, identity: str, marks: Watermarks) -> str:
-    """What keeps a job from going on at a stored position; empty: nothing."""
-    if stored["identity"] != identity:
+def _trouble(stored: Position, cuts: list[int] | None, marks: Watermarks) -> str:
+    """What keeps a job from going on at a stored position; empty: nothing. Of another log are no ``cuts``."""
+    if cuts is None:
         return "the topic was made again: it is read from kafka.start"
-    if stored["offset"] < marks.low:
-        return f"{marks.low - stored['offset']:,} records were deleted before they were read"
-    if stored["offset"] > marks.high:
-        return f"the topic ends before it, at {marks.high}: it lost records, or is another cluster's"
-    return ""
+    loss = loss_since(stored, cuts, marks)
+    if loss.is_cut and loss.offsets:
+        return (
+            f"the log was cut at {loss.goes_on} (unclean leader election?), or is of another cluster: "
+            f"{loss.offsets:,} records that were read are gone"
+        )
+    return f"{loss.offsets:,} records were deleted before they were read" if loss.offsets else ""

@@ -7,6 +7,7 @@ import fcntl
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -34,7 +35,7 @@ from recstream.ranking.recommender import Recommender, warm_up
 from recstream.records.reject_limit import RejectLimit
 from recstream.records.time_order import TimeOrder
 
-__all__ = ["PerWorker", "Worker"]
+__all__ = ["PerWorker", "Worker", "compile_kernels"]
 
 X = TypeVar("X")
 
@@ -99,7 +100,7 @@ class Worker:
             sessions=rules.sessions,
         )
         self.checkpoint = Checkpoint(services, self.users, self.replica, self.models)
-        _compile_kernels()
+        compile_kernels()
         self.timers = Timers(
             wait_s=rules.wait_for_item_s, silence_s=rules.silence_s, look_every_s=rules.refresh_s
         )
@@ -294,8 +295,9 @@ class Worker:
         done.result.queries.extend(self.lists.queries(refreshed))
 
 
-def _compile_kernels() -> None:
-    """Compile the kernels that lists are made by, or load what another process has compiled.
+@cache
+def compile_kernels() -> None:
+    """Compile the kernels that lists are made by, or load what another process has compiled; once a process.
 
     The first start after an install compiles for a minute or two. Processes that start together compile one
     after the other: numba numbers what it keeps on disk in a file that each of them would overwrite.

@@ -18,7 +18,7 @@ import orjson
 from recstream.config import ConfigError, Settings
 from recstream.runtime.lag_watch import LagWatch
 from recstream.runtime.positions import positions_dir
-from recstream.runtime.runner import run_flow
+from recstream.runtime.runner import prepare, run_flow
 from recstream.runtime.signals import Stop
 from recstream.runtime.upkeep import UpkeepThread
 
@@ -67,6 +67,7 @@ def main() -> int:
     rules = wiring.rules()
     if settings.encoder.preload and settings.encoder.backend == "transformers":
         wiring.preload(_fail)
+    prepare()
     flow = recommend_flow(wiring.live_inputs(), wiring.live_outputs(), wiring.services(), rules)
 
     def finish() -> None:

@@ -15,7 +15,7 @@ from recstream.metrics.accounting import Accounting, accounting
 from recstream.runtime.locks import job_lock
 from recstream.runtime.new_store import check_place
 from recstream.runtime.positions import ReplayPlace, all_positions, positions_dir, replay_place
-from recstream.runtime.runner import run_flow
+from recstream.runtime.runner import prepare, run_flow
 from recstream.runtime.signals import Stop
 from recstream.runtime.wiring import Wiring
 
@@ -60,6 +60,7 @@ def replay(settings: Settings, stop: Stop, on_stage: Stage) -> Replayed:
         ConnectorError, StoreError, EncoderError: what the settings name is not there, or does not fit.
     """
     check_inputs(Wiring(settings, stop=stop))
+    prepare()
     with job_lock(settings.store_dir, "backfill"):
         place = replay_place(settings)
         chosen = settings.backfill.model_copy(update={"dead_letter": place.dead_letter})

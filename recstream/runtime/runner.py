@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig
 from bytewax.run import cli_main
 from threadpoolctl import threadpool_limits
 
+from recstream.dataflow.worker import compile_kernels
 from recstream.runtime.bytewax_internals import (
     ErrorCapture,
     once_listed,
@@ -22,13 +25,28 @@ from recstream.runtime.bytewax_internals import (
 from recstream.runtime.positions import PositionsError
 from recstream.runtime.signals import Stop
 
-__all__ = ["PeerLostError", "run_flow"]
+__all__ = ["PeerLostError", "prepare", "run_flow"]
 
 _log = logging.getLogger(__name__)
+
+_LONG_S: Final = 3.0
+_COMPILING: Final = "compiling the ranking kernels: once after an install, for a minute or two"
 
 
 class PeerLostError(Exception):
     """Another process of the job died, and this one with it."""
+
+
+def prepare() -> None:
+    """Compile what is not compiled yet, before anything is read: a stop then ends the process at once.
+
+    Says so if it takes long, as it does once after an install.
+    """
+    note = threading.Timer(_LONG_S, _log.warning, [_COMPILING])
+    note.daemon = True
+    note.start()
+    compile_kernels()
+    note.cancel()
 
 
 def run_flow(

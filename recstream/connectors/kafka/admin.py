@@ -233,8 +233,13 @@ def check_rights(
     """
     _, lacking = _required(bootstrap, wanted, client, timeout_s)
     if group is not None:
-        may = group_operations(bootstrap, group, client=client, timeout_s=timeout_s)
-        lacking += [Right("Read", "group", group)] if lacks(may, "Read") else []
+        try:
+            may = group_operations(bootstrap, group, client=client, timeout_s=timeout_s)
+        except NoAnswerFault:
+            if not lacking:
+                raise
+        else:
+            lacking += [Right("Read", "group", group)] if lacks(may, "Read") else []
     if lacking:
         raise rights_fault(bootstrap, lacking, client)
 

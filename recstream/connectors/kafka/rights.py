@@ -39,6 +39,8 @@ class RightsFault(KafkaSettingsFault):
     """We have no right to do what is asked for."""
 
 
+_ASK_AGAIN_S: Final = 0.2
+"""Pause before a coordinator that is not there yet is asked again."""
 _UNKNOWN: Final = "User:PRINCIPAL"
 """Stands for our principal where the settings do not tell it: with certificates and with tokens."""
 
@@ -133,17 +135,20 @@ def group_operations(
     Raises:
         NoAnswerFault: no broker answers.
     """
+    deadline = time.monotonic() + timeout_s
     with admin_client(bootstrap, client) as admin:
-        deadline = time.monotonic() + timeout_s
-        (future,) = admin.describe_consumer_groups(
-            [group], include_authorized_operations=True, request_timeout=timeout_s
-        ).values()
-        try:
-            return operations_of(admin.result_of(future, deadline))
-        except KafkaException as err:
-            code = err.args[0].code()
-            if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
-                return frozenset()
-            if passes(err.args[0]):
-                raise unreachable(bootstrap, err, client, what=f"describing group {group!r}") from None
-            return None
+        while True:
+            (future,) = admin.describe_consumer_groups(
+                [group], include_authorized_operations=True, request_timeout=timeout_s
+            ).values()
+            try:
+                return operations_of(admin.result_of(future, deadline))
+            except KafkaException as err:
+                error = err.args[0]
+                if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                    return frozenset()
+                if not passes(error):
+                    return None
+                if time.monotonic() + _ASK_AGAIN_S >= deadline:
+                    raise unreachable(bootstrap, err, client, what=f"describing group {group!r}") from None
+            time.sleep(_ASK_AGAIN_S)  # the coordinator of a cluster's first group is a moment in coming

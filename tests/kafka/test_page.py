@@ -46,10 +46,21 @@ def test_the_topics_of_the_page_are_as_they_should_be_and_its_rights_are_enough(
     assert [finding for finding in found if not finding.ok] == []
 
 
+@pytest.mark.slow
+def test_the_quota_of_the_page_is_one(secure_kafka: ApacheKafka) -> None:
+    """Of a client of that name; it is taken back."""
+    (line,) = commands("Quotas")
+    carry_out(secure_kafka, line)
+    assert "producer_byte_rate=" in secure_kafka.tool("configs", "--describe", "--entity-type", "clients")
+    back = line.replace("--add-config", "--delete-config").replace("=1000000", "")
+    carry_out(secure_kafka, back)
+    assert "producer_byte_rate" not in secure_kafka.tool("configs", "--describe", "--entity-type", "clients")
+
+
 def test_every_command_of_the_page_is_under_a_heading_that_is_tried() -> None:
     named = {
         block.heading
         for block in blocks(PAGE)
         if block.language == "sh" and any(line.startswith("kafka-") for line in block.text.splitlines())
     }
-    assert named == {"Topics", "Rights"}
+    assert named == {"Topics", "Rights", "Quotas"}

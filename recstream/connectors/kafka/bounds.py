@@ -19,6 +19,7 @@ __all__ = [
     "identity_at",
     "incarnation",
     "loss_since",
+    "read_since",
     "stop_offset",
 ]
 
@@ -102,6 +103,18 @@ def first_offset(name: str, start: Bound, marks: Watermarks, at_time: int | None
         _check_held(name, start[name], marks)
         return start[name]
     return marks.high
+
+
+def read_since(position: Position, cuts: Sequence[int]) -> tuple[int, int] | None:
+    """What was read and is held still, by ``cuts``: all that are known of the log.
+
+    >>> stored = Position(identity="e/0@1", offset=0, from_ms=None, read=(100, 7), cuts=[40])
+    >>> read_since(stored, [40]), read_since(stored, [40, 60])
+    ((100, 7), (60, 7))
+    """
+    if (read := position.get("read")) is None:
+        return None
+    return (min([read[0], *cuts[len(position.get("cuts", ())) :]]), read[1])
 
 
 def loss_since(position: Position, cuts: Sequence[int], marks: Watermarks) -> Loss:

@@ -93,7 +93,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
                 break
             self._next = offset + 1
             if (epoch := epoch_of(message)) is not None:
-                self._read = (offset + 1, epoch)
+                self._read = max(self._read or (0, 0), (offset + 1, epoch))
             if self._filters and not self._in_time(message):
                 self._since = None  # what is left out breaks the run: it may be replayed some day
                 continue
@@ -146,7 +146,8 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Position]):
                 "records took their place; on_loss=skip: reading them",
                 *(name, loss.position, loss.goes_on, loss.offsets),
             )
-            self._read = None  # of the log that is lost
+            if self._read is not None:
+                self._read = (min(self._read[0], loss.goes_on), self._read[1])
         else:
             _log.warning(
                 "partition=%s position=%d first_held=%d: %d offsets are lost to retention; on_loss=skip: "

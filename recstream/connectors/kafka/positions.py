@@ -19,7 +19,7 @@ from recstream.connectors.kafka.admin import (
     required_topics,
     watermarks,
 )
-from recstream.connectors.kafka.bounds import Position, first_offset, loss_since
+from recstream.connectors.kafka.bounds import Position, first_offset, loss_since, read_since
 from recstream.connectors.kafka.client import KafkaSettingsFault, bad_settings, client_config, client_log
 from recstream.connectors.kafka.losses import find_losses
 from recstream.connectors.kafka.rights import Right, lacks, rights_fault
@@ -140,7 +140,8 @@ class TopicPositions:
             found[name] = {**stored[name], **moved} if name in cuts else moved
             if cuts.get(name, []) != stored[name].get("cuts", []):
                 found[name]["cuts"] = cuts[name]
-                found[name].pop("read", None)  # it is of the log that is lost
+                if (read := read_since(stored[name], cuts[name])) is not None:
+                    found[name]["read"] = read
         return found
 
     def _cuts(

@@ -19,6 +19,7 @@ from recstream.connectors.kafka.bounds import (
     check_names,
     first_offset,
     loss_since,
+    read_since,
     stop_offset,
 )
 from recstream.connectors.kafka.client import KafkaFault, NoAnswerFault, StayedAwayFault
@@ -209,6 +210,8 @@ class KafkaSource(RecordSource[Position]):
             from_ms = self._start.ms if isinstance(self._start, At) else None
             since = offset if from_ms is None else None
             position = Position(identity=identity, offset=offset, from_ms=from_ms, since=since)
+        if (read := read_since(position, cuts)) is not None:
+            position["read"] = read
         if cuts:
             position["cuts"] = cuts
         return KafkaPartition(
@@ -276,14 +279,13 @@ class KafkaSource(RecordSource[Position]):
     def _find_cuts(self, identities: Mapping[tuple[str, int], str], timeout_s: float) -> dict[str, list[int]]:
         """Where logs were cut: what positions know of it, and what leaders say of the newest records read."""
         cuts: dict[str, list[int]] = {}
+        for position in self._positions:
+            known = cuts.get(position["identity"], [])
+            cuts[position["identity"]] = max(known, list(position.get("cuts", ())), key=len)
         read: dict[str, tuple[int, int]] = {}
         for position in self._positions:
-            identity, own = position["identity"], list(position.get("cuts", ()))
-            known = cuts.setdefault(identity, own)
-            if len(own) > len(known):
-                cuts[identity] = own
-                read.pop(identity, None)
-            if len(own) == len(cuts[identity]) and (newest := position.get("read")) is not None:
+            identity = position["identity"]
+            if (newest := read_since(position, cuts[identity])) is not None:
                 read[identity] = max(read.get(identity, newest), newest)
         asked = {part: read[identity] for part, identity in identities.items() if identity in read}
         losses = find_losses(self._bootstrap, asked, client=self._client, timeout_s=timeout_s)

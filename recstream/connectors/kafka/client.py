@@ -178,16 +178,17 @@ class Outage:
     """
 
     def __init__(self) -> None:
-        self._since: float | None = None
+        self.since: float | None = None
+        """None: it answers, as far as anybody has found."""
 
     def begin(self, at: float) -> float:
         """Note that there was no answer since ``at``; gives since when there is none."""
-        self._since = at if self._since is None else min(self._since, at)
-        return self._since
+        self.since = at if self.since is None else min(self.since, at)
+        return self.since
 
     def end(self) -> None:
         """Note that there is one."""
-        self._since = None
+        self.since = None
 
 
 def passes(error: Any) -> bool:

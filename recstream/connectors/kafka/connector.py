@@ -98,6 +98,7 @@ class KafkaConnector(Connector):
             on_loss=options.on_loss,
             skips_losses=chosen.on_loss == "skip",
             on_trouble=self.on_trouble,
+            outage=self._outage,
             waits=options.is_live,
             idle_s=_IDLE_S if options.is_urgent else _UNHURRIED_IDLE_S,
             known=options.known,

@@ -18,6 +18,7 @@ from recstream.connectors.kafka.client import (
     NO_GROUP,
     PASSING,
     KafkaFault,
+    Outage,
     StayedAwayFault,
     bad_settings,
     client_config,
@@ -89,6 +90,7 @@ class ReadingOptions:
     idle_s: float
     """Pause after a poll that found nothing, where partitions are few."""
     down_after_s: float
+    outage: Outage
     buffer_kib: int
     before_ms: int | None
     """Records at or after this time are dropped."""
@@ -417,10 +419,15 @@ class PartitionReader:
             self._fail(KafkaFault(f"Kafka refuses to read {where}{at}: {text}; {mend}"))
 
     def _on_error(self, error: Any) -> None:
-        if error.fatal() or error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):  # noqa: SLF001
-            text = redact(error.str(), self._r.client)
-            self._fail(
-                KafkaFault(f"Kafka does not let us read {self._where}: {text}; check the security settings")
+        text = redact(error.str(), self._r.client)
+        if error.fatal():
+            self._fail(KafkaFault(f"Kafka does not let us read {self._where}: {text}; a restart goes on"))
+        elif error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):  # noqa: SLF001
+            self._begin(
+                f"the broker does not let us in: {text}",
+                f"{self._where}: for {self._r.down_after_s:g} s the broker has not let us in: {text}; "
+                "correct the security settings in kafka.client; the position is kept, a restart goes on",
+                pauses=True,
             )
         elif error.code() in _OF_THE_GROUP:
             self._on_group_error(error)
@@ -451,9 +458,8 @@ class PartitionReader:
         old = self._trouble
         if self.is_closed or (old is not None and (old.pauses or not pauses)):
             return
-        self._trouble = _Trouble(
-            old.since if old is not None else time.monotonic(), text, stayed, pauses, is_refusal
-        )
+        since = old.since if old is not None else time.monotonic()
+        self._trouble = _Trouble(since, text, stayed, pauses, is_refusal)
         self._missed = 0
         self._r.on_trouble(self._where, text)
         _log.warning("%s: %s, waiting up to %g s", self._where, text, self._r.down_after_s)
@@ -461,6 +467,7 @@ class PartitionReader:
     def _is_over(self, trouble: _Trouble) -> None:
         _log.warning("%s: Kafka answers again (%s)", self._where, trouble.text)
         self._trouble = None
+        self._r.outage.end()
         self._r.on_trouble(self._where, "")
 
     def _while_in_trouble(self, trouble: _Trouble) -> None:
@@ -492,7 +499,8 @@ class PartitionReader:
                 target=self._look, args=(parts, trouble), name="recstream-look", daemon=True
             )
             self._looking.start()
-        if time.monotonic() - trouble.since > self._r.down_after_s:
+        since = self._r.outage.begin(trouble.since) if trouble.pauses else trouble.since
+        if time.monotonic() - since > self._r.down_after_s:
             self._fail(StayedAwayFault(trouble.stayed))
 
     def _look(self, parts: Mapping[tuple[str, int], str], trouble: _Trouble) -> None:

@@ -22,7 +22,7 @@ from recstream.connectors.kafka.bounds import (
     read_since,
     stop_offset,
 )
-from recstream.connectors.kafka.client import KafkaFault, NoAnswerFault, StayedAwayFault
+from recstream.connectors.kafka.client import KafkaFault, NoAnswerFault, Outage, StayedAwayFault
 from recstream.connectors.kafka.losses import find_losses, loss_fault
 from recstream.connectors.kafka.partition import KafkaPartition
 from recstream.connectors.kafka.reader import PartitionReader, ReadingOptions
@@ -70,7 +70,8 @@ class KafkaSource(RecordSource[Position]):
       reading ends with a fault. With ``skips_losses`` it goes on, and ``on_loss(name, offsets)`` is called.
     * A cluster out of reach is waited for, ``down_after_s`` at most; one that keeps its connections and
       answers nothing is taken for away after about half of that. With ``waits`` so is a cluster that is away
-      when the run starts. ``on_trouble`` is told of it (see `Connector`).
+      when the run starts. ``on_trouble`` is told of it (see `Connector`). ``outage`` is shared with
+      others who use the cluster.
     * Partitions added to a topic while the source runs are read from the next start on (`PartitionWatch`
       notices them): from their beginning when ``known``, the identities that have a position, has others of
       their topic: what is in them came after the job began. Only a ``start`` at a time holds for them, too.
@@ -103,6 +104,7 @@ class KafkaSource(RecordSource[Position]):
         on_epoch: Callable[[], None] | None = None,
         on_loss: Callable[[str, int], None] | None = None,
         on_trouble: Callable[[str, str], None] = untold,
+        outage: Outage | None = None,
         waits: bool = False,
         idle_s: float = 0.002,
         timeout_s: float = 15.0,
@@ -137,6 +139,7 @@ class KafkaSource(RecordSource[Position]):
             poll_max=poll_max,
             idle_s=idle_s,
             down_after_s=down_after_s,
+            outage=Outage() if outage is None else outage,
             buffer_kib=buffer_kib,
             before_ms=stop.ms if isinstance(stop, At) else None,
         )

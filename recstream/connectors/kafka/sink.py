@@ -16,6 +16,7 @@ from recstream.connectors.base import ConnectorError, unthrottled, untold
 from recstream.connectors.kafka.admin import required_topics
 from recstream.connectors.kafka.client import (
     NO_ANSWER,
+    NoAnswerFault,
     Outage,
     StayedAwayFault,
     Told,
@@ -59,6 +60,8 @@ _CONNECT_S: Final = 15.0
 """How long the first connection may take."""
 _LATE_S: Final = 5.0
 """Seconds without a confirmation of a broker that answers after which nothing can be written."""
+_SETTLE_S: Final = 5.0
+"""How long a cluster whose brokers come or go has to show a topic."""
 _AGAIN_S: Final = 1.0
 """Pause before what was refused is sent again."""
 _SAY_S: Final = 10.0
@@ -540,7 +543,15 @@ class KafkaSink(DynamicSink[Message]):
 
     @override
     def build(self, step_id: str, worker_index: int, worker_count: int) -> TopicWriter:
-        required_topics(self._bootstrap, [self._topic], "Write", client=self._client)
+        deadline = time.monotonic() + _SETTLE_S
+        while True:
+            try:
+                required_topics(self._bootstrap, [self._topic], "Write", client=self._client)
+                break
+            except NoAnswerFault:  # at once: a broker comes or goes; else after all the time of the question
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_AGAIN_S)
         return TopicWriter(
             self._bootstrap,
             self._topic,

@@ -37,7 +37,7 @@ _CLOSE_S: Final = 3.0
 """How long a clean stop waits for the group's coordinator."""
 _LOOK_S: Final = 5.0
 """How long a cluster in trouble has to answer."""
-_MANY: Final = 128
+_MANY: Final = 100
 """Bytewax asks each partition by itself, and cannot be woken: of more, all are asked less often."""
 _FETCH_MS: Final = 10
 """How long a broker waits for records before it answers; Tansu does so even if it has some."""

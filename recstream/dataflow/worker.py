@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from recstream.dataflow.background import SLICE_S
 from recstream.dataflow.catalogue_replica import CatalogueReplica
@@ -38,6 +38,11 @@ from recstream.records.time_order import TimeOrder
 __all__ = ["PerWorker", "Worker", "compile_kernels"]
 
 X = TypeVar("X")
+
+_AFTER_EVENTS_S: Final = 0.005
+"""Seconds after a micro-batch in which nothing is done that can wait: its lists are made and sent first."""
+_AFTER_BARRIER_S: Final = 0.05
+"""As `_AFTER_EVENTS_S`, at most, after a barrier: until the epoch is committed no event is read."""
 
 
 class PerWorker(Generic[X]):
@@ -150,6 +155,8 @@ class Worker:
         """Grows with each activity of the worker. Many steps ask for a checkpoint; some of it is written once
         a turn."""
         self._has_leader = False
+        self._spare_from = float("-inf")
+        """Steady clock from which on there is time for what can wait."""
 
     def own_shard(self, shard: int, barrier: int | None) -> None:
         """Note that this worker owns a user shard, and its last committed ``barrier`` (None: there is none).
@@ -185,10 +192,11 @@ class Worker:
         looks = [self.timers.next_look(steady, has_arrivals=bool(self.replica.arrived))]
         if leads and self.idle_refresh is not None and not (self.is_ending or self.rules.in_order):
             has_news = self.replica.arrived or self.replica.gone
-            looks.append(steady if has_news else self.idle_refresh.next_look())
+            look = steady if has_news else self.idle_refresh.next_look()
+            looks.append(None if look is None else max(look, self._spare_from))
             looks.append(steady + self.rules.refresh_s)  # a new item wakes nobody by itself
         if leads and self._may_encode:
-            looks.append(steady)
+            looks.append(max(steady, self._spare_from))
         look = min((look for look in looks if look is not None), default=None)
         return None if look is None else self.now() + (look - steady)
 
@@ -217,10 +225,13 @@ class Worker:
         for user_id in looked_at:
             done.settle(user_id, self.waiting.settle(user_id))
         self.learner.begin()
+        steady = self.steady()
+        has_time = bool(batches) or steady >= self._spare_from
         if batches and not self.rules.in_order:
             self.replica.note_events()
-        elif self._may_encode:
-            self.replica.encode_statistics(self.steady() + SLICE_S, self.steady)
+            self._spare_from = steady + _AFTER_EVENTS_S
+        elif has_time and self._may_encode:
+            self.replica.encode_statistics(steady + SLICE_S, self.steady)
         for batch in batches:
             for event in batch.events:
                 done.apply(event.user_id, self.events.apply(event, batch))
@@ -241,7 +252,7 @@ class Worker:
             self.learning.count()
             self._note_order(batches)
         elif self.rules.lists:
-            self._request_lists(done, arrived, gone)
+            self._request_lists(done, arrived, gone, has_time=has_time)
         done.account(self.meters, self.reject_limit)
         if self.users.is_overfull:
             self.flush()
@@ -263,6 +274,7 @@ class Worker:
         due, all of it when the sources end (`is_ending`).
         """
         self.outbox.drop_confirmed()
+        self._spare_from = self.steady() + _AFTER_BARRIER_S
         self.checkpoint.flush(turn=self.turn, is_last=self.is_ending)
 
     def _note_order(self, batches: Sequence[EventBatch]) -> None:
@@ -283,14 +295,17 @@ class Worker:
             done.result.lists.extend(self.rank(self.lists.queries(due)))
         due.clear()
 
-    def _request_lists(self, done: MicroBatch, arrived: Sequence[str], gone: Sequence[int]) -> None:
+    def _request_lists(
+        self, done: MicroBatch, arrived: Sequence[str], gone: Sequence[int], *, has_time: bool
+    ) -> None:
         """Ask the ``recommend`` step for the lists that are due, and then for some of idle users."""
         refreshed: DueLists = {}
         if self.idle_refresh is not None and not self.is_ending:
             self.idle_refresh.note_new_items(arrived)
             self.idle_refresh.note_gone_items(gone)
-            refreshed, resent = self.idle_refresh.take_due(done.due)
-            done.resend(resent)
+            if has_time:
+                refreshed, resent = self.idle_refresh.take_due(done.due)
+                done.resend(resent)
         done.result.queries.extend(self.lists.queries(done.due))
         done.result.queries.extend(self.lists.queries(refreshed))
 

@@ -25,8 +25,10 @@ import os
 import pickle
 import re
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -35,6 +37,7 @@ from bytewax.recovery import init_db_dir
 
 __all__ = [
     "BYTEWAX_VERSION",
+    "AlignedEpochs",
     "ErrorCapture",
     "StoredState",
     "committed_states",
@@ -59,6 +62,10 @@ _CALLED: Final = (
 """What bytewax calls of sources, sinks, their partitions, and logics."""
 _MAKERS: Final = ("build_part", "build")
 _PARTS: Final = "part-*.sqlite3"
+_PAUSE_S: Final = 0.1
+"""No source is left alone for longer, unless it waits for something."""
+_EARLY_S: Final = 0.005
+"""Bytewax reads its clock so much earlier, at most, than it asks for the snapshot of a partition."""
 _SQLITE_SAYS: Final = re.compile(r'Some\("([^"]*)"\)')
 
 
@@ -288,6 +295,76 @@ def once_listed(flow: Dataflow, call: Callable[[], None]) -> None:
         return found
 
     _set(last, "list_parts", listing)
+
+
+class AlignedEpochs:
+    """Has the partitions of several sources close their epochs together. Make it before the dataflow runs.
+
+    Bytewax closes the epoch of a partition when it looks at its source and ``interval_s`` have passed since
+    it closed the one before, each by itself. A partition that has closed an epoch is not asked for records
+    until all have, and all of that epoch is done. So two sources that are looked at in turn drift apart, and
+    make each other wait: *measured* 160 ms of each second after 17 seconds. Here no source is looked at
+    between the time at which the first of them would close its epoch and that at which the last would.
+    """
+
+    def __init__(
+        self,
+        flow: Dataflow,
+        interval_s: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    ) -> None:
+        self._interval_s = interval_s
+        self._clock = clock
+        self._now = now
+        self._hold_from = self._hold_until = float("-inf")
+        self._epochs = 0
+        """Most epochs that a partition has closed."""
+        sources = [step.source for step in _steps(flow.substeps) if hasattr(step, "source")]
+        partitioned = [source for source in sources if hasattr(source, "build_part")]
+        if len(partitioned) > 1:
+            for source in partitioned:
+                _set(source, "build_part", self._building(source.build_part))
+
+    def _building(self, build: Callable[..., Any]) -> Callable[..., Any]:
+        def building(*args: Any) -> Any:
+            return self.align(build(*args))
+
+        return building
+
+    def align(self, part: Any) -> Any:
+        """Let a partition, which has just begun an epoch, close it together with the others."""
+        snapshot, next_awake, closed = part.snapshot, part.next_awake, 0
+        self._begin(closed)
+
+        def noting() -> Any:
+            nonlocal closed
+            closed += 1
+            self._begin(closed)
+            return snapshot()
+
+        def holding() -> datetime | None:
+            at: datetime | None = next_awake()
+            now = self._clock()
+            if now < self._hold_from - _PAUSE_S or now >= self._hold_until:
+                return at
+            utc = self._now()
+            look = now if at is None else max(now, now + (at - utc).total_seconds())
+            if not self._hold_from <= look < self._hold_until:
+                return at
+            return utc + timedelta(seconds=self._hold_until - now)
+
+        _set(part, "snapshot", noting)
+        _set(part, "next_awake", holding)
+        return part
+
+    def _begin(self, closed: int) -> None:
+        """Note that a partition begins an epoch after so many others."""
+        end = self._clock() + self._interval_s
+        if closed > self._epochs or self._hold_from == float("-inf"):
+            self._epochs, self._hold_from = closed, end - _EARLY_S
+        self._hold_until = max(self._hold_until, end)
 
 
 def _eager(mapper: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from recstream.dataflow.worker import compile_kernels
 from recstream.runtime.bytewax_internals import (
+    AlignedEpochs,
     ErrorCapture,
     once_listed,
     panics_unannounced,
@@ -73,6 +74,7 @@ def run_flow(
     """
     config = None if recovery is None else RecoveryConfig(str(recovery), backup_interval=timedelta(0))
     _log.info("flow=%s process=%s recovery=%s", flow.flow_id, process_id, recovery)
+    AlignedEpochs(flow, epoch_s)
     # One thread for numpy's products: a list is a small product, which waits for its second thread far
     # longer than it computes once anything else wants the core. Cores are used by processes.
     if addresses is not None and stop is not None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import os
 import pickle
 import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, nullcontext
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import bytewax.operators as op
 import pytest
@@ -23,9 +26,12 @@ from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.recovery import RecoveryConfig
 from bytewax.testing import TestingSink, TestingSource, cluster_main, run_main
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from recstream.runtime.bytewax_internals import (
     BYTEWAX_VERSION,
+    AlignedEpochs,
     ErrorCapture,
     StoredState,
     committed_states,
@@ -361,3 +367,88 @@ def test_committed_states_are_read_while_a_run_is_under_way(store: Path) -> None
 
 def test_a_store_on_which_nothing_ran_has_no_states(store: Path) -> None:
     assert committed_states(store) == {}
+
+
+# epochs of several sources
+
+BEGIN = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+class LookedAt:
+    """A partition that wants to be looked at again after the next of its pauses, in milliseconds."""
+
+    def __init__(self, clock: Callable[[], datetime], pauses: Sequence[float]) -> None:
+        self._clock = clock
+        self._pauses = itertools.cycle(pauses)
+
+    def next_awake(self) -> datetime:
+        return self._clock() + timedelta(milliseconds=next(self._pauses))
+
+    def snapshot(self) -> None:
+        return None
+
+
+def closings(pauses: Sequence[Sequence[float]], *, aligned: bool, epochs: int = 20) -> list[list[float]]:
+    """When each partition closes its epochs of a second, as bytewax does it; in milliseconds."""
+    now = 0.0
+
+    def utc() -> datetime:
+        return BEGIN + timedelta(milliseconds=now)
+
+    align = AlignedEpochs(Dataflow("none"), 1.0, clock=lambda: now / 1000.0, now=utc).align
+    parts: list[Any] = [LookedAt(utc, own) for own in pauses]
+    begun = []
+    for place, part in enumerate(parts):
+        now = 1.0 * place  # they are built one after the other
+        begun.append(now)
+        if aligned:
+            align(part)
+    looks = [(0.0, place) for place in range(len(parts))]
+    found: list[list[float]] = [[] for _ in parts]
+    while (done := min(map(len, found))) < epochs:
+        now, place = heapq.heappop(looks)
+        if len(found[place]) == done and now - begun[place] >= 1000.0:  # who is ahead waits for the others
+            parts[place].snapshot()
+            begun[place] = now
+            found[place].append(now)
+        at = (parts[place].next_awake() - BEGIN) / timedelta(milliseconds=1)
+        heapq.heappush(looks, (max(at, now + 0.1), place))
+    return found
+
+
+def apart(found: list[list[float]]) -> float:
+    """The greatest time between two closings of the same epoch."""
+    return max((max(times) - min(times) for times in zip(*found, strict=False)), default=0.0)
+
+
+PAUSES = st.lists(st.floats(1.0, 20.0), min_size=1, max_size=8)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(PAUSES, min_size=2, max_size=3))
+def test_sources_close_their_epochs_together_whenever_they_are_looked_at(pauses: list[list[float]]) -> None:
+    longest = max(max(own) for own in pauses)
+    assert apart(closings(pauses, aligned=True)) <= longest
+
+
+def test_left_alone_two_sources_drift_apart() -> None:
+    assert apart(closings([[2.0], [17.0, 11.0, 13.0]], aligned=False)) > 50.0
+    assert apart(closings([[2.0], [17.0, 11.0, 13.0]], aligned=True)) < 5.0
+
+
+def test_the_epochs_of_a_job_are_aligned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of its two sources; one alone has nothing to be aligned with."""
+    aligned: list[str] = []
+
+    def align(_: AlignedEpochs, part: Any) -> Any:
+        aligned.append(type(part).__name__)
+        return part
+
+    monkeypatch.setattr(AlignedEpochs, "align", align)
+    for sources, count in ((1, 0), (2, 2)):
+        flow = Dataflow("some")
+        streams = [op.input(f"in{k}", flow, TestingSource([k])) for k in range(sources)]
+        op.output("out", op.merge("all", *streams), TestingSink([]))
+        aligned.clear()
+        run_flow(flow, recovery=None, epoch_s=10.0)
+        assert len(aligned) == count

@@ -366,7 +366,7 @@ def without_confirmation() -> None:
     @wrap(TopicWriter, "write_batch")
     def _(_original: Any, writer: Any, items: Any) -> None:
         for item in items:
-            writer._produce(item, None, [], time.monotonic() + 10)
+            writer._produce(item, None, [])
 
 
 def without_the_outbox() -> None:

@@ -21,7 +21,6 @@ def flow() -> Dataflow:
     settings = Settings.load(None, os.environ)
     wiring = Wiring(settings)
     wiring.stop.on_signals()
-    chosen = settings.backfill
-    events = wiring.replay_source(chosen.events, limit=chosen.limit, sort=chosen.sort)
-    rules = replay_rules(wiring.rules(), chosen.refresh)
-    return recommend_flow(Inputs(events), wiring.replay_outputs(), wiring.services(), rules, name="backfill")
+    rules = replay_rules(wiring.rules(), settings.backfill.refresh)
+    events = Inputs(wiring.events_to_replay())
+    return recommend_flow(events, wiring.replay_outputs(), wiring.services(), rules, name="backfill")

@@ -20,5 +20,4 @@ def flow() -> Dataflow:
     settings = Settings.load(None, os.environ)
     wiring = Wiring(settings)
     wiring.stop.on_signals()
-    items = wiring.replay_source(settings.backfill.items)
-    return catalogue_flow(items, wiring.item_rejects(), wiring.services(), wiring.rules())
+    return catalogue_flow(wiring.items_to_load(), wiring.item_rejects(), wiring.services(), wiring.rules())

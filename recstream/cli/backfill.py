@@ -63,10 +63,10 @@ def command(
     ] = False,
     top_n: Annotated[int | None, typer.Option(help="Items in a list (ranking.top_n).")] = None,
     start: Annotated[
-        str | None, typer.Option(help="Of a topic: earliest, latest, ts=... or offsets={...}.")
+        str | None, typer.Option(help="Of a topic of events: earliest, latest, ts=... or offsets={...}.")
     ] = None,
     stop_at: Annotated[
-        str | None, typer.Option("--stop", help="Of a topic: end, ts=... or offsets={...}.")
+        str | None, typer.Option("--stop", help="Of a topic of events: end, ts=... or offsets={...}.")
     ] = None,
     max_rejects: Annotated[
         int | None,

@@ -527,7 +527,8 @@ class BackfillSettings(Section):
     )
     stop: str = Field(
         default="end",
-        description="kafka: where to stop, end, ts=... or offsets={...} (kafka.start: where to begin).",
+        description="kafka: where events stop, end, ts=... or offsets={...} (kafka.start: where they begin). "
+        "Items are read whole.",
     )
 
     @field_validator("stop")

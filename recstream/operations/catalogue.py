@@ -123,7 +123,7 @@ def load_catalogue(
                 return Loaded(wiring.summary(), 0)
             where = settings.backfill.items
             on_stage("ids", None)
-            export = _export(wiring.replay_source(where), wiring.rules().user_state.decode, stop)
+            export = _export(wiring.items_to_load(), wiring.rules().user_state.decode, stop)
             if not force and not stop.asked():
                 export.check(where, [row.item_id for row in _known(wiring)])
             load_items(wiring, on_stage)

@@ -46,7 +46,7 @@ class Replayed:
 def load_items(wiring: Wiring, on_stage: Stage) -> None:
     """Encode and store the items of ``backfill.items``; those that did not change are left as they are."""
     settings = wiring.settings
-    source = _checked(wiring.replay_source(settings.backfill.items))
+    source = _checked(wiring.items_to_load())
     on_stage("items", _share(source))
     flow = catalogue_flow(source, wiring.item_rejects(), wiring.services(), wiring.rules())
     run_flow(flow, recovery=None, epoch_s=settings.backfill.epoch_s)
@@ -79,10 +79,7 @@ def _replay(wiring: Wiring, place: ReplayPlace, stop: Stop, on_stage: Stage) -> 
     chosen = settings.backfill
     source = None
     if chosen.events:  # before the items are loaded: it may not be the log that was read before
-        stored = all_positions(settings.store_dir)
-        source = _checked(
-            wiring.replay_source(chosen.events, limit=chosen.limit, sort=chosen.sort, positions=stored)
-        )
+        source = _checked(wiring.events_to_replay(all_positions(settings.store_dir)))
     if chosen.items:
         load_items(wiring, on_stage)
     if source is not None and not stop.asked():
@@ -114,9 +111,9 @@ def check_inputs(wiring: Wiring) -> None:
     check_place(wiring.settings)
     chosen = wiring.settings.backfill
     if chosen.items:
-        _checked(wiring.replay_source(chosen.items))
+        _checked(wiring.items_to_load())
     if chosen.events:
-        _checked(wiring.replay_source(chosen.events, limit=chosen.limit, sort=chosen.sort))
+        _checked(wiring.events_to_replay())
 
 
 def _checked(source: RecordSource[Any]) -> RecordSource[Any]:

@@ -337,33 +337,37 @@ class Wiring:
             sessions=self._sink(live.sessions) if live.sessions else None,
         )
 
-    def replay_source(
-        self, where: str, *, limit: int = 0, sort: bool = False, positions: Sequence[Any] = ()
-    ) -> RecordSource[Any]:
-        """The log to replay: a file, or another place between ``start`` and ``backfill.stop``.
+    def items_to_load(self) -> RecordSource[Any]:
+        """The items of ``backfill.items``, all there are: the bounds of the events are not theirs."""
+        where = self.settings.backfill.items
+        return self._connector(where).source(where, ReadOptions(stop="end", stopping=self.stop.asked))
 
-        With ``sort`` a file is read in order of time. ``positions`` are those that replays have stored: what
-        was read of a file is known by them. The source's own are not shown to tools that watch how far behind
-        the live job is.
+    def events_to_replay(self, positions: Sequence[Any] = ()) -> RecordSource[Any]:
+        """The log of ``backfill.events``: a file, or another place between ``start`` and ``backfill.stop``.
+
+        ``positions`` are those that replays have stored: what was read of a file is known by them. The
+        source's own are not shown to tools that watch how far behind the live job is.
         """
-        connector = self._connector(where)
-        if connector.has_bounds and limit:
-            msg = f"backfill.limit={limit} counts records of files; end a topic by backfill.stop"
+        chosen = self.settings.backfill
+        connector = self._connector(chosen.events)
+        if connector.has_bounds and chosen.limit:
+            msg = f"backfill.limit={chosen.limit} counts records of files; end a topic by backfill.stop"
             raise ConfigError([msg])
-        if connector.has_bounds and sort:
+        if connector.has_bounds and chosen.sort:
             msg = (
-                f"backfill.sort: got {where}, wanted a file; write the topic's records to a .jsonl file first"
+                f"backfill.sort: got {chosen.events}, wanted a file; write the topic's records to a .jsonl "
+                "file first"
             )
             raise ConfigError([msg])
         options = ReadOptions(
             start=self.settings.start,
-            stop=self.settings.backfill.stop_at,
-            limit=limit,
+            stop=chosen.stop_at,
+            limit=chosen.limit,
             stopping=self.stop.asked,
             positions=positions,
-            key=time_of if sort else None,
+            key=time_of if chosen.sort else None,
         )
-        return connector.source(where, options)
+        return connector.source(chosen.events, options)
 
     @property
     def dead_letters(self) -> str:

@@ -193,6 +193,25 @@ def test_a_window_holds_exactly_the_records_of_its_time(scenario: Scenario) -> N
     assert_same(scenario, "window", "window-wanted")
 
 
+@pytest.mark.parametrize("which", ["after a time", "before a time", "between offsets"])
+def test_a_piece_of_the_events_knows_all_items_of_their_topic(scenario: Scenario, which: str) -> None:
+    """Items sent before, within and after the window: it says nothing of them."""
+    placed = in_turn(LOG[:200])
+    topic = scenario.events(placed, partitions=3)
+    items = scenario.topic("items")
+    years = (MS - 10**10, MS + 150_000, MS + 10**10)
+    scenario.send(items, [PlacedRecord(0, one, years[n % 3]) for n, one in enumerate(scenario.catalogue)])
+    offsets = {f"{topic}/{partition}": 20 for partition in range(3)}
+    bounds = {
+        "after a time": {"kafka__start": f"ts={MS // 1000 + 150}"},
+        "before a time": {"backfill__stop": f"ts={MS // 1000 + 150}"},
+        "between offsets": {"kafka__start": f"offsets={orjson.dumps(offsets).decode()}"},
+    }[which]
+    account = scenario.replay(f"items {which}", topic, backfill__items=f"kafka:{items}", **bounds)
+    assert account.rejected == 0
+    assert account.applied == account.read > 0
+
+
 @pytest.mark.parametrize(
     ("name", "pieces", "wanted"),
     [

@@ -194,6 +194,14 @@ def test_lists_that_are_not_confirmed_in_time_are_sent_again(proxy: KafkaProxy, 
                 proxy.confirms = False
                 wait_until(lambda: "a process died" in job.text(), job.text)
                 proxy.confirms = True
+                # The broker has the lists of the epoch that failed: only rows tell that it was committed.
+                wait_until(
+                    lambda: (
+                        {user: row.version for user, row in stored_users(deployment.state).items()}
+                        == versions_after(log)
+                    ),
+                    job.text,
+                )
                 wait_until(deployment.delivered(log), job.text)
                 assert job.stop() == 0, job.text()
             assert "topic 'lists' at" in job.text()

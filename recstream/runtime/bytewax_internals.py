@@ -64,6 +64,8 @@ _MAKERS: Final = ("build_part", "build")
 _PARTS: Final = "part-*.sqlite3"
 _PAUSE_S: Final = 0.1
 """No source is left alone for longer, unless it waits for something."""
+_SPARE_S: Final = 0.02
+"""How much later than bytewax would a process of a cluster may close an epoch."""
 _EARLY_S: Final = 0.005
 """Bytewax reads its clock so much earlier, at most, than it asks for the snapshot of a partition."""
 _SQLITE_SAYS: Final = re.compile(r'Some\("([^"]*)"\)')
@@ -300,11 +302,14 @@ def once_listed(flow: Dataflow, call: Callable[[], None]) -> None:
 class AlignedEpochs:
     """Has the partitions of several sources close their epochs together. Make it before the dataflow runs.
 
-    Bytewax closes the epoch of a partition when it looks at its source and ``interval_s`` have passed since
-    it closed the one before, each by itself. A partition that has closed an epoch is not asked for records
-    until all have, and all of that epoch is done. So two sources that are looked at in turn drift apart, and
-    make each other wait: *measured* 160 ms of each second after 17 seconds. Here no source is looked at
-    between the time at which the first of them would close its epoch and that at which the last would.
+    Bytewax closes the epoch of a partition when it looks at its source and some time has passed since it
+    closed the one before, each by itself. A partition that has closed an epoch is not asked for records until
+    all have, and all of that epoch is done. So two sources that are looked at in turn drift apart, and make
+    each other wait: *measured* 160 ms of each second after 17 seconds. Here no source is looked at between
+    the time at which the first of them would close its epoch and that at which the last would.
+
+    The processes of a cluster do not know when the others would. ``is_one_of_many``: each closes its epochs
+    at whole multiples of ``interval_s`` of the wall clock, or comes closer to that epoch by epoch.
     """
 
     def __init__(
@@ -312,10 +317,14 @@ class AlignedEpochs:
         flow: Dataflow,
         interval_s: float,
         *,
+        is_one_of_many: bool = False,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
-        self._interval_s = interval_s
+        self._spare_s = min(_SPARE_S, interval_s / 10.0) if is_one_of_many else 0.0
+        self.epoch_s = interval_s - self._spare_s
+        """After which time bytewax is to close an epoch."""
+        self._grid_s = interval_s
         self._clock = clock
         self._now = now
         self._hold_from = self._hold_until = float("-inf")
@@ -323,7 +332,7 @@ class AlignedEpochs:
         """Most epochs that a partition has closed."""
         sources = [step.source for step in _steps(flow.substeps) if hasattr(step, "source")]
         partitioned = [source for source in sources if hasattr(source, "build_part")]
-        if len(partitioned) > 1:
+        if len(partitioned) > 1 or is_one_of_many:
             for source in partitioned:
                 _set(source, "build_part", self._building(source.build_part))
 
@@ -361,9 +370,12 @@ class AlignedEpochs:
 
     def _begin(self, closed: int) -> None:
         """Note that a partition begins an epoch after so many others."""
-        end = self._clock() + self._interval_s
+        end = self._clock() + self.epoch_s
         if closed > self._epochs or self._hold_from == float("-inf"):
             self._epochs, self._hold_from = closed, end - _EARLY_S
+        if self._spare_s:
+            early = -(self._now().timestamp() + self.epoch_s) % self._grid_s
+            end += early if early <= self._spare_s else 0.0
         self._hold_until = max(self._hold_until, end)
 
 

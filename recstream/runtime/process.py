@@ -5,6 +5,7 @@ It reads its settings from the environment alone, where the supervisor puts them
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import sys
@@ -37,6 +38,7 @@ def summary_path(store: Path, process_id: int) -> Path:
 
 def main() -> int:
     """Run the live job until it is asked to stop; gives the exit code."""
+    faulthandler.enable()  # a crash of a library says at least where it came from
     environ = dict(os.environ)
     process_id = int(environ.pop(PROCESS_ID, "0"))
     addresses = environ.pop(ADDRESSES, "").split(";")

@@ -74,7 +74,7 @@ def run_flow(
     """
     config = None if recovery is None else RecoveryConfig(str(recovery), backup_interval=timedelta(0))
     _log.info("flow=%s process=%s recovery=%s", flow.flow_id, process_id, recovery)
-    AlignedEpochs(flow, epoch_s)
+    epochs = AlignedEpochs(flow, epoch_s, is_one_of_many=addresses is not None)
     # One thread for numpy's products: a list is a small product, which waits for its second thread far
     # longer than it computes once anything else wants the core. Cores are used by processes.
     if addresses is not None and stop is not None:
@@ -90,7 +90,7 @@ def run_flow(
                 workers_per_process=1,
                 process_id=process_id,
                 addresses=None if addresses is None else list(addresses),
-                epoch_interval=timedelta(seconds=epoch_s),
+                epoch_interval=timedelta(seconds=epochs.epoch_s),
                 recovery_config=config,
             )
         except BaseException as err:

@@ -53,6 +53,7 @@ def listen(harness: WorkerHarness, count: int, *, first: int = 0) -> None:
     for k in range(first, first + count):
         step = harness.step(event(float(k), "view", ITEMS[k % 6], user=f"u{k % 3}", offset=k))
         harness.count(step.interactions)
+    harness.clock.now += 0.01
     harness.step()  # between events
 
 

@@ -335,8 +335,27 @@ def test_no_event_waits_for_the_search_of_users_whom_a_new_item_fits() -> None:
         assert harness.clock() < look < harness.clock() + 1.0, "soon again"
     may_end.set()
     harness.worker.checkpoint.background.wait()
+    harness.clock.now += 0.01
     assert harness.worker.next_step() == harness.clock()
     assert ("u0", "a new record") in reached(harness)
+
+
+def test_what_can_wait_is_not_done_before_lists_have_left_and_the_epoch_is_committed() -> None:
+    harness = moved()
+    harness.clock.now += 0.5
+    assert {
+        query.trigger for query in harness.step(event(3.0, "view", "i1", user="n", offset=99)).queries
+    } == {"event"}
+    look = harness.worker.next_step()
+    assert look is not None
+    assert harness.clock() < look <= harness.clock() + 0.01
+    assert harness.step().queries == []
+    harness.flush()
+    look = harness.worker.next_step()
+    assert look is not None
+    assert harness.clock() < look <= harness.clock() + 0.1
+    harness.clock.now += 0.1
+    assert {query.trigger for query in harness.step().queries} == {"drift"}
 
 
 @pytest.mark.parametrize(("number_of_it", "found"), [(90, ["record 90"]), (70, [])])

@@ -671,6 +671,7 @@ def test_what_is_learned_is_written_although_nothing_comes_any_more() -> None:
     harness.know(*items)
     step = harness.step(*arrived([event(float(k), "view", item) for k, item in enumerate(items)]))
     harness.count(step.interactions)
+    harness.clock.now += 0.01
     harness.step()  # between events
     barriers: list[int] = []
     while harness.worker.next_checkpoint() is not None:

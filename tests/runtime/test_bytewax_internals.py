@@ -388,26 +388,38 @@ class LookedAt:
         return None
 
 
-def closings(pauses: Sequence[Sequence[float]], *, aligned: bool, epochs: int = 20) -> list[list[float]]:
-    """When each partition closes its epochs of a second, as bytewax does it; in milliseconds."""
+def closings(
+    pauses: Sequence[Sequence[float]], *, aligned: bool = True, cluster: bool = False, epochs: int = 20
+) -> list[list[float]]:
+    """When each partition closes its epochs of a second, as bytewax does it; in milliseconds.
+
+    In a ``cluster`` each is read by another process.
+    """
     now = 0.0
 
     def utc() -> datetime:
         return BEGIN + timedelta(milliseconds=now)
 
-    align = AlignedEpochs(Dataflow("none"), 1.0, clock=lambda: now / 1000.0, now=utc).align
+    def process() -> AlignedEpochs:
+        return AlignedEpochs(
+            Dataflow("none"), 1.0, is_one_of_many=cluster, clock=lambda: now / 1000.0, now=utc
+        )
+
+    alone = process()
     parts: list[Any] = [LookedAt(utc, own) for own in pauses]
     begun = []
     for place, part in enumerate(parts):
-        now = 1.0 * place  # they are built one after the other
+        now = 7.0 * place  # they are built one after the other
         begun.append(now)
         if aligned:
-            align(part)
+            (process() if cluster else alone).align(part)
     looks = [(0.0, place) for place in range(len(parts))]
     found: list[list[float]] = [[] for _ in parts]
     while (done := min(map(len, found))) < epochs:
         now, place = heapq.heappop(looks)
-        if len(found[place]) == done and now - begun[place] >= 1000.0:  # who is ahead waits for the others
+        if (
+            len(found[place]) == done and now - begun[place] >= 1000.0 * alone.epoch_s
+        ):  # who is ahead waits for the others
             parts[place].snapshot()
             begun[place] = now
             found[place].append(now)
@@ -425,15 +437,23 @@ PAUSES = st.lists(st.floats(1.0, 20.0), min_size=1, max_size=8)
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(PAUSES, min_size=2, max_size=3))
-def test_sources_close_their_epochs_together_whenever_they_are_looked_at(pauses: list[list[float]]) -> None:
+@given(st.lists(PAUSES, min_size=2, max_size=3), st.booleans())
+def test_sources_close_their_epochs_together_whenever_they_are_looked_at(
+    pauses: list[list[float]], cluster: bool
+) -> None:
     longest = max(max(own) for own in pauses)
-    assert apart(closings(pauses, aligned=True)) <= longest
+    found = [times[5:] for times in closings(pauses, cluster=cluster)]  # once they have met
+    assert apart(found) <= longest + 0.1
 
 
 def test_left_alone_two_sources_drift_apart() -> None:
     assert apart(closings([[2.0], [17.0, 11.0, 13.0]], aligned=False)) > 50.0
-    assert apart(closings([[2.0], [17.0, 11.0, 13.0]], aligned=True)) < 5.0
+    assert apart(closings([[2.0], [17.0, 11.0, 13.0]])) < 20.0
+
+
+def test_the_processes_of_a_cluster_close_their_epochs_at_whole_seconds_of_the_wall_clock() -> None:
+    late = closings([[1.0], [2.0], [3.0]], cluster=True)
+    assert [round(times[-1]) % 1000 for times in late] == [0, 0, 0]
 
 
 def test_the_epochs_of_a_job_are_aligned(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,8 @@ _CLOSE_S: Final = 3.0
 """How long a clean stop waits for the group's coordinator."""
 _LOOK_S: Final = 5.0
 """How long a cluster in trouble has to answer."""
+_AT_ONCE: Final = 8
+"""Partitions that may give as much as each is allowed to in one micro-batch."""
 _MANY: Final = 100
 """Bytewax asks each partition by itself, and cannot be woken: of more, all are asked less often."""
 _FETCH_MS: Final = 10
@@ -181,6 +183,9 @@ class PartitionReader:
         self._lock = threading.Lock()
         self._inboxes: dict[tuple[str, int], Inbox] = {}
         self._new: list[Inbox] = []
+        self._room = options.poll_max
+        """Most records that may have arrived and not been taken. While the job catches up it makes a list for
+        each user of a micro-batch: of few partitions, each may give all that it is allowed to."""
         self._held = 0
         """Arrived and not taken, of partitions that are not held back."""
         self._consumer: Any = None
@@ -239,7 +244,7 @@ class PartitionReader:
                 self._begin_at_next(new)
             has_more = bool(asker.arrived)
             if not has_more and self._has_room(asker):
-                messages = self._consumer.consume(self._r.poll_max, timeout=0)
+                messages = self._consumer.consume(self._room, timeout=0)
                 has_more = bool(messages)
                 self._route(messages)
             if self._trouble is not None:
@@ -314,6 +319,7 @@ class PartitionReader:
         return closing
 
     def _set_pause(self) -> None:
+        self._room = self._r.poll_max * min(max(1, len(self._inboxes)), _AT_ONCE)
         self._pause_s = self._r.idle_s * max(1.0, len(self._inboxes) / _MANY)
         self._pause = timedelta(seconds=self._pause_s)
 
@@ -359,7 +365,7 @@ class PartitionReader:
 
     def _has_room(self, asker: Inbox) -> bool:
         """Whether more may arrive; if it is for partitions that do not take theirs, hold these back."""
-        if self._held < self._r.poll_max:
+        if self._held < self._room:
             asker.in_vain = 0
             return True
         asker.in_vain += 1

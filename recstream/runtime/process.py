@@ -104,10 +104,11 @@ def _bound_threads(processes: int) -> None:
 
 
 def _fail(error: BaseException) -> None:
-    """End the process at once, as `_run` would: what was not committed is done again."""
+    """Say why, and end the process at once: what was not committed is done again."""
     code = _report(error)
     if code is None:
         traceback.print_exception(error)
+    sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1 if code is None else code)
 
@@ -128,10 +129,8 @@ def _run() -> int:
     try:
         return main()
     except Exception as error:
-        code = _report(error)
-        if code is None:
-            raise
-        return code
+        _fail(error)  # to free the clients of a broker that hangs would take some ten seconds
+        raise
 
 
 if __name__ == "__main__":

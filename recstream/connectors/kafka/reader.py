@@ -298,8 +298,11 @@ class PartitionReader:
             if self._consumer is None:
                 return
             self._consumer.pause(self._consumer.assignment())
-            self._mirror.finish(self._consumer, _CLOSE_S, away=self.is_away)
-            self._close().join(_CLOSE_S)
+            is_away = self.is_away or self._r.outage.since is not None  # whoever has found it
+            self._mirror.finish(self._consumer, _CLOSE_S, away=is_away)
+            closing = self._close()
+            if not is_away:
+                closing.join(_CLOSE_S)
 
     def abandon(self) -> None:
         """Close the consumer because of a fault; others of the partitions may have done it."""
@@ -333,8 +336,8 @@ class PartitionReader:
             queued_max_messages_kbytes=self._r.buffer_kib,
             reconnect_backoff_max_ms=2000,
             # A broker that hangs keeps its connections: it is away once it left a request unanswered so long.
-            # It tries twice; so it is taken for away after half of the time.
-            socket_timeout_ms=int(1000 * min(30.0, max(1.0, self._r.down_after_s / 4))),
+            # It tries twice, and says so some seconds later: it is taken for away after half of the time.
+            socket_timeout_ms=int(1000 * min(30.0, max(1.0, self._r.down_after_s / 6))),
         )
         fixed = {
             "group.id": self._r.group or NO_GROUP,

@@ -655,9 +655,11 @@ class GroupMirror:
             self._send(consumer, new)
 
     def finish(self, consumer: Any, timeout_s: float, *, away: bool) -> None:
-        """Commit the last snapshots, unless Kafka is away, and wait for the answer."""
+        """Commit the last snapshots and wait for the answer; nothing while Kafka is away."""
+        if away:
+            return
         self._closed, self._due = self._taken, 0.0
-        self.send(consumer, away=away)
+        self.send(consumer, away=False)
         deadline = time.monotonic() + timeout_s
         while self._waiting and time.monotonic() < deadline:
             consumer.poll(0.01)

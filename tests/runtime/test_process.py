@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.commands import environment
 
 COMPILING = """
@@ -33,3 +35,44 @@ def test_a_stop_while_kernels_are_compiled_ends_the_process_at_once(tmp_path: Pa
     process.send_signal(signal.SIGTERM)
     assert process.wait(20.0) == 0
     process.stderr.close()
+
+
+GIVING_UP = """
+import sys, threading, time
+from recstream.connectors.kafka.client import StayedAwayFault
+from recstream.runtime import process
+
+def main():
+    threading.Thread(target=time.sleep, args=(600.0,)).start()  # as a client that is not free before
+    print("as far as it came")
+    try:
+        raise {error}
+    except Exception as error:
+        raise RuntimeError("error in step") from error
+
+process.main = main
+sys.exit(process._run())
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        ("StayedAwayFault('no broker', 'start it')", 75, "error: no broker; start it\n"),
+        ("ValueError('a mistake of ours')", 1, "ValueError: a mistake of ours"),
+    ],
+)
+def test_what_ends_a_process_ends_it_at_once(error: str, code: int, says: str) -> None:
+    """With its words and its exit code, whatever clients of a cluster that hangs are not free yet."""
+    done = subprocess.run(
+        [sys.executable, "-c", GIVING_UP.replace("{error}", error)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=40.0,
+    )
+    assert done.returncode == code
+    assert says in done.stderr
+    assert ("Traceback" in done.stderr) is (code == 1)
+    assert done.stdout == "as far as it came\n"

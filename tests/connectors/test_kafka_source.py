@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -447,6 +448,42 @@ def test_a_broker_that_stays_away_is_a_fault_and_stopping_is_quick() -> None:
         part.close()
         del part
         assert time.monotonic() - began < 8
+
+
+def test_a_broker_that_hangs_is_noticed_though_nothing_is_written_and_the_client_is_patient() -> None:
+    """The client alone would wait for an answer longer than the job waits for the broker."""
+    with EmbeddedBroker() as own:
+        ensure_topics(own.bootstrap, {"events": 2})
+        told: list[str] = []
+        source = _source(
+            own.bootstrap,
+            ["events"],
+            down_after_s=2.0,
+            group="g",
+            client={"socket.timeout.ms": "120000"},
+            on_trouble=lambda _, trouble: told.append(trouble),
+        )
+        parts = _parts(source)
+
+        def ask(seconds: float) -> None:
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline:
+                for part in parts:
+                    assert not part.next_batch()
+                time.sleep(0.002)
+
+        ask(2.0)
+        assert told == [], "a broker with nothing new is there"
+        assert own.pid is not None
+        os.kill(own.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(StayedAwayFault, match=r"no broker of events at .*restart goes on"):
+                ask(30.0)
+            assert told == ["no broker answers"]
+            for part in parts:
+                part.close()
+        finally:
+            os.kill(own.pid, signal.SIGCONT)
 
 
 def _parts(source: KafkaSource) -> list[StatefulSourcePartition[RawBatch, Position]]:

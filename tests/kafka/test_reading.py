@@ -384,6 +384,33 @@ def is_read_anew_as_two_logs(kafka: ApacheKafka, topic: str, position: Position)
         assert stored[-1].get("cuts") == [60], "the cut that is known is no other one"
 
 
+@pytest.mark.slow
+def test_a_leader_that_hangs_is_noticed_though_nothing_is_written(kafka_cluster: ApacheKafka) -> None:
+    """The other brokers answer, and have no copy."""
+    kafka, told = kafka_cluster, list[str]()
+    admin = kafka.admin()  # kept: its requests die with it
+    new = NewTopic("lonely", 1, replica_assignment=[[2]], config={"min.insync.replicas": "1"})
+    admin.create_topics([new])["lonely"].result(30)
+    client = {"socket.timeout.ms": "120000"}
+    source = source_of(
+        kafka.bootstrap,
+        "lonely",
+        down_after_s=60.0,
+        client=client,
+        on_trouble=lambda _, trouble: told.append(trouble),
+    )
+    part = only(source)
+    kafka.brokers[2].freeze()
+    try:
+        wait(lambda: bool(part.next_batch() or told), seconds=60)
+    finally:
+        kafka.brokers[2].thaw()
+    wait(lambda: not part.next_batch() and told[-1] == "", seconds=60)
+    fill(kafka.bootstrap, "lonely", 1)
+    assert values(read(part, 1)) == [0]
+    part.close()
+
+
 def test_positions_are_mirrored_for_all_partitions_at_once(kafka: ApacheKafka) -> None:
     kafka.create("mirrored", partitions=8)
     producer = Producer({"bootstrap.servers": kafka.bootstrap})

@@ -490,6 +490,9 @@ def _list_offsets(
                 found[part.topic, part.partition] = _offset_of(admin, future, deadline)
             except KafkaException as err:
                 where = f"asking for offsets of {part.topic}/{part.partition}"
+                if err.args[0].code() == KafkaError._NOENT:  # noqa: SLF001 - its public name
+                    msg = f"Kafka at {bootstrap}, {where}: it has no leader"
+                    raise NoAnswerFault(msg, "check that the brokers that hold it are up") from None
                 fault = unreachable(bootstrap, err, client, what=where)
                 names = sorted({one.topic for one in asked})
                 raise _naming_brokers(fault, bootstrap, names, client) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -15,9 +15,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from recstream.connectors.kafka.admin import Topic, offset_bounds, topics
 from recstream.connectors.kafka.client import (
     AWAY,
+    NO_ANSWER,
     NO_GROUP,
     PASSING,
     KafkaFault,
+    NoAnswerFault,
     Outage,
     StayedAwayFault,
     bad_settings,
@@ -45,6 +47,8 @@ _FETCH_MS: Final = 10
 """How long a broker waits for records before it answers; Tansu does so even if it has some."""
 _FETCH_MS_A_PARTITION: Final = 0.25
 """A request names all partitions: of many, requests are fewer."""
+_ANSWER_S: Final = 30.0
+"""The longest time that a broker has for an answer."""
 _PATIENCE: Final = 3
 """How often a partition is asked in vain before those that do not take what they have are held back."""
 _EOF: Final = KafkaError._PARTITION_EOF  # noqa: SLF001 - its public name
@@ -164,6 +168,15 @@ class _Trouble(NamedTuple):
     """Whether a right lacks: that it is back shows by what arrives."""
 
 
+class _Silence(NamedTuple):
+    """The cluster did not answer when it was asked."""
+
+    heard: int
+    """How often it had been heard of before."""
+    of_leader: str
+    """What a partition's leader did not answer; empty: no broker answered."""
+
+
 class PartitionReader:
     """Polls one consumer for all its partitions, without blocking; each takes what is its own.
 
@@ -172,6 +185,8 @@ class PartitionReader:
       others were asked several times. These are held back (paused in the consumer), and do not stop the rest.
     * A cluster that hangs or is away is waited for: all partitions are paused, and go on when the topics are
       known to be the ones that were read. So is a right that was taken away, and a leader that lacks.
+    * Now and then the cluster is asked whether it is there, and the leader of each partition: of one that
+      hangs as little is heard as of one that has nothing new, and the consumer may notice it late or never.
     * ``fault`` is what ends the reading; each partition raises it once it has emitted what it had.
 
     Any worker thread of the process may call it: one polls at a time.
@@ -204,6 +219,13 @@ class PartitionReader:
         self._settling: threading.Thread | None = None
         self._settle_due = 0.0
         self._group_warned = False
+        self._patience_s = min(_ANSWER_S, max(1.0, options.down_after_s / 6))
+        """Pause between two questions whether the cluster is there, and how long it has to answer one."""
+        self._heard = 0
+        """Polls that gave something."""
+        self._asking: threading.Thread | None = None
+        self._ask_due = time.monotonic() + self._patience_s
+        self._silence: _Silence | None = None
         self.due = 0.0
         """Monotonic time from which on a partition that is asked polls."""
         self.awake: datetime | None = None
@@ -249,6 +271,8 @@ class PartitionReader:
                 self._route(messages)
             if self._trouble is not None:
                 self._while_in_trouble(self._trouble)
+            else:
+                self._ask_now_and_then()
             if self._gone:
                 self._settle()
             if began >= self._tick_due:
@@ -303,6 +327,8 @@ class PartitionReader:
             closing = self._close()
             if not is_away:
                 closing.join(_CLOSE_S)
+                if self._asking is not None:
+                    self._asking.join(_EVERY_S)
 
     def abandon(self) -> None:
         """Close the consumer because of a fault; others of the partitions may have done it."""
@@ -336,8 +362,7 @@ class PartitionReader:
             queued_max_messages_kbytes=self._r.buffer_kib,
             reconnect_backoff_max_ms=2000,
             # A broker that hangs keeps its connections: it is away once it left a request unanswered so long.
-            # It tries twice, and says so some seconds later: it is taken for away after half of the time.
-            socket_timeout_ms=int(1000 * min(30.0, max(1.0, self._r.down_after_s / 6))),
+            socket_timeout_ms=int(1000 * self._patience_s),
         )
         fixed = {
             "group.id": self._r.group or NO_GROUP,
@@ -383,6 +408,7 @@ class PartitionReader:
         return True
 
     def _route(self, messages: list[Any]) -> None:
+        self._heard += bool(messages)
         for message in messages:
             inbox = self._inboxes.get((message.topic(), message.partition()))
             error = message.error()
@@ -441,12 +467,7 @@ class PartitionReader:
         elif error.code() in _OF_THE_GROUP:
             self._on_group_error(error)
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - its public name
-            self._begin(
-                "no broker answers",
-                f"no broker of {self._where} has answered for {self._r.down_after_s:g} s; "
-                "check that Kafka runs and is reachable; the position is kept, a restart goes on from it",
-                pauses=True,
-            )
+            self._begin_absence()
 
     def _on_group_error(self, error: Any) -> None:
         if self._r.group is not None and not self._group_warned:
@@ -472,6 +493,14 @@ class PartitionReader:
         self._missed = 0
         self._r.on_trouble(self._where, text)
         _log.warning("%s: %s, waiting up to %g s", self._where, text, self._r.down_after_s)
+
+    def _begin_absence(self) -> None:
+        self._begin(
+            NO_ANSWER,
+            f"no broker of {self._where} has answered for {self._r.down_after_s:g} s; "
+            "check that Kafka runs and is reachable; the position is kept, a restart goes on from it",
+            pauses=True,
+        )
 
     def _is_over(self, trouble: _Trouble) -> None:
         _log.warning("%s: Kafka answers again (%s)", self._where, trouble.text)
@@ -511,6 +540,43 @@ class PartitionReader:
         since = self._r.outage.begin(trouble.since) if trouble.pauses else trouble.since
         if time.monotonic() - since > self._r.down_after_s:
             self._fail(StayedAwayFault(trouble.stayed))
+
+    def _ask_now_and_then(self) -> None:
+        """Ask, in a thread of its own, whether the cluster is there, and the leader of each partition."""
+        if self._asking is None:
+            if time.monotonic() < self._ask_due:
+                return
+            asked = (list(self._inboxes), self._heard)
+            self._asking = threading.Thread(target=self._ask, args=asked, name="recstream-ask", daemon=True)
+            self._asking.start()
+            return
+        if self._asking.is_alive():
+            return
+        self._asking, silence, self._silence = None, self._silence, None
+        self._ask_due = time.monotonic() + self._patience_s
+        if silence is None:
+            return
+        if silence.of_leader:
+            self._begin(silence.of_leader, f"{silence.of_leader}; waited for {self._r.down_after_s:g} s")
+        elif silence.heard == self._heard:
+            self._begin_absence()
+
+    def _ask(self, parts: Sequence[tuple[str, int]], heard: int) -> None:
+        r, names = self._r, sorted({topic for topic, _ in parts})
+        try:
+            found = topics(r.bootstrap, names, client=r.client, timeout_s=self._patience_s)
+        except NoAnswerFault:
+            self._silence = _Silence(heard, "")
+            return
+        except KafkaFault:
+            return  # an answer, too; what it means the consumer hears
+        there = [part for part in parts if part[0] in found and part[1] in found[part[0]].partitions]
+        try:
+            offset_bounds(r.bootstrap, there, client=r.client, timeout_s=self._patience_s)
+        except NoAnswerFault as fault:
+            self._silence = _Silence(heard, f"{fault}")
+        except KafkaFault:
+            return
 
     def _look(self, parts: Mapping[tuple[str, int], str], trouble: _Trouble) -> None:
         """Look up the topics, in a thread of its own: the worker must not block."""

@@ -93,7 +93,10 @@ class KafkaSettings(Section):
         'ts=<Unix seconds or RFC 3339>, or offsets={"<topic>/<partition>": <offset>, ...}.',
     )
     poll_max: int = Field(
-        default=1000, ge=1, le=1_000_000, description="Records taken from one partition at once."
+        default=1000,
+        ge=1,
+        le=1_000_000,
+        description="Records taken from one partition at once; 8 MiB at most.",
     )
     delivery_timeout_s: PositiveSeconds = Field(
         default=30.0,

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -98,6 +99,7 @@ class ReadingOptions:
     down_after_s: float
     outage: Outage
     buffer_kib: int
+    """Bounds what is fetched ahead, what has arrived and is not taken, and what a partition gives at once."""
     before_ms: int | None
     """Records at or after this time are dropped."""
 
@@ -107,6 +109,7 @@ class Inbox:
 
     __slots__ = (
         "arrived",
+        "bytes",
         "emitted",
         "epoch",
         "high",
@@ -138,6 +141,8 @@ class Inbox:
         """Offset after the last record, as far as it is known."""
         self.arrived: list[Any] = []
         """Messages, ends of the partition (messages with an error), and losses, in their order."""
+        self.bytes = 0
+        """Size of the values that have arrived."""
         self.in_vain = 0
         self.is_held_back = False
         self.is_assigned = False
@@ -147,6 +152,16 @@ class Inbox:
     def key(self) -> tuple[str, int]:
         """Topic and number."""
         return self.part.topic, self.part.partition
+
+    def take(self, records: int, size: int) -> list[Any]:
+        """Take the first so many that have arrived, or fewer: of several, so many bytes at most."""
+        count = min(records, len(self.arrived))
+        if self.bytes > size:
+            sizes = accumulate(_size_of(one) for one in self.arrived[:count])
+            count = max(1, sum(1 for total in sizes if total <= size))
+        taken, self.arrived = self.arrived[:count], self.arrived[count:]
+        self.bytes = self.bytes - sum(map(_size_of, taken)) if self.arrived else 0
+        return taken
 
     def start(self) -> TopicPartition:
         """Where the consumer goes on, checked against the leader's epochs where one is known."""
@@ -181,8 +196,9 @@ class PartitionReader:
     """Polls one consumer for all its partitions, without blocking; each takes what is its own.
 
     * Whichever partition is asked first polls: `due` is when it has to. Until `awake` none needs to be asked.
-    * Buffers are bounded: without room nothing is polled, unless partitions do not take what they have though
-      others were asked several times. These are held back (paused in the consumer), and do not stop the rest.
+    * Buffers are bounded, by records and by bytes: without room nothing is polled, unless partitions do not
+      take what they have though others were asked several times. These are held back (paused in the
+      consumer), and do not stop the rest.
     * A cluster that hangs or is away is waited for: all partitions are paused, and go on when the topics are
       known to be the ones that were read. So is a right that was taken away, and a leader that lacks.
     * Now and then the cluster is asked whether it is there, and the leader of each partition: of one that
@@ -201,8 +217,10 @@ class PartitionReader:
         self._room = options.poll_max
         """Most records that may have arrived and not been taken. While the job catches up it makes a list for
         each user of a micro-batch: of few partitions, each may give all that it is allowed to."""
+        self._room_bytes = 1024 * options.buffer_kib
         self._held = 0
         """Arrived and not taken, of partitions that are not held back."""
+        self._held_bytes = 0
         self._consumer: Any = None
         self._mirror = GroupMirror(options.group)
         self._pause_s = options.idle_s
@@ -285,12 +303,13 @@ class PartitionReader:
             self._lock.release()
 
     def take(self, inbox: Inbox) -> list[Any]:
-        """Take what has arrived of a partition, ``poll_max`` at most."""
+        """Take what has arrived of a partition, ``poll_max`` and ``buffer_kib`` at most."""
         with self._lock:
-            most = self._r.poll_max
-            taken, inbox.arrived = inbox.arrived[:most], inbox.arrived[most:]
+            before = inbox.bytes
+            taken = inbox.take(self._r.poll_max, self._room_bytes)
             if not inbox.is_held_back:
                 self._held -= len(taken)
+                self._held_bytes -= before - inbox.bytes
             elif not inbox.arrived:
                 inbox.is_held_back = False
                 if not self._is_paused and self._consumer is not None:
@@ -312,6 +331,7 @@ class PartitionReader:
             self._gone.pop(inbox.key, None)
             if not inbox.is_held_back:
                 self._held -= len(inbox.arrived)
+                self._held_bytes -= inbox.bytes
             self._new = [other for other in self._new if other is not inbox]
             self._set_pause()
             if self._inboxes:
@@ -393,7 +413,7 @@ class PartitionReader:
 
     def _has_room(self, asker: Inbox) -> bool:
         """Whether more may arrive; if it is for partitions that do not take theirs, hold these back."""
-        if self._held < self._room:
+        if self._held < self._room and self._held_bytes < self._room_bytes:
             asker.in_vain = 0
             return True
         asker.in_vain += 1
@@ -404,6 +424,7 @@ class PartitionReader:
         for inbox in full:
             inbox.is_held_back = True
             self._held -= len(inbox.arrived)
+            self._held_bytes -= inbox.bytes
         self._consumer.pause([inbox.part for inbox in full])
         return True
 
@@ -424,9 +445,12 @@ class PartitionReader:
                 inbox.next, inbox.epoch = offset + 1, epoch_of(message)
             elif message.offset() > inbox.next:  # behind markers of transactions
                 inbox.next, inbox.epoch = message.offset(), None
+            size = len(message)
             inbox.arrived.append(message)
+            inbox.bytes += size
             if not inbox.is_held_back:
                 self._held += 1
+                self._held_bytes += size
             if self._trouble is not None and self._trouble.is_refusal:
                 self._is_over(self._trouble)
 
@@ -670,6 +694,11 @@ class PartitionReader:
             if lag != inbox.lag:
                 inbox.lag = lag
                 self._r.on_lag(inbox.name, lag)
+
+
+def _size_of(arrived: Any) -> int:
+    """Bytes of what has arrived."""
+    return 0 if isinstance(arrived, Loss) else len(arrived)
 
 
 def epoch_of(message: Any) -> int | None:

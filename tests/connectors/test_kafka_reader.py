@@ -94,7 +94,8 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Build:
         options = ReadingOptions(
             bootstrap="127.0.0.1:1",
             client=None,
-            group=None,
+            group="g",
+            mirrors=False,
             stopping=never,
             on_lag=None,
             on_epoch=None,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +16,12 @@ from bytewax.inputs import StatefulSourcePartition
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import NewTopic
 
-from recstream.connectors.base import never
+from recstream.config import Settings
+from recstream.connectors.base import ReadOptions, never
 from recstream.connectors.kafka.admin import Watermarks, watermarks
 from recstream.connectors.kafka.bounds import Position
 from recstream.connectors.kafka.client import KafkaFault, KafkaSettingsFault, StayedAwayFault
+from recstream.connectors.kafka.connector import KafkaConnector
 from recstream.connectors.kafka.positions import TopicPositions
 from recstream.connectors.kafka.read import read_topic
 from recstream.connectors.kafka.source import KafkaSource
@@ -148,6 +152,38 @@ def test_no_right_on_any_group_is_needed_to_read(secure_kafka: ApacheKafka) -> N
             part.close()
     finally:
         kafka.revoke("Read", "Describe", topics=["ungrouped"])
+
+
+def test_who_neither_joins_nor_commits_names_the_group_of_the_settings_and_needs_no_right_on_it(
+    secure_kafka: ApacheKafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    kafka = secure_kafka
+    kafka.create("named", partitions=2)
+    fill(kafka.bootstrap, "named", 20)
+    kafka.grant("Read", "Describe", topics=["named"])
+    client = {**kafka.client(), "debug": "cgrp"}
+    chosen: dict[str, object] = {"kafka.bootstrap": kafka.secure, "kafka.group": "ours"}
+    chosen |= {f"kafka.client.{name}": value for name, value in client.items()}
+    connector = KafkaConnector(Settings.load(None, {}, chosen).options_of("kafka"))
+    stored: dict[str, Position] = {}
+    try:
+        with caplog.at_level(logging.DEBUG):
+            assert len(list(connector.records("kafka:named"))) == 20
+            source = connector.source("kafka:named", ReadOptions(stop="end"))
+            for name in source.list_parts():
+                part = source.build_part("in", name, None)
+                with pytest.raises(StopIteration):
+                    wait(lambda part=part: not part.next_batch() and False)  # type: ignore[misc]
+                stored[name] = part.snapshot()
+                part.close()
+            for _ in range(2):
+                found = connector.positions("kafka:named", stored)
+                assert [(one.position, one.trouble) for one in found] == [(20, ""), (0, "")]
+                connector.source("kafka:named", ReadOptions(positions=list(stored.values()))).list_parts()
+        assert set(re.findall(r'Group "([^"]*)"', caplog.text)) == {"ours"}
+        assert "may not be mirrored" not in caplog.text, "nobody wanted to"
+    finally:
+        kafka.revoke("Read", "Describe", topics=["named"])
 
 
 def test_a_group_that_may_not_be_used_is_named_and_reading_goes_on(

@@ -391,12 +391,13 @@ def watermarks(
     parts: Iterable[tuple[str, int]],
     *,
     client: Mapping[str, str] | None = None,
+    group: str = NO_GROUP,
     timeout_s: float = 10.0,
 ) -> dict[tuple[str, int], Watermarks]:
     """First offset held and next offset to be written, of each partition.
 
     The high one is what a fetch reports, not the answer to ListOffsets: Tansu's counts the last batch
-    of records as one record.
+    of records as one record. ``group`` is named only.
     """
     asked = [TopicPartition(topic, number) for topic, number in parts]
     if not asked:
@@ -407,7 +408,7 @@ def watermarks(
     ours = client_config(
         bootstrap,
         client,
-        group_id=NO_GROUP,
+        group_id=group,
         fetch_wait_max_ms=10,
         queued_max_messages_kbytes=1024,
     )

@@ -126,7 +126,7 @@ NO_ANSWER: Final = "no broker answers"
 """What is said of a cluster that is away."""
 
 NO_GROUP: Final = "recstream-no-group"
-"""librdkafka wants a group name even from a reader that never joins or commits."""
+"""librdkafka wants a group name even from a reader that never joins or commits: this, where none is set."""
 
 _SECRET_WORDS: Final = ("password", "secret", "token", "key.pem", "jaas", "oauthbearer.config")
 

@@ -87,7 +87,8 @@ class KafkaConnector(Connector):
             chosen.bootstrap,
             [self.name_of(address)],
             client=chosen.client,
-            group=chosen.group if options.is_live else None,
+            group=chosen.group,
+            mirrors=options.is_live,
             poll_max=chosen.poll_max,
             down_after_s=chosen.down_after_s,
             start=options.start,
@@ -139,7 +140,13 @@ class KafkaConnector(Connector):
     ) -> Iterator[StoredRecord]:
         chosen, topic = self._kafka, self.name_of(address)
         found = read_topic(
-            chosen.bootstrap, topic, start=start, follow=follow, idle_s=idle_s, client=chosen.client
+            chosen.bootstrap,
+            topic,
+            start=start,
+            follow=follow,
+            idle_s=idle_s,
+            client=chosen.client,
+            group=chosen.group,
         )
         return (StoredRecord(f"{topic}/{one.partition}:{one.offset}", one.value, one.key) for one in found)
 

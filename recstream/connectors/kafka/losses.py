@@ -59,6 +59,7 @@ def find_losses(
     asked: Mapping[tuple[str, int], tuple[int, int | None]],
     *,
     client: Mapping[str, str] | None,
+    group: str = NO_GROUP,
     timeout_s: float,
 ) -> dict[tuple[str, int], Loss]:
     """Ask the leaders what is lost of partitions, by position and leader epoch of the record before it.
@@ -69,14 +70,16 @@ def find_losses(
     Raises:
         KafkaFault: no answer came.
     """
-    marks = watermarks(bootstrap, asked, client=client, timeout_s=timeout_s)
+    marks = watermarks(bootstrap, asked, client=client, group=group, timeout_s=timeout_s)
     losses = {part: loss_in(position, marks[part]) for part, (position, _) in asked.items()}
     known = {
         part: (position, epoch)
         for part, (position, epoch) in asked.items()
         if epoch is not None and position > marks[part].low
     }
-    for part, other in _first_others(bootstrap, known, client=client, timeout_s=timeout_s).items():
+    for part, other in _first_others(
+        bootstrap, known, client=client, group=group, timeout_s=timeout_s
+    ).items():
         position, cut = known[part][0], max(other, marks[part].low)
         losses[part] = Loss(position, cut, is_cut=True) if cut < position else Loss(position, position)
     return losses
@@ -87,13 +90,14 @@ def _first_others(
     asked: Mapping[tuple[str, int], tuple[int, int]],
     *,
     client: Mapping[str, str] | None,
+    group: str,
     timeout_s: float,
 ) -> dict[tuple[str, int], int]:
     """Where a consumer goes on that has read up to a position: where the logs part, if they do."""
     if not asked:
         return {}
     ours = client_config(
-        bootstrap, client, group_id=NO_GROUP, fetch_wait_max_ms=10, queued_max_messages_kbytes=1024
+        bootstrap, client, group_id=group, fetch_wait_max_ms=10, queued_max_messages_kbytes=1024
     )
     fixed = {"enable.auto.commit": False, "enable.partition.eof": True, "auto.offset.reset": "earliest"}
     try:

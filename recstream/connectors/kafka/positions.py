@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, TopicPartition
@@ -155,7 +156,9 @@ class TopicPositions:
             and stored[name]["identity"] == topic.identity(number)
         }
         asked = {(self._topic, number): one["read"] for number, one in same.items() if asks and "read" in one}
-        losses = find_losses(self._bootstrap, asked, client=self._client, timeout_s=_ANSWER_S)
+        losses = find_losses(
+            self._bootstrap, asked, client=self._client, group=self._group, timeout_s=_ANSWER_S
+        )
         found = {}
         for number, one in same.items():
             cuts = list(one.get("cuts", ()))
@@ -167,8 +170,8 @@ class TopicPositions:
         return found
 
     def _marks(self, topic: Topic, *, in_full: bool = True) -> dict[int, Watermarks]:
-        ask = watermarks if in_full else offset_bounds
         parts = [(self._topic, number) for number in topic.partitions]
+        ask = partial(watermarks, group=self._group) if in_full else offset_bounds
         marks = ask(self._bootstrap, parts, client=self._client, timeout_s=_ANSWER_S)
         return {number: mark for (_, number), mark in marks.items()}
 

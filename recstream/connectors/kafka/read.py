@@ -45,8 +45,9 @@ def read_topic(
     idle_s: float | None = None,
     timeout_s: float | None = None,
     client: Mapping[str, str] | None = None,
+    group: str = NO_GROUP,
 ) -> Iterator[TopicRecord]:
-    """Read all partitions, each in its order, without a group and without leaving a trace.
+    """Read all partitions, each in its order, without leaving a trace. ``group`` is named only.
 
     ``start`` holds from this call on, not from the first ``next()``.
     Ends after the record for which ``until`` is true, after ``idle_s`` without a record, after
@@ -56,10 +57,12 @@ def read_topic(
         KafkaFault: no such topic, or Kafka does not let us read it.
     """
     found = required_topics(bootstrap, [topic], "Read", client=client)[topic]
-    marks = watermarks(bootstrap, [(topic, number) for number in found.partitions], client=client)
+    marks = watermarks(
+        bootstrap, [(topic, number) for number in found.partitions], client=client, group=group
+    )
     ours = client_config(bootstrap, client, fetch_wait_max_ms=10, fetch_queue_backoff_ms=20)
     fixed = {
-        "group.id": NO_GROUP,
+        "group.id": group,
         "enable.auto.commit": False,
         "enable.partition.eof": True,
         "auto.offset.reset": "earliest",

@@ -17,7 +17,6 @@ from recstream.connectors.kafka.admin import Topic, offset_bounds, topics
 from recstream.connectors.kafka.client import (
     AWAY,
     NO_ANSWER,
-    NO_GROUP,
     PASSING,
     KafkaFault,
     NoAnswerFault,
@@ -86,7 +85,9 @@ class ReadingOptions:
 
     bootstrap: str
     client: Mapping[str, str] | None
-    group: str | None
+    group: str
+    """Consumer group to name; used where positions are mirrored to it."""
+    mirrors: bool
     stopping: Callable[[], bool]
     on_lag: Callable[[str, int], None] | None
     on_epoch: Callable[[], None] | None
@@ -222,7 +223,7 @@ class PartitionReader:
         """Arrived and not taken, of partitions that are not held back."""
         self._held_bytes = 0
         self._consumer: Any = None
-        self._mirror = GroupMirror(options.group)
+        self._mirror = GroupMirror(options.group if options.mirrors else None)
         self._pause_s = options.idle_s
         self._pause = timedelta(seconds=options.idle_s)
         self._tick_due = 0.0
@@ -385,7 +386,7 @@ class PartitionReader:
             socket_timeout_ms=int(1000 * self._patience_s),
         )
         fixed = {
-            "group.id": self._r.group or NO_GROUP,
+            "group.id": self._r.group,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "enable.partition.eof": True,
@@ -494,7 +495,7 @@ class PartitionReader:
             self._begin_absence()
 
     def _on_group_error(self, error: Any) -> None:
-        if self._r.group is not None and not self._group_warned:
+        if self._r.mirrors and not self._group_warned:
             self._group_warned = True
             _log.warning(
                 "group=%s: %s: positions may not be mirrored to it; reading goes on",
@@ -664,6 +665,7 @@ class PartitionReader:
                 r.bootstrap,
                 {part: (position, epoch) for part, (position, epoch, _) in asked.items()},
                 client=r.client,
+                group=r.group,
                 timeout_s=_LOOK_S,
             )
         except KafkaFault as fault:

@@ -22,7 +22,7 @@ from recstream.connectors.kafka.bounds import (
     read_since,
     stop_offset,
 )
-from recstream.connectors.kafka.client import KafkaFault, NoAnswerFault, Outage, StayedAwayFault
+from recstream.connectors.kafka.client import NO_GROUP, KafkaFault, NoAnswerFault, Outage, StayedAwayFault
 from recstream.connectors.kafka.losses import find_losses, loss_fault
 from recstream.connectors.kafka.partition import KafkaPartition
 from recstream.connectors.kafka.reader import PartitionReader, ReadingOptions
@@ -63,7 +63,7 @@ class KafkaSource(RecordSource[Position]):
     * Positions are mirrored to consumer group ``group`` for lag tools, at most once a second and only
       once the *next* snapshot is asked for, by when bytewax has closed the epoch of the earlier one;
       bytewax tells nobody when it has committed, so the mirror is never read back. A clean stop
-      leaves it at the last snapshot.
+      leaves it at the last snapshot. Without ``mirrors`` the group is only named, as the client wants it.
     * ``on_lag(name, lag)`` is called at most once a second with how many offsets a partition is behind.
     * ``on_epoch()`` is called with each snapshot.
     * Where records are gone between a position and the first that is held, or the log was cut before it, the
@@ -98,6 +98,7 @@ class KafkaSource(RecordSource[Position]):
         start: Bound = "earliest",
         stop: Bound | None = None,
         group: str | None = None,
+        mirrors: bool = True,
         client: Mapping[str, str] | None = None,
         stopping: Callable[[], bool] = never,
         on_lag: Callable[[str, int], None] | None = None,
@@ -129,7 +130,8 @@ class KafkaSource(RecordSource[Position]):
         self._reading = ReadingOptions(
             bootstrap=bootstrap,
             client=client,
-            group=group,
+            group=NO_GROUP if group is None else group,
+            mirrors=mirrors and group is not None,
             stopping=stopping,
             on_lag=on_lag,
             on_epoch=on_epoch,
@@ -269,7 +271,9 @@ class KafkaSource(RecordSource[Position]):
             self._bootstrap, self._topics, "Read", client=self._client, timeout_s=timeout_s
         )
         parts = [(name, number) for name in self._topics for number in found[name].partitions]
-        marks = watermarks(self._bootstrap, parts, client=self._client, timeout_s=timeout_s)
+        marks = watermarks(
+            self._bootstrap, parts, client=self._client, group=self._reading.group, timeout_s=timeout_s
+        )
         times: dict[tuple[str, int], int] = {}
         if isinstance(self._start, At):
             times = offsets_at(
@@ -291,7 +295,9 @@ class KafkaSource(RecordSource[Position]):
             if (newest := read_since(position, cuts[identity])) is not None:
                 read[identity] = max(read.get(identity, newest), newest)
         asked = {part: read[identity] for part, identity in identities.items() if identity in read}
-        losses = find_losses(self._bootstrap, asked, client=self._client, timeout_s=timeout_s)
+        losses = find_losses(
+            self._bootstrap, asked, client=self._client, group=self._reading.group, timeout_s=timeout_s
+        )
         for part, loss in losses.items():
             if loss.is_cut:
                 _log.warning(

@@ -261,6 +261,9 @@ class Connector(ABC):
         with an empty text once it answers."""
         self.on_throttled: Callable[[str, float], None] = unthrottled
         """Called by sinks with a place and each time, in seconds, for which it holds them back."""
+        self.process = 0
+        """Number of this process among those that run a dataflow together."""
+        self.processes = 1
 
     @property
     def patience_s(self) -> float:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeAlias
 
-__all__ = ["SLICE_S", "Background", "Later", "Work", "at_once"]
+__all__ = ["AFTER_BARRIER_S", "SLICE_S", "Background", "Later", "Work", "at_once"]
 
 SLICE_S: Final = 0.002
 """Seconds of work done together in the worker's thread that can wait: an event that comes meanwhile does."""
+
+AFTER_BARRIER_S: Final = 0.05
+"""Seconds after a barrier in which nothing is done that can wait: events came meanwhile, and wait for it."""
 
 Work: TypeAlias = Callable[[], object]
 Later: TypeAlias = Callable[[Work], None]
@@ -35,6 +39,7 @@ class Background:
     """
 
     def __init__(self) -> None:
+        self._is_awaited = threading.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="background")
         self._under_way: list[Future[object]] = []
 
@@ -47,6 +52,15 @@ class Background:
         """Have the work done after that given before."""
         self._under_way.append(self._thread.submit(work))
 
+    def run_after_barrier(self, work: Work) -> None:
+        """As `run`, when the events that a barrier has held up should have their lists, or somebody waits."""
+
+        def later() -> None:
+            self._is_awaited.wait(2 * AFTER_BARRIER_S)
+            work()
+
+        self.run(later)
+
     def check(self) -> None:
         """Raise the error of work that has failed, if any has."""
         while self._under_way and self._under_way[0].done():
@@ -58,5 +72,9 @@ class Background:
         Raises:
             Exception: the error of work that has failed.
         """
-        while self._under_way:
-            self._under_way.pop(0).result()
+        self._is_awaited.set()
+        try:
+            while self._under_way:
+                self._under_way.pop(0).result()
+        finally:
+            self._is_awaited.clear()

@@ -65,7 +65,7 @@ class Checkpoint:
                 self._meters.add("flushed_rows", rows, table=table)
             self._freezer.at_barrier()
             if self._maintain is not None and (is_last or self.upkeep.is_idle):
-                self.upkeep.run(self._maintain)
+                self.upkeep.run_after_barrier(self._maintain)
         if is_last:
             self.upkeep.wait()
 
@@ -76,7 +76,7 @@ class Checkpoint:
             self.background.wait()
             return at_once
         self.background.check()
-        return self.background.run if self.background.is_idle else None
+        return self.background.run_after_barrier if self.background.is_idle else None
 
     def next_seq(self) -> int:
         """Give a number greater than all before: the steady clock in ns, strictly growing. For any thread."""

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
-from recstream.dataflow.background import SLICE_S
+from recstream.dataflow.background import AFTER_BARRIER_S, SLICE_S
 from recstream.dataflow.catalogue_replica import CatalogueReplica
 from recstream.dataflow.checkpoint import Checkpoint
 from recstream.dataflow.events import EventApplication
@@ -41,8 +41,6 @@ X = TypeVar("X")
 
 _AFTER_EVENTS_S: Final = 0.005
 """Seconds after a micro-batch in which nothing is done that can wait: its lists are made and sent first."""
-_AFTER_BARRIER_S: Final = 0.05
-"""As `_AFTER_EVENTS_S`, at most, after a barrier: until the epoch is committed no event is read."""
 
 
 class PerWorker(Generic[X]):
@@ -157,6 +155,8 @@ class Worker:
         self._has_leader = False
         self._spare_from = float("-inf")
         """Steady clock from which on there is time for what can wait."""
+        self._caught_up_from = float("-inf")
+        """As `_spare_from`, with events at hand: before it there are those that a barrier has held up."""
 
     def own_shard(self, shard: int, barrier: int | None) -> None:
         """Note that this worker owns a user shard, and its last committed ``barrier`` (None: there is none).
@@ -224,9 +224,9 @@ class Worker:
         touched = dict.fromkeys(looked_at)
         for user_id in looked_at:
             done.settle(user_id, self.waiting.settle(user_id))
-        self.learner.begin()
         steady = self.steady()
-        has_time = bool(batches) or steady >= self._spare_from
+        has_time = steady >= (self._caught_up_from if batches else self._spare_from)
+        self.learner.begin(has_time=has_time or self.rules.in_order)
         if batches and not self.rules.in_order:
             self.replica.note_events()
             self._spare_from = steady + _AFTER_EVENTS_S
@@ -274,7 +274,7 @@ class Worker:
         due, all of it when the sources end (`is_ending`).
         """
         self.outbox.drop_confirmed()
-        self._spare_from = self.steady() + _AFTER_BARRIER_S
+        self._spare_from = self._caught_up_from = self.steady() + AFTER_BARRIER_S
         self.checkpoint.flush(turn=self.turn, is_last=self.is_ending)
 
     def _note_order(self, batches: Sequence[EventBatch]) -> None:

@@ -78,6 +78,7 @@ class OnlineLearner:
         self._offered = 0
         self._began = clock()
         self._left_s = _SAVED_S
+        self._has_time = True
         self.repeats = 0.0
         """Share of engagements, lately, with items that the user had engaged with before."""
 
@@ -103,8 +104,12 @@ class OnlineLearner:
         for of in self._of:
             of.clear()
 
-    def begin(self) -> None:
-        """Begin a micro-batch: a share of the time since the last one may be spent on learning."""
+    def begin(self, *, has_time: bool = True) -> None:
+        """Begin a micro-batch: a share of the time since the last one may be spent on learning.
+
+        Without ``has_time`` not in this one, whose events have waited already.
+        """
+        self._has_time = has_time
         now = self._clock()
         if self._rules.time_share is not None:
             self._left_s = min(self._left_s + self._rules.time_share * (now - self._began), _SAVED_S)
@@ -131,7 +136,7 @@ class OnlineLearner:
             return False
         self._offered += 1
         examples = self._recommender.model.examples
-        if self._left_s <= 0.0 or self._offered % self._every(examples):
+        if not self._has_time or self._left_s <= 0.0 or self._offered % self._every(examples):
             return False
         if before_learning is not None:
             before_learning()

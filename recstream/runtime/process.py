@@ -55,7 +55,13 @@ def main() -> int:
     from recstream.dataflow.graph import recommend_flow
     from recstream.runtime.wiring import Wiring
 
-    wiring = Wiring(settings, stop=stop, maintains=process_id == 0)
+    wiring = Wiring(
+        settings,
+        stop=stop,
+        maintains=process_id == 0,
+        process=process_id,
+        processes=len(addresses),
+    )
     if settings.run.metrics_port:
         try:
             wiring.meters.serve(

@@ -195,7 +195,10 @@ class Wiring:
         maintains: bool = True,
         create: bool = True,
         alone: bool | None = None,
+        process: int = 0,
+        processes: int = 1,
     ) -> None:
+        """Open nothing yet; it is for number ``process`` of so many that run a dataflow together."""
         self.settings = settings
         self.stop = Stop() if stop is None else stop
         self.meters = PrometheusMeters()
@@ -203,6 +206,8 @@ class Wiring:
         self._maintains = maintains
         self._create = create
         self._alone = alone
+        self._process = process
+        self._processes = processes
         self._lock = threading.RLock()
         self._connectors: dict[str, Connector] = {}
 
@@ -406,6 +411,7 @@ class Wiring:
             made = self._connectors[scheme] = connector_for(address, self.settings.options_of)
             made.on_trouble = self.health.report
             made.on_throttled = self._count_throttled
+            made.process, made.processes = self._process, self._processes
         return self._connectors[scheme]
 
     def _count_throttled(self, place: str, seconds: float) -> None:

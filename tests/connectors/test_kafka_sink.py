@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -39,8 +40,15 @@ Run = Callable[..., None]
 
 def _flow(messages: list[Message], sink: KafkaSink) -> Dataflow:
     df = Dataflow("sink")
-    op.output("out", op.input("in", df, TestingSource(messages, batch_size=50)), sink)
+    sent = op.input("in", df, TestingSource(messages, batch_size=50))
+    op.output("out", op.key_on("key", sent, lambda one: repr(one.key)), sink)
     return df
+
+
+def _write(writer: TopicWriter, messages: list[Message]) -> None:
+    """Send, and wait until all is confirmed."""
+    writer.write_batch(messages)
+    writer.snapshot()
 
 
 def test_keys_values_headers_and_tombstones_arrive(
@@ -80,9 +88,9 @@ def test_a_large_message_passes_and_a_too_large_one_is_an_error(
 ) -> None:
     name = topic("out")
     writer = TopicWriter(broker.bootstrap, name, timeout_s=30.0, down_after_s=30.0)
-    writer.write_batch([Message(b"k", bytes(5_000_000))])
-    with pytest.raises(DeliveryError, match=r"1 of 2 messages refused.*max\.message\.bytes"):
-        writer.write_batch([Message(b"k", bytes(9_000_000)), Message(b"k", b"small")])
+    _write(writer, [Message(b"k", bytes(5_000_000))])
+    with pytest.raises(DeliveryError, match=r"1 messages refused, 2 unconfirmed.*max\.message\.bytes"):
+        _write(writer, [Message(b"k", bytes(9_000_000)), Message(b"k", b"small")])
     writer.close()
 
 
@@ -95,7 +103,7 @@ def test_a_queue_that_is_full_is_waited_for(broker: EmbeddedBroker, topic: Topic
         timeout_s=30.0,
         down_after_s=30.0,
     )
-    writer.write_batch([Message(None, b"%d" % i) for i in range(500)])
+    _write(writer, [Message(None, b"%d" % i) for i in range(500)])
     assert len(list(read_topic(broker.bootstrap, name, start="earliest", follow=False))) == 500
 
 
@@ -112,14 +120,14 @@ def test_a_broker_that_goes_while_writing_is_waited_for_and_then_a_fault(blow: s
             down_after_s=1.5,
             on_trouble=lambda place, trouble: told.append((place, trouble)),
         )
-        writer.write_batch([Message(b"k", b"before")])
+        _write(writer, [Message(b"k", b"before")])
         assert own.pid is not None
         threads = list(Path(f"/proc/{own.pid}/task").glob("*/stat"))
         os.kill(own.pid, blow)
         while blow is signal.SIGSTOP and any(") T " not in thread.read_text() for thread in threads):
             time.sleep(0.001)  # threads stop one by one, and one of them might still answer
         with pytest.raises(StayedAwayFault, match=r"topic 'out'.*check that Kafka runs") as caught:
-            writer.write_batch([Message(b"k", b"x" * 100)] * 100)
+            _write(writer, [Message(b"k", b"x" * 100)] * 100)
         assert caught.value.was_waited_for
         assert told[0] == (f"topic 'out' at {own.bootstrap}", "no broker answers")
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301 - our own bytes
@@ -238,14 +246,43 @@ def test_what_is_refused_has_the_time_of_a_broker_that_is_away_anew_after_each_c
 def test_nothing_of_a_key_overtakes_what_was_refused() -> None:
     """What follows it is sent again, too; messages without a key have no order."""
     keys = [b"a", b"b", b"a", None, b"b", None, b"a"]
-    items = [Message(key, b"%d" % at) for at, key in enumerate(keys)]
-    sending = _Sending(items, lambda _: None)
-    answers = [sending.answer_to(at, 1) for at in range(len(items))]
+    sending = _Sending(lambda _: None)
+    sent = sending.add([Message(key, b"%d" % at) for at, key in enumerate(keys)])
+    answers = [sending.hand_over(one) for one in sent]
     for at in (0, 1, 4, 5, 6):
         answers[at](None, None)
     answers[2](KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), None)
     answers[3](KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), None)
-    assert [one.value for one in sending.left()] == [b"2", b"3", b"6"]
+    assert [one.value for one in sending.take_left()] == [b"2", b"3", b"6"]
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"a", b"b", None]), st.booleans(), st.booleans())), st.randoms())
+def test_what_is_left_is_what_did_not_arrive_and_what_follows_it(
+    sent: list[tuple[bytes | None, bool, bool]], order: random.Random
+) -> None:
+    """Of messages sent over several batches, in whatever order the answers come; some are not answered."""
+    arrived: list[int] = []
+    sending = _Sending(arrived.append)
+    answers = []
+    for at, (key, is_answered, is_refused) in enumerate(sent):
+        (one,) = sending.add([Message(key, b"%d" % at)])
+        answers.append((sending.hand_over(one), is_answered, is_refused))
+    order.shuffle(answers)
+    for answer, is_answered, is_refused in answers:
+        if is_answered:
+            answer(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED) if is_refused else None, None)
+    lacks = [not is_answered or is_refused for _, is_answered, is_refused in sent]
+    wanted = [
+        at
+        for at, (key, _, _) in enumerate(sent)
+        if lacks[at] or (key is not None and any(lacks[k] for k in range(at) if sent[k][0] == key))
+    ]
+    assert len(arrived) == lacks.count(False)
+    assert len(sending) == (len(sent) - lacks.index(True) if any(lacks) else 0)
+    assert sending.open_bytes == sum(
+        len(key or b"") + len(b"%d" % at) for at, (key, is_answered, _) in enumerate(sent) if not is_answered
+    )
+    assert [int(one.value or b"") for one in sending.take_left()] == wanted
 
 
 @given(st.lists(st.integers(1, 10_000_000) | st.none(), max_size=200))
@@ -266,7 +303,57 @@ def test_few_bytes_are_on_their_way_to_a_broker_that_throttles(steps: list[int |
 def test_a_missing_topic_is_a_fault_at_start(broker: EmbeddedBroker) -> None:
     sink = KafkaSink(broker.bootstrap, "never-made", timeout_s=30.0, down_after_s=30.0)
     with pytest.raises(KafkaSettingsFault, match=r"no topic \['never-made'\]; create it"):
-        sink.build("out", 0, 1)
+        sink.list_parts()
+
+
+@pytest.mark.parametrize("before", [1, 3])
+@pytest.mark.parametrize("now", [1, 2, 3])
+def test_any_number_of_processes_goes_on_after_any_other(
+    broker: EmbeddedBroker, topic: Topics, before: int, now: int
+) -> None:
+    """Bytewax wants each part of which it has a state, in one process, and finds parts by their place."""
+    name = topic("out")
+
+    def sinks(processes: int) -> list[KafkaSink]:
+        return [
+            KafkaSink(
+                *(broker.bootstrap, name),
+                timeout_s=30.0,
+                down_after_s=30.0,
+                process=process,
+                processes=processes,
+            )
+            for process in range(processes)
+        ]
+
+    stored = {sorted(sink.list_parts())[0] for sink in sinks(before)}
+    again = sinks(now)
+    listed = [sink.list_parts() for sink in again]
+    every = sorted(part for parts in listed for part in parts)
+    assert len(every) == len(set(every)), "each in one process"
+    assert stored <= set(every)
+    for sink, parts in zip(again, listed, strict=True):
+        own = every[sink.part_fn("u1")]
+        assert own in parts, "messages stay in their process"
+        writers = [sink.build_part("out", part, None) for part in parts if part in stored or part == own]
+        assert sum(isinstance(writer, TopicWriter) for writer in writers) == 1
+        for writer in writers:
+            writer.close()
+
+
+def test_what_was_written_is_confirmed_at_the_end_of_the_epoch_only(
+    broker: EmbeddedBroker, topic: Topics
+) -> None:
+    """No list waits for the confirmation of the one before it."""
+    writer = TopicWriter(
+        *(broker.bootstrap, topic("out")), timeout_s=30.0, down_after_s=30.0, linger_ms=60_000.0
+    )
+    writer.write_batch([Message(b"k", b"1")])
+    writer.write_batch([Message(b"k", b"2")])
+    assert len(writer._sending) == 2
+    writer.snapshot()
+    assert len(writer._sending) == 0
+    writer.close()
 
 
 def test_settings_that_are_refused_do_not_show_secrets() -> None:
@@ -284,9 +371,9 @@ def test_settings_that_are_refused_do_not_show_secrets() -> None:
 def test_reading_from_the_end_sees_what_comes_after_the_call(broker: EmbeddedBroker, topic: Topics) -> None:
     name = topic("out", partitions=2)
     writer = TopicWriter(broker.bootstrap, name, timeout_s=30.0, down_after_s=30.0)
-    writer.write_batch([Message(b"%d" % i, b"old") for i in range(20)])
+    _write(writer, [Message(b"%d" % i, b"old") for i in range(20)])
     records = read_topic(broker.bootstrap, name, timeout_s=10, until=lambda r: r.value == b"last")
-    writer.write_batch([Message(b"k", b"new"), Message(b"k", b"last"), Message(b"k", b"later")])
+    _write(writer, [Message(b"k", b"new"), Message(b"k", b"last"), Message(b"k", b"later")])
     assert [r.value for r in records] == [b"new", b"last"]
 
 

@@ -193,6 +193,7 @@ def test_a_tombstone_is_empty_bytes_and_comes_with_its_key(
     writer = TopicWriter(broker.bootstrap, name, timeout_s=30.0, down_after_s=30.0)
     nulls = [Message(b"i1", None), Message(None, None)]
     writer.write_batch([Message(b"i1", b"{}"), *nulls, Message(b"i2", b"")])
+    writer.snapshot()
     batches = read(_source(broker.bootstrap, [name], stop="end"))
     assert [r[2] for r in _rows(batches)] == [b"{}", b"", b"", b""]
     found = {offset: key for batch in batches for offset, key in batch.tombstones.items()}

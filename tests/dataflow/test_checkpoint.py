@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from recstream.dataflow.background import Background
 from recstream.dataflow.model_state.session_index import SESSIONS
 from tests.support.builders import WorkerHarness, event
 
@@ -98,6 +99,21 @@ def test_at_the_end_all_is_written_before_the_barrier_is_done() -> None:
         harness.worker.flush()
         assert {row.tick for row in harness.statistics.rows.values()} == {24.0}
     assert any(name.startswith(SESSIONS) for name in harness.models.rows)
+
+
+def test_what_is_written_later_begins_when_events_that_waited_have_their_lists(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or as soon as somebody waits for it: the end does."""
+    monkeypatch.setattr("recstream.dataflow.background.AFTER_BARRIER_S", 30.0)
+    background, done = Background(), threading.Event()
+    background.run_after_barrier(done.set)
+    assert not done.wait(0.05)
+    background.wait()
+    assert done.is_set()
+    background.run_after_barrier(done.clear)
+    background.wait()
+    assert not done.is_set()
 
 
 @pytest.mark.parametrize("ending", [False, True])

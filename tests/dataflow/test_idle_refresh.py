@@ -20,7 +20,7 @@ from recstream.records.arrays import Vector
 from recstream.records.event import Event
 from recstream.records.transport import shard_of
 from tests.support.builders import Clock, WorkerHarness, arrived, decoded, event, item_row
-from tests.support.rules import idle_refresh_rules, ranking_rules
+from tests.support.rules import idle_refresh_rules, learning_rules, ranking_rules
 
 ITEMS = [f"i{k}" for k in range(6)]
 DAY = 86_400.0
@@ -156,6 +156,24 @@ def test_lists_that_events_ask_for_come_first_and_alone_unless_others_waited_for
         found.append([query.trigger for query in step.queries].count("drift"))
     assert found[:9] == [0] * 9
     assert max(found) > 0
+
+
+def test_events_that_a_barrier_held_up_come_before_lists_and_lessons_that_can_wait() -> None:
+    harness = bench_of(hot_users=1000, learning=learning_rules(all_of=1e9))
+    for turn, since_barrier in enumerate((0.001, 60.0)):
+        first = 100 * turn
+        played(harness, event(1.0 + first, "view", "i0", offset=first))
+        played(harness, *views("i5", 12, first=first + 2))
+        harness.clock.now += 2.0  # nothing was made for so long that a list is, though others are due
+        harness.worker.flush()
+        harness.worker.checkpoint.background.wait()
+        harness.clock.now += since_barrier
+        learned = harness.worker.recommender.model.examples
+        step, _ = played(harness, event(50.0 + first, "view", f"i{1 + turn}", offset=first + 50))
+        made = [query.trigger for query in step.queries]
+        has_learned = harness.worker.recommender.model.examples > learned
+        assert ("drift" in made, has_learned) == (since_barrier > 1.0, since_barrier > 1.0), made
+        assert "event" in made
 
 
 @pytest.mark.parametrize(("list_s", "most"), [(0.0, 16), (0.0005, 4), (0.0011, 1), (0.1, 1)])

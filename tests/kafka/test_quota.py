@@ -32,6 +32,7 @@ def test_a_quota_makes_writing_slow_and_nothing_else(kafka: ApacheKafka) -> None
     )
     sent = [Message(b"u%d" % number, os.urandom(5_000)) for number in range(100)]
     writer.write_batch(sent)
+    writer.snapshot()
     writer.close()
     assert sum(held) > 2
     assert any("throttled by the broker" in one for one in told)

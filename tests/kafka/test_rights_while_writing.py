@@ -19,6 +19,12 @@ def messages(name: str, count: int) -> list[Message]:
     return [Message(b"u%d" % (number % 7), b"%s %d" % (name.encode(), number)) for number in range(count)]
 
 
+def write(writer: TopicWriter, sent: list[Message]) -> None:
+    """Send, and wait until all is confirmed."""
+    writer.write_batch(sent)
+    writer.snapshot()
+
+
 def by_key(all_of_them: list[Message]) -> dict[bytes | None, list[bytes | None]]:
     found: dict[bytes | None, list[bytes | None]] = {}
     for one in all_of_them:
@@ -48,9 +54,9 @@ def test_a_right_that_is_taken_away_and_given_back(secure_kafka: ApacheKafka, ot
             down_after_s=120.0,
             on_trouble=lambda _, trouble: told.append(trouble),
         )
-        writer.write_batch(before)
+        write(writer, before)
         secure_kafka.revoke("Write", topics=[topic])
-        writing = threading.Thread(target=writer.write_batch, args=[after], daemon=True)
+        writing = threading.Thread(target=write, args=[writer, after], daemon=True)
         writing.start()
         wait_until(lambda: any("no right to write" in one for one in told), "refused")
         assert writing.is_alive()
@@ -74,5 +80,5 @@ def test_a_right_that_stays_away_is_a_fault_that_names_it(secure_kafka: ApacheKa
         secure_kafka.secure, topic, client=secure_kafka.client(), timeout_s=30.0, down_after_s=2.0
     )
     with pytest.raises(StayedAwayFault, match=f"no right to write .*--operation Write --topic {topic}"):
-        writer.write_batch(messages("never", 5))
+        write(writer, messages("never", 5))
     writer.close()  # bytewax closes it then, and a panic within a panic would abort the process

@@ -195,8 +195,13 @@ def around_what_leaves(orders: Orders) -> None:
         if items:
             orders.at(f"{name}.before")
         original(writer, items)
-        if items:
-            orders.at(f"{name}.confirmed")
+
+    @wrap(TopicWriter, "snapshot")
+    def _(original: Any, writer: Any) -> None:
+        name = names.get(writer._topic, "sessions")
+        orders.at(f"{name}.unconfirmed")
+        original(writer)
+        orders.at(f"{name}.confirmed")
 
     @wrap(TopicWriter, "_produce")
     def _(original: Any, writer: Any, *args: Any) -> bool:
@@ -308,6 +313,7 @@ POINTS: Final = (
     "lists.half",
     "lists.produced",
     "lists.inside",
+    "lists.unconfirmed",
     "lists.confirmed",
     "dead_letters.before",
     "dead_letters.produced",
@@ -368,6 +374,9 @@ def without_confirmation() -> None:
     def _(_original: Any, writer: Any, items: Any) -> None:
         for item in items:
             writer._producer.produce(writer._topic, item.value, item.key, headers=list(item.headers))
+
+    @wrap(TopicWriter, "snapshot")
+    def _(_original: Any, _writer: Any) -> None: ...
 
 
 def without_the_outbox() -> None:

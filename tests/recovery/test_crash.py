@@ -21,7 +21,7 @@ pytestmark = pytest.mark.kafka
 SHORT = (
     Kill("unsent.refusal"),
     Kill("users.between"),
-    Kill("lists.half"),
+    Kill("lists.unconfirmed"),
     Kill("unsent.list"),
     Kill("random", then="supervised"),
     Kill("supervisor"),

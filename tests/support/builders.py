@@ -241,8 +241,9 @@ class WorkerHarness:
         replica.statistics.count(list(interactions), ticks_each=replica.ticks_each)
 
     def flush(self) -> None:
-        """The checkpoint at the barrier, and all that it begins."""
+        """The checkpoint at the barrier, and all that it begins; no event has come meanwhile."""
         self.worker.flush()
+        self.worker._caught_up_from = float("-inf")
         self.worker.checkpoint.background.wait()
         self.worker.checkpoint.upkeep.wait()
 

@@ -127,6 +127,8 @@ class KafkaConnector(Connector):
             on_trouble=self.on_trouble,
             on_throttled=self.on_throttled,
             outage=self._outage,
+            process=self.process,
+            processes=self.processes,
         )
 
     @override

@@ -1,14 +1,15 @@
-"""A topic out: every message confirmed by the broker before the epoch may commit."""
+"""A topic out: messages leave at once; the broker has confirmed all of them before the epoch may commit."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, NoReturn
 
-from bytewax.outputs import DynamicSink, StatelessSinkPartition
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from confluent_kafka import KafkaError, KafkaException, Producer
 from typing_extensions import override
 
@@ -38,6 +39,9 @@ _log = logging.getLogger(__name__)
 
 COMPRESSION: Final = "zstd"
 """How messages are compressed where ``kafka.client`` does not say: lists are a fifth of their size then."""
+LINGER_MS: Final = 0.2
+"""Milliseconds that a message waits for others to go with it."""
+_MOST_PROCESSES: Final = 1024
 _RIGHTS: Final = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED})
 """Errors of a right to write that lacks; the second when no topic may be written."""
 _TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
@@ -126,45 +130,70 @@ class _Window:
         self.size, self._confirmed = self.LEAST, 0
 
 
-class _Sending:
-    """What becomes of messages that are sent together. ``on_confirmed`` is told the size of each."""
+class _Sent:
+    """A message on its way."""
 
-    def __init__(self, items: list[Message], on_confirmed: Callable[[int], None]) -> None:
-        self._items = items
+    __slots__ = ("is_confirmed", "message", "size")
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self.size = len(message.key or b"") + len(message.value or b"")
+        self.is_confirmed = False
+
+
+class _Sending:
+    """What becomes of the messages of an epoch. ``on_confirmed`` is told the size of each that arrives."""
+
+    def __init__(self, on_confirmed: Callable[[int], None]) -> None:
         self._on_confirmed = on_confirmed
-        self._is_confirmed = bytearray(len(items))
+        self._sent: deque[_Sent] = deque()
         self.errors: list[Any] = []
         """Of messages, or of the producer."""
         self.open_bytes = 0
-        """Size of the messages that are on their way."""
+        """Size of the messages that are handed over and not answered."""
 
-    def answer_to(self, at: int, size: int) -> Callable[[Any, object], None]:
-        """What takes the answer to a message."""
+    def __len__(self) -> int:
+        """Messages that are not known to have arrived, and those behind the first of them."""
+        return len(self._sent)
+
+    def add(self, messages: Sequence[Message]) -> list[_Sent]:
+        """Take in messages that are to be sent."""
+        added = [_Sent(one) for one in messages]
+        self._sent.extend(added)
+        return added
+
+    def hand_over(self, one: _Sent) -> Callable[[Any, object], None]:
+        """Note that the producer has a message; gives what takes the answer to it."""
+        self.open_bytes += one.size
 
         def report(error: Any, _message: object) -> None:
-            self.open_bytes -= size
+            self.open_bytes -= one.size
             if error is not None:
                 self.errors.append(error)
                 return
-            self._is_confirmed[at] = 1
-            self._on_confirmed(size)
+            one.is_confirmed = True
+            while self._sent and self._sent[0].is_confirmed:
+                self._sent.popleft()
+            self._on_confirmed(one.size)
 
         return report
 
-    def left(self) -> list[Message]:
-        """Those to be sent again, in their order: not confirmed, or behind such a one with the same key."""
+    def take_left(self) -> list[Message]:
+        """Take out those to be sent again, in their order: not confirmed, or behind such a one of the key."""
         left: list[Message] = []
         keys: set[bytes] = set()
-        for item, is_confirmed in zip(self._items, self._is_confirmed, strict=True):
-            if not is_confirmed or item.key in keys:
-                left.append(item)
-                if item.key is not None:
-                    keys.add(item.key)
+        for one in self._sent:
+            message = one.message
+            if not one.is_confirmed or message.key in keys:
+                left.append(message)
+                if message.key is not None:
+                    keys.add(message.key)
+        self._sent.clear()
         return left
 
 
 class _Patience:
-    """How long a write waits for the next confirmation.
+    """How long a writer waits for the next confirmation.
 
     A broker that answers has ``timeout_s`` for it, from the end of the time for which it throttles. One that
     gives no answer, or does not let us in, is away and is waited for ``down_after_s``, whatever was sent: a
@@ -196,12 +225,17 @@ class _Patience:
         self._throttled_until = throttled_until
         self._now = now
         self._confirmed = 0
-        self._since = self._due = now()
         self._say_due = now() + _SAY_S
-        self._refused_since: float | None = None
-        self._is_late = False
+        self.is_late = False
+        """Whether it was said that something is wrong."""
+        self.begin()
         self.away = ""
         """Why the broker counts as away; empty when it does not."""
+
+    def begin(self) -> None:
+        """Note that something is sent while nothing was on its way."""
+        self._since = self._due = self._now()
+        self._refused_since: float | None = None
 
     @property
     def limit_s(self) -> float:
@@ -233,7 +267,7 @@ class _Patience:
         if self._refused_since is None:
             self._refused_since = self._since
             _log.warning("%s: %s, waiting up to %g s", self._where, why, self._down_after_s)
-        self._is_late = True
+        self.is_late = True
         self._report(self._where, why)
         return self._since - self._refused_since < self._down_after_s
 
@@ -241,29 +275,29 @@ class _Patience:
         """Note that a confirmation came."""
         if self.away:
             _log.warning("%s: Kafka answers again", self._where)
-        if self._is_late:
+        if self.is_late:
             self._report(self._where, "")
-        self._is_late, self.away = False, ""
+        self.is_late, self.away = False, ""
         self._outage.end()
 
     def _while_throttled(self) -> None:
         if self._now() < self._due:
             return
         self._due = self._now() + _QUIET_S
-        self._is_late, self.away = True, ""
+        self.is_late, self.away = True, ""
         self._report(
             self._where, "throttled by the broker, for which we write more than a quota of its allows"
         )
         if self._now() >= self._say_due:
             self._say_due = self._now() + _SAY_S
             _log.warning(
-                "%s: throttled by the broker (a quota): %d messages of this write are confirmed so far",
+                "%s: throttled by the broker (a quota): %d messages are confirmed so far",
                 self._where,
                 self._confirmed,
             )
 
     def _look(self, quiet_s: float) -> None:
-        was_away, self._is_late = self.away, True
+        was_away, self.is_late = self.away, True
         self.away = self._ask(min(_ASK_S, max(self._down_after_s - quiet_s, 0.1)))
         if self.away:
             self._report(self._where, self.away)
@@ -277,8 +311,11 @@ class _Patience:
         self._report(self._where, f"nothing confirmed for {quiet_s:.0f} s" if quiet_s > _LATE_S else "")
 
 
-class TopicWriter(StatelessSinkPartition[Message]):
-    """One idempotent producer (``acks=all``); :meth:`write_batch` returns when all is confirmed.
+class TopicWriter(StatefulSinkPartition[Message, None]):
+    """One idempotent producer (``acks=all``); :meth:`snapshot` returns when all is confirmed. No state.
+
+    What is refused for a reason that may pass, such as a right that was taken away, is sent again, in its
+    order, and all behind it that has the same key.
 
     Raises:
         KafkaFault: settings are refused, or Kafka is out of reach.
@@ -293,7 +330,7 @@ class TopicWriter(StatelessSinkPartition[Message]):
         down_after_s: float,
         client: Mapping[str, str] | None = None,
         compression: str = COMPRESSION,
-        linger_ms: float = 2.0,
+        linger_ms: float = LINGER_MS,
         on_trouble: Callable[[str, str], None] = untold,
         on_throttled: Callable[[str, float], None] = unthrottled,
         outage: Outage | None = None,
@@ -304,8 +341,6 @@ class TopicWriter(StatelessSinkPartition[Message]):
         self._client = client
         self._timeout_s = timeout_s
         self._down_after_s = down_after_s
-        self._on_trouble = on_trouble
-        self._outage = Outage() if outage is None else outage
         self._window = _Window()
         self._confirmed = 0
 
@@ -314,6 +349,16 @@ class TopicWriter(StatelessSinkPartition[Message]):
             on_throttled(topic, seconds)
 
         self._throttle = _Throttle(throttled)
+        self._patience = _Patience(
+            self._where,
+            timeout_s=timeout_s,
+            down_after_s=down_after_s,
+            ask=self._trouble,
+            report=on_trouble,
+            outage=Outage() if outage is None else outage,
+            throttled_until=lambda: self._throttle.until,
+        )
+        self._sending = _Sending(self._on_confirmed)
         ours = client_config(
             bootstrap,
             client,
@@ -341,34 +386,34 @@ class TopicWriter(StatelessSinkPartition[Message]):
 
     @override
     def write_batch(self, items: list[Message]) -> None:
-        """Send all and wait for every delivery report.
-
-        What is refused for a reason that may pass, such as a right that was taken away, is sent again, in its
-        order, and all behind it that has the same key.
+        """Send all; waits only for room on the way, and where something was refused.
 
         Raises:
             DeliveryError: some were refused, or not confirmed in time by a broker that answers.
             StayedAwayFault: no broker has answered, or let us write, for ``down_after_s``.
         """
-        if not items:
+        if not self._sending:
+            self._patience.begin()
+        self._send(items)
+        if self._sending.errors:
+            self.snapshot()
+
+    @override
+    def snapshot(self) -> None:
+        """Wait until the broker has confirmed all that was written.
+
+        Raises:
+            DeliveryError, StayedAwayFault: as `write_batch`.
+        """
+        if not self._sending and not self._patience.is_late:
             return
-        self._confirmed = 0
-        patience = _Patience(
-            self._where,
-            timeout_s=self._timeout_s,
-            down_after_s=self._down_after_s,
-            ask=self._trouble,
-            report=self._on_trouble,
-            outage=self._outage,
-            throttled_until=lambda: self._throttle.until,
-        )
-        left = items
-        while left:
-            sending = self._send(left, patience)
-            left = sending.left()
-            if left:
-                self._on_refusal(sending.errors, len(items), len(left), patience)
-        patience.end()
+        while self._sending:
+            self._settle()
+            if left := self._sending.take_left():
+                self._on_refusal(self._sending.errors, len(left))
+            self._sending.errors = []
+            self._send(left)
+        self._patience.end()
 
     @override
     def close(self) -> None:
@@ -381,67 +426,68 @@ class TopicWriter(StatelessSinkPartition[Message]):
         except KafkaException as err:
             raise bad_settings(err, self._client) from None
 
-    def _send(self, items: list[Message], patience: _Patience) -> _Sending:
-        """Send until all is answered, or until one is refused: then without those behind it."""
-        sending = _Sending(items, self._on_confirmed)
-
-        def check() -> None:
-            if not patience.lasts(self._confirmed):
-                self._give_up(sending, len(items), patience)
-
+    def _send(self, items: Sequence[Message]) -> None:
+        """Hand all to the producer, or those before one that is refused."""
         try:
-            for at, item in enumerate(items):
-                while sending.open_bytes >= self._window.size or not self._produce(item, sending, at):
+            for one in self._sending.add(items):
+                while self._sending.open_bytes >= self._window.size or not self._produce(one):
                     self._producer.poll(_QUIET_S)
-                    check()
+                    self._check()
                 self._producer.poll(0)
-                if sending.errors:
+                if self._sending.errors:
                     break
-            while self._producer.flush(_QUIET_S):
-                check()
         except KafkaException as err:  # the producer is beyond repair
-            sending.errors.append(err.args[0])
-        return sending
+            self._sending.errors.append(err.args[0])
+        self._check()
 
-    def _produce(self, item: Message, sending: _Sending, at: int) -> bool:
+    def _settle(self) -> None:
+        """Wait until all that was handed over is answered."""
+        try:
+            while self._producer.flush(_QUIET_S):
+                self._check()
+        except KafkaException as err:
+            self._sending.errors.append(err.args[0])
+
+    def _check(self) -> None:
+        if self._sending and not self._patience.lasts(self._confirmed):
+            self._give_up()
+
+    def _produce(self, one: _Sent) -> bool:
         """Hand one message to the producer; False when its queue is full."""
-        size = len(item.key or b"") + len(item.value or b"")
+        key, value, headers = one.message
         try:
             self._producer.produce(
                 self._topic,
-                key=item.key,
-                value=item.value,
-                headers=list(item.headers),
-                on_delivery=sending.answer_to(at, size),
+                key=key,
+                value=value,
+                headers=list(headers),
+                on_delivery=self._sending.hand_over(one),
             )
         except BufferError:
+            self._sending.open_bytes -= one.size
             return False
         except KafkaException as err:  # too large, not allowed, or the producer is beyond repair
-            sending.errors.append(err.args[0])
-        else:
-            sending.open_bytes += size
+            self._sending.open_bytes -= one.size
+            self._sending.errors.append(err.args[0])
         return True
 
     def _on_confirmed(self, size: int) -> None:
         self._confirmed += 1
         self._window.confirm(size)
 
-    def _on_refusal(self, errors: list[Any], sent: int, lacking: int, patience: _Patience) -> None:
+    def _on_refusal(self, errors: list[Any], lacking: int) -> None:
         """Wait before what was refused is sent again; raise where that does not help, or it took too long."""
         telling = [error for error in errors if error.code() not in _BEYOND_REPAIR] or errors
         first = next((error for error in telling if not _may_pass(error)), telling[0])
         why = self._reason(first)
         if not _may_pass(first):
             kind = TooLargeError if first.code() in _TOO_LARGE else DeliveryError
-            msg = (
-                f"{self._where}: {len(telling)} of {sent} messages refused, {lacking} unconfirmed; "
-                f"first error: {why}"
-            )
+            msg = f"{self._where}: {len(telling)} messages refused, {lacking} unconfirmed; first error: {why}"
             raise kind(msg)
-        if not patience.bears(why):
+        if not self._patience.bears(why):
             msg = (
-                f"{self._where}: {lacking} of {sent} messages unconfirmed, refused for "
-                f"{self._down_after_s:g} s: {why}; {_RESTART}"
+                f"{self._where}: {lacking} messages unconfirmed, refused for {self._down_after_s:g} s: "
+                f"{why}; {_RESTART}"
             )
             raise StayedAwayFault(msg)
         if any(error.fatal() or error.code() in _BEYOND_REPAIR for error in errors):
@@ -476,8 +522,9 @@ class TopicWriter(StatelessSinkPartition[Message]):
                 return NO_ANSWER if passes(error) else ""
         return ""
 
-    def _give_up(self, sending: _Sending, sent: int, patience: _Patience) -> NoReturn:
-        lacking, errors = len(sending.left()), sending.errors
+    def _give_up(self) -> NoReturn:
+        errors, patience = self._sending.errors, self._patience
+        lacking = len(self._sending.take_left())
         self._discard()
         if patience.away:
             why = (
@@ -485,11 +532,11 @@ class TopicWriter(StatelessSinkPartition[Message]):
                 if patience.away == NO_ANSWER
                 else f"for {patience.limit_s:g} s {patience.away}"
             )
-            msg = f"{self._where}: {lacking} of {sent} messages unconfirmed, {why}; {_RESTART}"
+            msg = f"{self._where}: {lacking} messages unconfirmed, {why}; {_RESTART}"
             raise StayedAwayFault(msg)
         first = f"first error: {self._reason(errors[0])}" if errors else _MEND
         msg = (
-            f"{self._where}: {len(errors)} of {sent} messages refused, {lacking} unconfirmed after "
+            f"{self._where}: {len(errors)} messages refused, {lacking} unconfirmed after "
             f"{patience.limit_s:g} s; {first}"
         )
         raise DeliveryError(msg)
@@ -500,19 +547,37 @@ def _may_pass(error: Any) -> bool:
     return error.code() in _RIGHTS or error.code() in _PURGED or passes(error)
 
 
-class KafkaSink(DynamicSink[Message]):
-    """Writes messages to one topic; one producer for each worker.
+class _Unused(StatefulSinkPartition[Message, None]):
+    """What an earlier run wrote to, which had more processes."""
 
-    ``write_batch`` blocks until the broker has confirmed every message, so no epoch commits before its
-    messages are safe; after a crash the last epoch is sent again. While confirmations come there is no limit
-    of time: a broker that answers has ``timeout_s`` for the next one, from when it no longer throttles
-    (``on_throttled`` is told of each time, in seconds). One that is away, or refuses for a reason that may
-    pass, is waited for ``down_after_s``, and ``on_trouble`` is told of it (see `Connector`). ``outage`` is
-    shared with others who use the cluster. A null value is a tombstone. Client settings pass through, but for
-    ``acks``, ``enable.idempotence`` and ``message.timeout.ms``, which carry the guarantee.
+    @override
+    def write_batch(self, items: list[Message]) -> None:
+        msg = "messages for a process that there is not"
+        raise AssertionError(msg)
+
+    @override
+    def snapshot(self) -> None:
+        return None
+
+
+class KafkaSink(FixedPartitionedSink[Message, None]):
+    """Writes messages to one topic; one producer for each process of a dataflow.
+
+    ``write_batch`` sends and does not wait; at the end of the epoch ``snapshot`` returns when the broker has
+    confirmed every message, so no epoch commits before its messages are safe; after a crash the last epoch
+    is sent again. While confirmations come there is no limit of time: a broker that answers has ``timeout_s``
+    for the next one, from when it no longer throttles (``on_throttled`` is told of each time, in seconds).
+    One that is away, or refuses for a reason that may pass, is waited for ``down_after_s``, and
+    ``on_trouble`` is told of it (see `Connector`). ``outage`` is shared with others who use the cluster. A
+    null value is a tombstone. Client settings pass through, but for ``acks``, ``enable.idempotence`` and
+    ``message.timeout.ms``, which carry the guarantee.
+
+    A part is a process, by its number (``process`` of so many ``processes``): messages stay in the process
+    that made them. Bytewax wants every part of which it has a state, so each process has the parts of others
+    that an earlier run may have had; nothing is written to those.
 
     Raises:
-        KafkaSettingsFault: when bytewax builds it and the topic does not exist.
+        KafkaSettingsFault: when bytewax lists the parts and the topic does not exist.
         KafkaFault: Kafka is out of reach then.
     """
 
@@ -525,10 +590,12 @@ class KafkaSink(DynamicSink[Message]):
         down_after_s: float,
         client: Mapping[str, str] | None = None,
         compression: str = COMPRESSION,
-        linger_ms: float = 2.0,
+        linger_ms: float = LINGER_MS,
         on_trouble: Callable[[str, str], None] = untold,
         on_throttled: Callable[[str, float], None] = unthrottled,
         outage: Outage | None = None,
+        process: int = 0,
+        processes: int = 1,
     ) -> None:
         self._bootstrap = bootstrap
         self._topic = topic
@@ -540,9 +607,31 @@ class KafkaSink(DynamicSink[Message]):
         self._on_trouble = on_trouble
         self._on_throttled = on_throttled
         self._outage = outage
+        self._process = process
+        self._processes = processes
+        self._open: TopicWriter | None = None
 
     @override
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> TopicWriter:
+    def list_parts(self) -> list[str]:
+        """Also connects: bytewax builds a part with its first message, which should not wait for that."""
+        if self._open is None:
+            self._open = self._writer()
+        return [_part(number) for number in range(self._process, _MOST_PROCESSES, self._processes)]
+
+    @override
+    def part_fn(self, item_key: str) -> int:
+        return self._process
+
+    @override
+    def build_part(
+        self, step_id: str, for_part: str, resume_state: None
+    ) -> StatefulSinkPartition[Message, None]:
+        if for_part != _part(self._process):
+            return _Unused()
+        made, self._open = self._open, None
+        return made or self._writer()
+
+    def _writer(self) -> TopicWriter:
         deadline = time.monotonic() + _SETTLE_S
         while True:
             try:
@@ -564,3 +653,8 @@ class KafkaSink(DynamicSink[Message]):
             on_throttled=self._on_throttled,
             outage=self._outage,
         )
+
+
+def _part(number: int) -> str:
+    """Name of a process's part; names sort by number."""
+    return f"{number:04}"

@@ -37,7 +37,9 @@ def by_key(all_of_them: list[Message]) -> dict[bytes | None, list[bytes | None]]
     [True, pytest.param(False, marks=pytest.mark.slow)],
     ids=["other topics may be written", "no topic may"],
 )
-def test_a_right_that_is_taken_away_and_given_back(secure_kafka: ApacheKafka, others: bool) -> None:
+def test_a_right_that_is_taken_away_and_given_back(
+    secure_kafka: ApacheKafka, others: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """Where no other topic may be written, the producer gets no id any more and is beyond repair."""
     topic, other = f"out-{uuid.uuid4().hex}", f"other-{uuid.uuid4().hex}"
     secure_kafka.create(topic, other)
@@ -65,6 +67,7 @@ def test_a_right_that_is_taken_away_and_given_back(secure_kafka: ApacheKafka, ot
         writing.join(60)
         assert not writing.is_alive()
         assert told[-1] == ""
+        assert caplog.text.count("Kafka answers again") == 1
         writer.close()
     finally:
         secure_kafka.revoke("Write", topics=granted)

@@ -247,9 +247,10 @@ class _Patience:
         until = self._throttled_until()
         is_throttled = self._now() < until
         if confirmed != self._confirmed:
-            self._confirmed, self._since, self._refused_since = confirmed, self._now(), None
+            self._confirmed, self._since = confirmed, self._now()
             if not is_throttled:
                 self.end()
+            self._refused_since = None
         if is_throttled:
             self._since = until
             self._while_throttled()
@@ -273,11 +274,11 @@ class _Patience:
 
     def end(self) -> None:
         """Note that a confirmation came."""
-        if self.away:
+        if self.away or self._refused_since is not None:
             _log.warning("%s: Kafka answers again", self._where)
         if self.is_late:
             self._report(self._where, "")
-        self.is_late, self.away = False, ""
+        self.is_late, self.away, self._refused_since = False, "", None
         self._outage.end()
 
     def _while_throttled(self) -> None:

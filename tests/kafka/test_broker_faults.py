@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.apache_kafka import ApacheKafka, BrokerProcess
-from tests.support.deployments import ITEMS, Deployment
+from tests.support.deployments import ITEMS, deployment_on
 from tests.support.live_jobs import LiveJob, live_job, wait_until
-from tests.support.logs import events, item
-from tests.support.topics import Reader, produce
-
-_numbers = itertools.count()
+from tests.support.logs import events
+from tests.support.topics import produce
 
 
 @pytest.fixture
@@ -25,20 +21,6 @@ def own() -> Iterator[ApacheKafka]:
     """One broker that may be stopped."""
     with ApacheKafka() as running:
         yield running
-
-
-@contextmanager
-def deployment_on(kafka: ApacheKafka, folder: Path) -> Iterator[Deployment]:
-    """New topics with items in them, and a reader of the lists."""
-    number = next(_numbers)
-    topics = {name: f"{name}-{number}" for name in ("events", "items", "lists", "dead-letters")}
-    kafka.create(*topics.values(), partitions=3)
-    produce(kafka.bootstrap, topics["items"], [item(number) for number in range(ITEMS)])
-    reader = Reader(kafka.bootstrap, topics["lists"])
-    try:
-        yield Deployment(kafka.bootstrap, folder, topics, reader)
-    finally:
-        reader.close()
 
 
 def restart(broker: BrokerProcess) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import re
 import shlex
-from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 from confluent_kafka.admin import (
-    AclBinding,
     AclBindingFilter,
     AclOperation,
     AclPermissionType,
@@ -26,13 +23,7 @@ from tests.support.kafka_commands import carry_out_mends
 from tests.support.topics import produce
 
 KINDS = ("events", "items", "lists", "dead_letter")
-_UPPER: Final = re.compile("(?<=[a-z])(?=[A-Z])")
 _numbers = itertools.count()
-
-
-def _acl(kind: ResourceType, name: str, operation: AclOperation) -> AclBinding:
-    user, literal, allow = f"User:{USER}", ResourcePatternType.LITERAL, AclPermissionType.ALLOW
-    return AclBinding(kind, name, literal, user, "*", operation, allow)
 
 
 class Job:
@@ -51,18 +42,6 @@ class Job:
         self.settings = Settings.load(None, {}, chosen)
         self.connector = KafkaConnector(self.settings.options_of("kafka"))
 
-    def grant(self, operation: str, *, topics: Collection[str] = (), groups: Collection[str] = ()) -> None:
-        """Give a right, without the seconds that Kafka's own program takes."""
-        kinds = {ResourceType.TOPIC: topics, ResourceType.GROUP: groups}
-        rights = [
-            _acl(kind, name, AclOperation[_UPPER.sub("_", operation).upper()])
-            for kind, names in kinds.items()
-            for name in names
-        ]
-        admin = self.kafka.admin()  # kept: its requests die with it
-        for done in admin.create_acls(rights).values():
-            done.result(10)
-
     def grant_what_is_said(self, findings: Iterable[Finding]) -> int:
         """Grant what commands for ``kafka-acls.sh`` would grant; gives how many there were."""
         lines = [
@@ -74,7 +53,7 @@ class Job:
             given = list(zip(words[6::2], words[7::2], strict=True))
             (operation,) = (value for option, value in given if option == "--operation")
             named = {kind: [value for option, value in given if option == kind] for kind, _ in given}
-            self.grant(operation, topics=named.get("--topic", ()), groups=named.get("--group", ()))
+            self.kafka.grant(operation, topics=named.get("--topic", ()), groups=named.get("--group", ()))
         return len(lines)
 
     def granted(self) -> set[tuple[str, AclOperation]]:
@@ -157,8 +136,8 @@ def test_what_doctor_prints_grants_all_that_lacks_and_no_more(
 
 
 def test_a_topic_that_can_be_seen_and_not_written_is_named_with_the_right(job: Job) -> None:
-    job.grant("Read", topics=job.reads, groups=[job.group])
-    job.grant("Describe", topics=job.writes)
+    job.kafka.grant("Read", topics=job.reads, groups=[job.group])
+    job.kafka.grant("Describe", topics=job.writes)
     found = job.findings()
     assert bad(found) == {f"topic {name}" for name in job.writes}
     for name in job.writes:
@@ -173,8 +152,8 @@ def test_a_start_is_refused_whichever_right_lacks(job: Job, lacking: str) -> Non
     """With its name, and the command: where all other rights are there."""
     reads = [name for name in job.reads if name != job.topics.get(lacking)]
     writes = [name for name in job.writes if name != job.topics.get(lacking)]
-    job.grant("Read", topics=reads, groups=[] if lacking == "group" else [job.group])
-    job.grant("Write", topics=writes)
+    job.kafka.grant("Read", topics=reads, groups=[] if lacking == "group" else [job.group])
+    job.kafka.grant("Write", topics=writes)
     resource, name = ("group", job.group) if lacking == "group" else ("topic", job.topics[lacking])
     operation = "Write" if name in job.writes else "Read"
     refusal = job.refusal()
@@ -184,7 +163,7 @@ def test_a_start_is_refused_whichever_right_lacks(job: Job, lacking: str) -> Non
 
 def test_a_topic_that_does_not_exist_is_told_from_one_that_may_not_be_seen(secure_kafka: ApacheKafka) -> None:
     gone = Job(secure_kafka, make=False)
-    gone.grant("Describe", topics=gone.writes)
+    gone.kafka.grant("Describe", topics=gone.writes)
     try:
         found = gone.findings()
         for name in gone.writes:
@@ -216,18 +195,18 @@ def test_a_command_needs_the_one_right_that_is_documented(
     produce(job.kafka.bootstrap, name, [b"{}"])
     with pytest.raises(ConnectorError, match=f"{right} on topic '{name}'"):
         command(job, f"kafka:{name}")
-    job.grant(right, topics=[name])
+    job.kafka.grant(right, topics=[name])
     command(job, f"kafka:{name}")
 
 
 def test_a_configuration_that_may_not_be_read_is_no_failure_and_is_said(job: Job) -> None:
-    job.grant("Read", topics=job.reads, groups=[job.group])
-    job.grant("Write", topics=job.writes)
+    job.kafka.grant("Read", topics=job.reads, groups=[job.group])
+    job.kafka.grant("Write", topics=job.writes)
     found = job.findings()
     assert bad(found) == set()
     for name in job.topics.values():
         assert "DescribeConfigs" in found[f"topic {name}"].detail
-    job.grant("DescribeConfigs", topics=list(job.topics.values()))
+    job.kafka.grant("DescribeConfigs", topics=list(job.topics.values()))
     assert "DescribeConfigs" not in str(job.findings())
 
 

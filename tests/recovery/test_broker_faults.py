@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import signal
 import socket
@@ -25,7 +24,7 @@ from recstream.records.bounds import Bound
 from recstream.runtime.positions import read_identities
 from tests.recovery.kafka_proxy import KafkaProxy
 from tests.support.deployments import ITEMS, Deployment
-from tests.support.live_jobs import LiveJob, live_job, wait_until
+from tests.support.live_jobs import LiveJob, live_job, probe, wait_until
 from tests.support.logs import Record, events, item, versions_after
 from tests.support.stored_users import stored_users
 from tests.support.topics import Reader, produce
@@ -88,19 +87,6 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port: int = taken.getsockname()[1]
         return port
-
-
-def probe(port: int, path: str) -> tuple[int, str]:
-    """Status and words of ``/healthz`` or ``/readyz``; 0 while nobody listens."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", f"/{path}")
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-    except OSError:
-        return 0, ""
-    finally:
-        connection.close()
 
 
 def hung(broker: EmbeddedBroker) -> int:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,10 +16,19 @@ from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, TypeVar
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+)
 from typing_extensions import Self
 
 from tests.support.ports import free_port
@@ -30,6 +40,7 @@ USER: Final = "rec"
 PASSWORD: Final = "pw1"  # noqa: S105 - of a broker that a test makes
 _CLUSTER_ID: Final = "cmVjc3RyZWFtLXRlc3QtMQ"
 _START_S: Final = 90.0
+_UPPER: Final = re.compile("(?<=[a-z])(?=[A-Z])")
 _PROGRAMS: Final = {
     "server": "kafka.Kafka",
     "storage": "kafka.tools.StorageTool",
@@ -72,6 +83,22 @@ def _run(program: str, *args: str) -> str:
         msg = f"{program} {args}: {done.stdout[-500:]}{done.stderr[-500:]}"
         raise RuntimeError(msg)
     return done.stdout
+
+
+_Acl = TypeVar("_Acl", AclBinding, AclBindingFilter)
+
+
+def _rights(
+    make: type[_Acl], operations: Collection[str], topics: Collection[str], groups: Collection[str]
+) -> list[_Acl]:
+    named = {ResourceType.TOPIC: topics, ResourceType.GROUP: groups}
+    literal, allow = ResourcePatternType.LITERAL, AclPermissionType.ALLOW
+    return [
+        make(kind, name, literal, f"User:{USER}", "*", AclOperation[_UPPER.sub("_", one).upper()], allow)
+        for kind, names in named.items()
+        for name in names
+        for one in operations
+    ]
 
 
 class BrokerProcess:
@@ -212,40 +239,17 @@ class ApacheKafka:
         """Run one of Kafka's own programs, such as ``acls`` or ``configs``; gives what it printed."""
         return _run(name, "--bootstrap-server", self.bootstrap.partition(",")[0], *args)
 
-    def grant(
-        self,
-        *operations: str,
-        topics: Collection[str] = (),
-        groups: Collection[str] = (),
-        cluster: bool = False,
-    ) -> None:
-        """Give the user of the secure listener rights."""
-        self._rights("--add", operations, topics, groups, cluster=cluster)
+    def grant(self, *operations: str, topics: Collection[str] = (), groups: Collection[str] = ()) -> None:
+        """Give the user of the secure listener rights, by Kafka's names such as ``DescribeConfigs``."""
+        admin = self.admin()  # kept: its requests die with it
+        for done in admin.create_acls(_rights(AclBinding, operations, topics, groups)).values():
+            done.result(10)
 
-    def revoke(
-        self,
-        *operations: str,
-        topics: Collection[str] = (),
-        groups: Collection[str] = (),
-        cluster: bool = False,
-    ) -> None:
-        """Take rights away that were granted in the same words."""
-        self._rights("--remove", operations, topics, groups, cluster=cluster)
-
-    def _rights(
-        self,
-        change: str,
-        operations: Collection[str],
-        topics: Collection[str],
-        groups: Collection[str],
-        *,
-        cluster: bool,
-    ) -> None:
-        words = [change, "--force", "--allow-principal", f"User:{USER}"]
-        words += [word for operation in operations for word in ("--operation", operation)]
-        words += [word for topic in topics for word in ("--topic", topic)]
-        words += [word for group in groups for word in ("--group", group)]
-        self.tool("acls", *words, *(["--cluster"] if cluster else []))
+    def revoke(self, *operations: str, topics: Collection[str] = (), groups: Collection[str] = ()) -> None:
+        """Take rights away that were granted."""
+        admin = self.admin()
+        for done in admin.delete_acls(_rights(AclBindingFilter, operations, topics, groups)).values():
+            done.result(10)
 
     def client(self, password: str = PASSWORD) -> dict[str, str]:
         """Client settings for `secure`."""

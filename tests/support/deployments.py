@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,15 @@ import orjson
 
 from recstream.metrics.accounting import merge_summaries
 from recstream.users.codec import UserRow
+from tests.support.apache_kafka import ApacheKafka
 from tests.support.commands import HASHING, recstream
 from tests.support.live_jobs import LiveJob, wait_until
-from tests.support.logs import Record, versions_after
+from tests.support.logs import Record, item, versions_after
 from tests.support.stored_users import assert_same_users, stored_users
 from tests.support.topics import Reader, produce
 
 ITEMS = 40
+_numbers = itertools.count()
 
 
 @dataclass
@@ -81,3 +85,17 @@ class Deployment:
         """What the last run says that it did."""
         paths = [self.state / "summaries" / f"{number}.json" for number in range(processes)]
         return merge_summaries([orjson.loads(path.read_bytes()) for path in paths])
+
+
+@contextmanager
+def deployment_on(kafka: ApacheKafka, folder: Path) -> Iterator[Deployment]:
+    """New topics with items in them, and a reader of the lists."""
+    number = next(_numbers)
+    topics = {name: f"{name}-{number}" for name in ("events", "items", "lists", "dead-letters")}
+    kafka.create(*topics.values(), partitions=3)
+    produce(kafka.bootstrap, topics["items"], [item(number) for number in range(ITEMS)])
+    reader = Reader(kafka.bootstrap, topics["lists"])
+    try:
+        yield Deployment(kafka.bootstrap, folder, topics, reader)
+    finally:
+        reader.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import signal
 import subprocess
 import time
@@ -74,6 +75,19 @@ def alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
+
+
+def probe(port: int, path: str) -> tuple[int, str]:
+    """Status and words of ``/healthz`` or ``/readyz``; 0 while nobody listens."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", f"/{path}")
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    except OSError:
+        return 0, ""
+    finally:
+        connection.close()
 
 
 def wait_until(fact: Callable[[], bool], what: Callable[[], str] | str, *, seconds: float = 60.0) -> None:

@@ -10,8 +10,10 @@ import pytest
 from recstream.connectors.kafka import reader
 from recstream.connectors.kafka.client import NoAnswerFault, Outage
 from recstream.connectors.kafka.earlier_run import committed_positions
-from tests.kafka.test_reading import fill, only, source_of, wait
+from recstream.connectors.kafka.source import KafkaSource
 from tests.support.apache_kafka import ApacheKafka
+from tests.support.live_jobs import wait_until
+from tests.support.topics import produce
 
 
 def test_a_consumer_is_not_waited_for_once_anybody_has_found_that_the_cluster_hangs(
@@ -21,9 +23,19 @@ def test_a_consumer_is_not_waited_for_once_anybody_has_found_that_the_cluster_ha
     monkeypatch.setattr(reader, "_CLOSE_S", 600.0)
     monkeypatch.setattr(reader, "_EVERY_S", 0.0)  # mirrors as often as it polls
     kafka.create("hanging", partitions=1)
-    fill(kafka.bootstrap, "hanging", 10)
+    produce(kafka.bootstrap, "hanging", [b"1"])
     outage = Outage()
-    part = only(source_of(kafka.bootstrap, "hanging", group="hanging", outage=outage))
+    source = KafkaSource(
+        kafka.bootstrap,
+        ["hanging"],
+        poll_max=100,
+        down_after_s=30.0,
+        skips_losses=False,
+        group="hanging",
+        outage=outage,
+    )
+    (name,) = source.list_parts()
+    part = source.build_part("in", name, None)
 
     def is_mirrored() -> bool:
         part.snapshot()
@@ -33,9 +45,9 @@ def test_a_consumer_is_not_waited_for_once_anybody_has_found_that_the_cluster_ha
         except NoAnswerFault:  # of a cluster's first group
             return False
 
-    wait(is_mirrored, seconds=60.0)
-    fill(kafka.bootstrap, "hanging", 10, first=10)
-    wait(lambda: part.next_batch() is not None and part.snapshot()["offset"] == 20)
+    wait_until(is_mirrored, "positions")
+    produce(kafka.bootstrap, "hanging", [b"2"])
+    wait_until(lambda: part.next_batch() is not None and part.snapshot()["offset"] == 2, "all records")
     kafka.brokers[0].freeze()
     try:
         part.snapshot()

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from recstream.config import Settings
 from recstream.metrics.accounting import merge_summaries
-from recstream.runtime.process import summary_path
+from recstream.runtime.process import command, summary_path
 
 __all__ = ["DataflowDiedError", "DataflowProcess", "MetricsSnapshot", "free_port"]
 
@@ -28,7 +28,7 @@ if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
 if os.getppid() != int(sys.argv[1]):
     os._exit(1)
-os.execv(sys.executable, [sys.executable, "-m", "recstream.runtime.process"])
+os.execv(sys.argv[2], sys.argv[2:])
 """
 _LOG_LINES: Final = 15
 """Last lines of the log that the message of an error contains."""
@@ -67,7 +67,7 @@ class MetricsSnapshot:
 
 
 class DataflowProcess:
-    """``python -m recstream.runtime.process`` with these settings, killed if this process dies."""
+    """One process of the live job with these settings, killed if this process dies."""
 
     def __init__(self, settings: Settings, log: Path) -> None:
         self._settings = settings
@@ -84,7 +84,7 @@ class DataflowProcess:
         """Start the process, from the main thread: it is killed when the thread that started it ends."""
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the command is ours
-                [sys.executable, "-c", _LIVES_WITH_PARENT, str(os.getpid())],
+                [sys.executable, "-I", "-S", "-c", _LIVES_WITH_PARENT, str(os.getpid()), *command()],
                 env=self._settings.environ_for_child(environ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

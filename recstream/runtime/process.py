@@ -1,4 +1,4 @@
-"""One process of the live job: ``python -m recstream.runtime.process``, started by the supervisor.
+"""One process of the live job, which the supervisor starts by `command`.
 
 It reads its settings from the environment alone, where the supervisor puts them.
 """
@@ -17,18 +17,36 @@ from typing import Final
 import orjson
 
 from recstream.config import ConfigError, Settings
-from recstream.runtime.lag_watch import LagWatch
+from recstream.runtime.periodic import PeriodicCall
 from recstream.runtime.positions import positions_dir
 from recstream.runtime.runner import prepare, run_flow
 from recstream.runtime.signals import Stop
-from recstream.runtime.upkeep import UpkeepThread
 
-__all__ = ["ADDRESSES", "PROCESS_ID", "main", "summary_path"]
+__all__ = ["ADDRESSES", "PROCESS_ID", "command", "main", "run", "summary_path"]
 
 PROCESS_ID = "RECSTREAM_PROCESS_ID"
 ADDRESSES = "RECSTREAM_ADDRESSES"
+_START: Final = (
+    "'recstream.runtime.process'; import sys; sys.path[:], sys.argv[1:] = sys.argv[1:], []; "
+    "from recstream.runtime.process import run; sys.exit(run())"
+)
+"""Begins with what ``ps`` is to show."""
 _SWITCH_S: Final = 0.0005
 """Seconds that a background thread may hold up the worker's, in place of Python's five milliseconds."""
+_UPKEEP_S: Final = 5.0
+"""Seconds between two looks at what the store needs."""
+_LAG_S: Final = 60.0
+"""Seconds between two looks at how much of what partitions hold is not read yet."""
+_LAG_END_S: Final = 1.0
+"""How long the end waits for such a look, which may wait for an answer."""
+
+
+def command() -> list[str]:
+    """What starts one. It imports from where this process does.
+
+    With ``-m`` modules in the working directory would come first: a ``numpy.py`` there, another recstream.
+    """
+    return [sys.executable, "-c", _START, *sys.path]
 
 
 def summary_path(store: Path, process_id: int) -> Path:
@@ -86,8 +104,11 @@ def main() -> int:
     is_first = process_id == 0
     with ExitStack() as threads:
         if is_first:
-            threads.enter_context(UpkeepThread(wiring.database.maintain, _fail))
-            threads.enter_context(LagWatch(wiring.positions, wiring.report_position))
+            maintain, report = wiring.database.maintain, wiring.report_positions
+            threads.enter_context(PeriodicCall("upkeep", maintain, _fail, every_s=_UPKEEP_S))
+            threads.enter_context(
+                PeriodicCall("lag", report, traceback.print_exception, every_s=_LAG_S, end_s=_LAG_END_S)
+            )
         run_flow(
             flow,
             recovery=positions_dir(settings.store_dir, flow.flow_id),
@@ -130,7 +151,7 @@ def _report(error: BaseException) -> int | None:
     return process_exit_code(fault)
 
 
-def _run() -> int:
+def run() -> int:
     """Run `main`; a fault that says how to mend it needs no traceback."""
     try:
         return main()
@@ -140,4 +161,4 @@ def _run() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_run())
+    sys.exit(run())

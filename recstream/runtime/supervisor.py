@@ -28,7 +28,7 @@ from recstream.runtime.faults import (
 )
 from recstream.runtime.output import ProcessOutput
 from recstream.runtime.positions import LIVE, positions_dir
-from recstream.runtime.process import ADDRESSES, PROCESS_ID, summary_path
+from recstream.runtime.process import ADDRESSES, PROCESS_ID, command, summary_path
 from recstream.runtime.signals import Stop, bury_orphans
 
 __all__ = ["Supervisor", "check_places"]
@@ -153,8 +153,8 @@ class Supervisor:
         for process_id in range(count):
             summary_path(self._settings.store_dir, process_id).unlink(missing_ok=True)
             environ = {**self._environ, PROCESS_ID: str(process_id), ADDRESSES: addresses}
-            child = subprocess.Popen(
-                [sys.executable, "-m", "recstream.runtime.process"],
+            child = subprocess.Popen(  # noqa: S603 - the command is ours
+                command(),
                 env=environ,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -13,9 +13,9 @@ from recstream.config import ConfigError, Settings
 from recstream.connectors import FILES, connector_for, scheme_of
 from recstream.connectors.base import (
     Connector,
+    ConnectorError,
     MessageSink,
     NullSink,
-    PartitionPosition,
     ReadOptions,
     RecordSource,
 )
@@ -36,7 +36,13 @@ from recstream.records.item import TEMPLATE
 from recstream.records.reject_limit import RejectLimitRules
 from recstream.records.time_order import time_of
 from recstream.runtime.bytewax_internals import stored_keys
-from recstream.runtime.positions import LIVE, all_positions, compared_positions, read_identities
+from recstream.runtime.positions import (
+    LIVE,
+    PositionsError,
+    all_positions,
+    compared_positions,
+    read_identities,
+)
 from recstream.runtime.signals import Stop
 from recstream.stores import store_module
 from recstream.stores.base import Store, StoreMeta
@@ -325,13 +331,13 @@ class Wiring:
             items=self._connector(live.items).source(live.items, reading("items")),
         )
 
-    def positions(self) -> list[PartitionPosition]:
-        """How far the live job has read, as far as the offsets tell."""
-        return compared_positions(self.settings, in_full=False)
-
-    def report_position(self, position: PartitionPosition) -> None:
-        """Count what a partition holds and the job has not read."""
-        self.meters.set("lag_share", position.lag_share, partition=position.partition)
+    def report_positions(self) -> None:
+        """Count what partitions hold and the job has not read; without an answer the last numbers stand."""
+        try:
+            for position in compared_positions(self.settings, in_full=False):
+                self.meters.set("lag_share", position.lag_share, partition=position.partition)
+        except (ConnectorError, PositionsError) as error:
+            log.info("lag not compared with what is held: %s", error)
 
     def live_outputs(self) -> Outputs:
         """The sinks of lists, rejects and sessions."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.commands import environment
+from tests.support.commands import HASHING, environment, recstream
 
 COMPILING = """
 import sys, time
@@ -51,7 +52,7 @@ def main():
         raise RuntimeError("error in step") from error
 
 process.main = main
-sys.exit(process._run())
+sys.exit(process.run())
 """
 
 
@@ -76,3 +77,21 @@ def test_what_ends_a_process_ends_it_at_once(error: str, code: int, says: str) -
     assert says in done.stderr
     assert ("Traceback" in done.stderr) is (code == 1)
     assert done.stdout == "as far as it came\n"
+
+
+def test_a_job_runs_no_code_of_the_folder_that_it_is_started_in(tmp_path: Path) -> None:
+    """Neither another recstream nor what has the name of a module that it needs."""
+    own = tmp_path / "recstream" / "runtime"
+    own.mkdir(parents=True)
+    for module in (own.parent / "__init__.py", own / "__init__.py", own / "process.py"):
+        module.write_text("raise SystemExit('code of the folder')\n")
+    for name in ("ctypes", "logging", "numpy", "orjson", "signal"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('code of the folder')\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        chosen = {"kafka.bootstrap": "127.0.0.1:1", "run.metrics_port": port, "store.path": "state"}
+        words = [word for name, value in chosen.items() for word in ("--set", f"{name}={value}")]
+        done = recstream("run", "--new-store", *words, *HASHING, cwd=tmp_path)
+    assert "code of the folder" not in done.stderr
+    assert f"{port}: " in done.stderr, "its process came as far as it can"
+    assert done.returncode == 2

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from recstream.config.settings import Settings
+from recstream.connectors.base import ConnectorError, PartitionPosition
+from recstream.runtime.positions import PositionsError
 from recstream.runtime.signals import Stop
 from recstream.runtime.wiring import Wiring, health_of
 
@@ -65,3 +68,26 @@ def test_it_is_given_as_long_as_what_it_waits_for(
     assert not health.why_dead()
     clock[0] += 1.0
     assert health.why_dead()
+
+
+def test_what_is_not_read_yet_of_what_is_held_is_told_again_and_stands_without_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = PartitionPosition("events/0", 5, 0, 9, 5, None, None)
+    none = PartitionPosition("items/0", None, 3, 2, None, None, None)
+    answers: Iterator[Any] = iter(
+        [[half, none], ConnectorError("away"), PositionsError(Path("p"), "locked"), [none]]
+    )
+
+    def answer(_: Settings, *, in_full: bool) -> Any:
+        assert not in_full, "items, of which few are kept, would be read as a whole"
+        one = next(answers)
+        if isinstance(one, Exception):
+            raise one
+        return one
+
+    monkeypatch.setattr("recstream.runtime.wiring.compared_positions", answer)
+    wiring = Wiring(settings(tmp_path))
+    for _ in range(4):
+        wiring.report_positions()
+        assert wiring.summary()["lag_share"] == {"events/0": 0.5, "items/0": 0.0}

@@ -464,7 +464,10 @@ class RunSettings(Section):
         description="Seconds a process may make no progress, but for waiting as other settings allow, before "
         "/healthz says so; ten times that while it computes.",
     )
-    stop_timeout_s: PositiveSeconds = Field(default=10.0, description="Seconds a clean stop may take.")
+    stop_timeout_s: PositiveSeconds = Field(
+        default=10.0,
+        description="Seconds a clean stop may take, again each time that a broker throttles what is left.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="debug, info, warning or error."
     )

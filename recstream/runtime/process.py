@@ -9,6 +9,7 @@ import faulthandler
 import logging
 import os
 import sys
+import time
 import traceback
 from contextlib import ExitStack
 from pathlib import Path
@@ -54,6 +55,11 @@ def summary_path(store: Path, process_id: int) -> Path:
     return store / "summaries" / f"{process_id}.json"
 
 
+def throttled_path(store: Path, process_id: int) -> Path:
+    """Where a process leaves until when a broker throttles what it writes, on the monotonic clock."""
+    return store / "summaries" / f"{process_id}.throttled"
+
+
 def main() -> int:
     """Run the live job until it is asked to stop; gives the exit code."""
     faulthandler.enable()  # a crash of a library says at least where it came from
@@ -80,6 +86,15 @@ def main() -> int:
         process=process_id,
         processes=len(addresses),
     )
+    throttled = throttled_path(settings.store_dir, process_id)
+    throttled.parent.mkdir(parents=True, exist_ok=True)
+
+    def note_throttled(seconds: float) -> None:
+        new = throttled.with_suffix(".new")
+        new.write_text(f"{time.monotonic() + seconds}")
+        new.replace(throttled)
+
+    wiring.on_throttled = note_throttled
     if settings.run.metrics_port:
         try:
             wiring.meters.serve(

@@ -9,8 +9,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Final
 
 import orjson
@@ -28,7 +29,7 @@ from recstream.runtime.faults import (
 )
 from recstream.runtime.output import ProcessOutput
 from recstream.runtime.positions import LIVE, positions_dir
-from recstream.runtime.process import ADDRESSES, PROCESS_ID, command, summary_path
+from recstream.runtime.process import ADDRESSES, PROCESS_ID, command, summary_path, throttled_path
 from recstream.runtime.signals import Stop, bury_orphans
 
 __all__ = ["Supervisor", "check_places"]
@@ -152,6 +153,7 @@ class Supervisor:
         addresses = ";".join(f"127.0.0.1:{port}" for port in _free_ports(count)) if count > 1 else ""
         for process_id in range(count):
             summary_path(self._settings.store_dir, process_id).unlink(missing_ok=True)
+            throttled_path(self._settings.store_dir, process_id).unlink(missing_ok=True)
             environ = {**self._environ, PROCESS_ID: str(process_id), ADDRESSES: addresses}
             child = subprocess.Popen(  # noqa: S603 - the command is ours
                 command(),
@@ -169,7 +171,7 @@ class Supervisor:
 
         Gives the exit codes, and why it is.
         """
-        deadline: float | None = None
+        stopping: _StopTime | None = None
         why = ""
         clock = _Clock()
         while True:
@@ -183,13 +185,15 @@ class Supervisor:
             if any(code is not None and code not in clean for code in codes):
                 return self._last_words(), why
             if is_ending:
-                if deadline is None:
+                if stopping is None:
                     if not self._stop.asked():
                         _log.warning("%s: all is stopped and started again", why)
-                    deadline = time.monotonic() + self._settings.run.stop_timeout_s
+                    store, count = self._settings.store_dir, len(self._children)
+                    throttled = [throttled_path(store, process_id) for process_id in range(count)]
+                    stopping = _StopTime(throttled, self._settings.run.stop_timeout_s)
                     for child in self._children:
                         child.send_signal(signal.SIGTERM)
-                elif time.monotonic() > deadline:
+                elif stopping.is_over():
                     limit = self._settings.run.stop_timeout_s
                     slow = [child.pid for child in self._children if child.poll() is None]
                     msg = (
@@ -225,6 +229,26 @@ class Supervisor:
             for process_id in range(self._settings.run.processes)
         ]
         return [orjson.loads(path.read_bytes()) for path in paths if path.exists()]
+
+
+class _StopTime:
+    """The time that a stop may take: as long again each time that a broker throttles what is written.
+
+    It then confirms what is left, if slowly: under a quota there is no telling how long that takes.
+    """
+
+    def __init__(self, throttled: Sequence[Path], limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._throttled = dict.fromkeys(throttled, "")
+        self._deadline = time.monotonic() + limit_s
+
+    def is_over(self) -> bool:
+        for path, before in self._throttled.items():
+            until = path.read_text() if path.exists() else ""
+            if until != before:
+                self._throttled[path] = until
+                self._deadline = max(self._deadline, float(until) + self._limit_s)
+        return time.monotonic() > self._deadline
 
 
 class _Clock:

@@ -209,6 +209,8 @@ class Wiring:
         self.stop = Stop() if stop is None else stop
         self.meters = PrometheusMeters()
         self.health = health_of(settings, self.stop)
+        self.on_throttled: Callable[[float], None] = lambda _: None
+        """Called with the seconds for which a broker throttles what is written."""
         self._maintains = maintains
         self._create = create
         self._alone = alone
@@ -422,6 +424,7 @@ class Wiring:
 
     def _count_throttled(self, place: str, seconds: float) -> None:
         self.meters.add("throttled_seconds", seconds, place=place)
+        self.on_throttled(seconds)
 
     def _sink(self, address: str) -> MessageSink:
         return self._connector(address).sink(address)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from recstream.config.settings import Settings
 from recstream.connectors.base import ConnectorError, PartitionWatch
 from recstream.connectors.kafka.broker import EmbeddedBroker
 from recstream.runtime.faults import EXIT_WAITED, JobError, RefusedError, exit_code, process_exit_code
+from recstream.runtime.process import throttled_path
 from recstream.runtime.signals import Stop
 from recstream.runtime.supervisor import Supervisor
 
@@ -37,6 +40,37 @@ def test_the_process_to_blame_may_be_the_last_to_end(tmp_path: Path) -> None:
     supervisor = Shells(tmp_path, [["exit 1", "sleep 0.7; exit 4"]])
     supervisor._start()
     assert supervisor._last_words() == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("lasts_s", "throttled", "in_time"), [(3.0, 5, True), (60.0, 1, False)], ids=["throttled", "stuck"]
+)
+def test_a_stop_takes_longer_as_long_as_a_broker_throttles_what_is_left_to_be_written(
+    tmp_path: Path, lasts_s: float, throttled: int, in_time: bool
+) -> None:
+    ready = tmp_path / "ready"
+    process = f"trap '' TERM; touch {ready}; sleep {lasts_s}"
+    supervisor = Shells(tmp_path, [[process]], **{"run.stop_timeout_s": 1.0})
+    path = throttled_path(supervisor._settings.store_dir, 0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def stop() -> None:
+        while not ready.exists():
+            time.sleep(0.01)
+        supervisor._stop.ask()
+        for _ in range(throttled):
+            time.sleep(0.6)
+            path.with_suffix(".new").write_text(f"{time.monotonic()}")
+            path.with_suffix(".new").replace(path)
+
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    if in_time:
+        assert supervisor._keep_running(PartitionWatch()) == []
+    else:
+        with pytest.raises(JobError, match="did not stop within 1 s"):
+            supervisor._keep_running(PartitionWatch())
+    stopping.join()
 
 
 @pytest.mark.parametrize(

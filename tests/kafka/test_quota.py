@@ -68,6 +68,7 @@ def test_a_clean_stop_under_a_quota_waits_for_what_is_left_and_loses_nothing(
             assert not deployment.delivered(log)(), "there was nothing to wait for"
             assert job.stop(120.0) == 0, job.text()
         with live_job(deployment.log, chosen) as job:
-            wait_until(lambda: job.children() and deployment.delivered(log)(), job.text, seconds=60.0)
+            wait_until(lambda: bool(job.children()), job.text)
+            wait_until(deployment.delivered(log), job.text, seconds=60.0)
             assert job.stop() == 0, job.text()
         deployment.assert_as_without_trouble(log)

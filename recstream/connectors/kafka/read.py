@@ -45,7 +45,7 @@ def read_topic(
     idle_s: float | None = None,
     timeout_s: float | None = None,
     client: Mapping[str, str] | None = None,
-    group: str = NO_GROUP,
+    group: str | None = None,
 ) -> Iterator[TopicRecord]:
     """Read all partitions, each in its order, without leaving a trace. ``group`` is named only.
 
@@ -57,6 +57,7 @@ def read_topic(
         KafkaFault: no such topic, or Kafka does not let us read it.
     """
     found = required_topics(bootstrap, [topic], "Read", client=client)[topic]
+    group = group or NO_GROUP
     marks = watermarks(
         bootstrap, [(topic, number) for number in found.partitions], client=client, group=group
     )

@@ -356,6 +356,18 @@ def test_what_was_written_is_confirmed_at_the_end_of_the_epoch_only(
     writer.close()
 
 
+def test_a_job_that_fails_does_not_wait_for_a_broker_that_hangs() -> None:
+    """Somebody else found that it stayed away, while messages were on their way."""
+    with EmbeddedBroker() as own:
+        ensure_topics(own.bootstrap, {"out": 1})
+        writer = TopicWriter(own.bootstrap, "out", timeout_s=600.0, down_after_s=600.0)
+        assert own.pid is not None
+        os.kill(own.pid, signal.SIGSTOP)
+        writer.write_batch([Message(b"k", b"x")])
+        writer.close()
+        os.kill(own.pid, signal.SIGCONT)
+
+
 def test_settings_that_are_refused_do_not_show_secrets() -> None:
     with pytest.raises(KafkaSettingsFault, match="refused") as caught:
         TopicWriter(

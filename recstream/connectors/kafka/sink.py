@@ -419,8 +419,9 @@ class TopicWriter(StatefulSinkPartition[Message, None]):
 
     @override
     def close(self) -> None:
-        with contextlib.suppress(KafkaException):  # a fault of the producer's was told before
-            self._producer.flush(self._timeout_s)
+        """Leave; waits for nothing: what is not confirmed is of an epoch that failed, and is sent again."""
+        if self._sending:
+            self._discard()
 
     def _connected(self) -> Any:
         try:

@@ -45,6 +45,17 @@ def is_said(port: int, words: str) -> Callable[[], bool]:
     return lambda: words in probe(port, "readyz")[1]
 
 
+def chosen_settings(deployment: Deployment, kafka: ApacheKafka, port: int) -> dict[str, str]:
+    """A job that is never started again, and looks often for partitions that were added."""
+    return {
+        **deployment.settings(),
+        **kafka.environment(),
+        "RECSTREAM_RUN__RESTARTS": "0",
+        "RECSTREAM_RUN__METRICS_PORT": str(port),
+        "RECSTREAM_KAFKA__PARTITIONS_EVERY_S": "0.5",
+    }
+
+
 @pytest.mark.slow
 def test_rights_may_be_taken_away_from_a_running_job_and_given_back(
     secure_kafka: ApacheKafka, tmp_path: Path
@@ -53,13 +64,7 @@ def test_rights_may_be_taken_away_from_a_running_job_and_given_back(
     log, port = events(600, items=ITEMS), free_port()
     before, *others, after = parts(log, 6)
     with let_in(secure_kafka, tmp_path) as deployment:
-        chosen = {
-            **deployment.settings(),
-            **secure_kafka.environment(),
-            "RECSTREAM_RUN__RESTARTS": "0",
-            "RECSTREAM_RUN__METRICS_PORT": str(port),
-            "RECSTREAM_KAFKA__PARTITIONS_EVERY_S": "0.5",
-        }
+        chosen = chosen_settings(deployment, secure_kafka, port)
         with live_job(deployment.log, chosen) as job:
             deployment.up(before, job)
             sent = before
@@ -111,13 +116,7 @@ def test_credentials_may_be_refused_to_a_running_job_and_taken_again(
     log, port = events(400, items=ITEMS), free_port()
     before, meanwhile, after = parts(log, 3)
     with let_in(strict_kafka, tmp_path) as deployment:
-        chosen = {
-            **deployment.settings(),
-            **strict_kafka.environment(),
-            "RECSTREAM_RUN__RESTARTS": "0",
-            "RECSTREAM_RUN__METRICS_PORT": str(port),
-            "RECSTREAM_KAFKA__PARTITIONS_EVERY_S": "0.5",
-        }
+        chosen = chosen_settings(deployment, strict_kafka, port)
         with live_job(deployment.log, chosen) as job:
             deployment.up(before, job)
             set_password(strict_kafka, "another")
